@@ -1,0 +1,129 @@
+//! Reading the config: file shapes → checked [`Config`], every mistake reported at once with its place.
+//!
+//! Flag > environment > file > default. Nothing unchecked leaves this module.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::link::message::{Front, PublicListener, ServiceRules, WorkerAddress};
+use crate::rollout::{ServiceName, Settings};
+
+/// Everything `remuda run` needs, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Public addresses, at least one. Port 0 is allowed (tests); the bound one is shown in status.
+    pub listen: Vec<PublicListener>,
+    /// The admin side.
+    pub admin: Admin,
+    /// `/metrics`, `/healthz` and `/readyz` for others, on any address, without a token.
+    pub metrics: Option<SocketAddr>,
+    /// Exactly one for now.
+    pub services: Vec<ServiceConfig>,
+    /// Limits towards clients.
+    pub front: Front,
+    /// Event loops of the data plane; `None` is one per core.
+    pub loops: Option<u32>,
+    /// Where generation numbers are kept across restarts; `None` starts at 1 each time.
+    pub state_dir: Option<PathBuf>,
+    /// Ports for workers, inclusive.
+    pub ports: (u16, u16),
+    /// From a stop to the listeners' closing, with readiness already failing.
+    pub shutdown_delay: Duration,
+    /// From a stop to the hard end of everything.
+    pub stop_timeout: Duration,
+    /// Written at start, removed at exit.
+    pub pid_file: Option<PathBuf>,
+    /// End with status 1 if the first generation cannot become ready.
+    pub exit_on_failed_start: bool,
+}
+
+/// The admin side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Loopback TCP; `None` if switched off with `"off"`.
+    pub address: Option<SocketAddr>,
+    /// Whether the operator named the address. If the default one is taken, remuda says so and runs
+    /// without; a named one that is taken ends the start.
+    pub address_named: bool,
+    /// The unix socket.
+    pub socket: PathBuf,
+    /// The directory of everything that lives as long as we: worker sockets, token.
+    pub runtime_dir: PathBuf,
+    /// The token's file; `None` makes `runtime_dir/token`.
+    pub token_file: Option<PathBuf>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceConfig {
+    /// Its name.
+    pub name: ServiceName,
+    /// Who runs the workers and how.
+    pub workers: Workers,
+    /// How they are asked whether they can answer.
+    pub health: Health,
+    /// What the core needs to know.
+    pub settings: Settings,
+    /// What the plane needs to know.
+    pub rules: ServiceRules,
+    /// The release's name at first start.
+    pub release: Option<String>,
+}
+
+/// Who runs the workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workers {
+    /// We do.
+    Managed(Recipe),
+    /// Somebody else does, at these addresses.
+    Unmanaged(Vec<WorkerAddress>),
+}
+
+/// How a worker is started. Placeholders are still in it; the supervisor resolves one recipe into one
+/// spec per generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Program and arguments, with `{port} {socket} {slot} {generation} {release}`.
+    pub command: Vec<String>,
+    /// How the worker is reached.
+    pub connect: Connect,
+    /// Working directory, resolved through symlinks once per generation.
+    pub cwd: Option<PathBuf>,
+    /// Added to the environment; placeholders allowed in values.
+    pub env: Vec<(String, String)>,
+    /// `KEY=value` lines, read once per generation.
+    pub env_file: Option<PathBuf>,
+    /// Begin with an empty environment.
+    pub env_clear: bool,
+    /// Run as this user (name or number), if we may.
+    pub user: Option<String>,
+    /// Run with this group.
+    pub group: Option<String>,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+}
+
+/// How a worker is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// `{port}` or `$PORT` on 127.0.0.1.
+    Port,
+    /// `{socket}`, a unix socket path.
+    Socket,
+    /// An inherited listening TCP socket on 127.0.0.1, LISTEN_FDS protocol, descriptor 3.
+    Fd,
+}
+
+/// How workers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// `GET` this and want 200 to 399; `None` is `GET /` and any HTTP answer.
+    pub path: Option<String>,
+    /// Between two probes of a ready worker. Before, every 100 ms.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Wait for `READY=1` on the worker's notify socket before the first probe.
+    pub notify: bool,
+}

@@ -1,0 +1,1 @@
+//! Frames over a unix stream socket, with descriptors (SCM_RIGHTS).

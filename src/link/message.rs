@@ -1,0 +1,526 @@
+//! The messages of the seam. Each is one frame (postcard); descriptors travel beside the frame that
+//! names their count.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::rollout::{
+    Epoch, GateState, Generation, InFlight, Role, ServiceName, Slot, Weight, WorkerId,
+};
+
+/// First field of the hello: "RMDA".
+pub const MAGIC: u32 = 0x524d_4441;
+/// Version of these messages; both ends must agree.
+pub const PROTOCOL: u32 = 1;
+/// Longest frame, so that a confused peer cannot make us allocate without bound.
+pub const MAX_FRAME: usize = 1 << 20;
+
+/// Supervisor to plane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToPlane {
+    /// First message.
+    Hello {
+        /// [`MAGIC`].
+        magic: u32,
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Version and revision of the sender.
+        build: String,
+        /// Number of this plane's life, never reused.
+        incarnation: u64,
+        /// Event loops to run, at least 1.
+        loops: u32,
+    },
+    /// The public listeners: this many descriptors follow with the frame, in this order, already
+    /// listening and non-blocking (which nobody toggles, F05).
+    Listeners(Vec<PublicListener>),
+    /// A routing table; replaces the one before. Answered by `Ack` of its epoch.
+    Table(Arc<Table>),
+    /// Begin to accept. Sent after the first table was acknowledged.
+    Accept,
+    /// Are all your loops alive? Answered by `Pong` with the same number after every loop turned.
+    Ping(u64),
+    /// Send a `Sample` now. Answered with the same number.
+    Sample(u64),
+    /// Send what is in flight. Answered by `Exchanges` with the same number.
+    Exchanges(u64),
+    /// Stop: accept until the queue is empty, stop accepting, finish what is in flight within the
+    /// limits of the table, answer `Drained`, exit.
+    Drain,
+}
+
+/// Plane to supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromPlane {
+    /// First message.
+    Hello {
+        /// [`MAGIC`].
+        magic: u32,
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Version and revision of the sender.
+        build: String,
+    },
+    /// This epoch is in use in every loop, and every gate it shuts is shut.
+    Ack(Epoch),
+    /// It accepts.
+    Accepting,
+    /// Answer to `Ping`.
+    Pong(u64),
+    /// Counters, absolute since the plane began. Sent at least every 100 ms while anything changes, at
+    /// once when the last request leaves a shut gate, and in answer to `Sample` (`Some(number)`).
+    Sample {
+        /// The number of the question, if it was one.
+        answers: Option<u64>,
+        /// The counters.
+        sample: Box<Sample>,
+    },
+    /// Answer to `Exchanges`; at most [`MAX_EXCHANGES`], oldest first.
+    Exchanges {
+        /// The number of the question.
+        answers: u64,
+        /// What is in flight.
+        exchanges: Vec<Exchange>,
+    },
+    /// Nothing is in flight any more and no connection is open; it exits now.
+    Drained,
+}
+
+/// Most exchanges one answer lists.
+pub const MAX_EXCHANGES: usize = 500;
+
+/// A public socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PublicListener {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A unix socket path.
+    Unix(PathBuf),
+}
+
+/// Everything a plane knows of services: immutable, replaced whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its number.
+    pub epoch: Epoch,
+    /// The services. For now exactly one, which gets every request.
+    pub services: Vec<Service>,
+    /// Limits towards clients.
+    pub front: Front,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// How it is to be treated.
+    pub rules: Arc<ServiceRules>,
+    /// Its generations with a worker in the table.
+    pub generations: Vec<GenerationEntry>,
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationEntry {
+    /// Its number.
+    pub number: Generation,
+    /// Its role, for counters.
+    pub role: Role,
+    /// Its share.
+    pub weight: Weight,
+    /// Its workers.
+    pub workers: Vec<WorkerEntry>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerEntry {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its slot.
+    pub slot: Slot,
+    /// Where it listens.
+    pub address: WorkerAddress,
+    /// Whether it takes new requests.
+    pub gate: GateState,
+    /// Its session (and group) id and its leader's start time in clock ticks since boot, if we run it:
+    /// who is ended by the plane if the supervisor is gone (nothing is left behind).
+    pub session: Option<Session>,
+}
+
+/// A process session, safe against a reused pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Session id: the pid of the main process.
+    pub id: u32,
+    /// Field 22 of `/proc/PID/stat` of the main process.
+    pub started: u64,
+}
+
+/// Where a worker listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WorkerAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix socket path.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for WorkerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How a service's requests are to be treated. Times are from the event named to the next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRules {
+    /// Connect to a worker.
+    pub connect_timeout: Duration,
+    /// From the request's end to the head of the answer.
+    pub response_head_timeout: Duration,
+    /// Between two reads or writes of a body, either way (not of tunnels and event streams).
+    pub body_idle_timeout: Duration,
+    /// How long an unused connection to a worker is kept, unless the worker says less.
+    pub worker_idle_timeout: Duration,
+    /// Largest request body, in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Limits of a drain, by class.
+    pub drain: DrainLimits,
+    /// Requests that wait while nobody can answer.
+    pub parking: Parking,
+    /// Second tries.
+    pub retry: Retry,
+    /// Peers whose forwarding headers and request ids are believed, as address/prefix-length.
+    pub trusted: Vec<Network>,
+}
+
+/// A network, `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its address.
+    pub address: std::net::IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `peer` is in it. An IPv4-mapped IPv6 peer counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, peer: std::net::IpAddr) -> bool {
+        use std::net::IpAddr;
+        match (self.address, peer.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(peer)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                u32::from(net).checked_shr(shift).unwrap_or(0)
+                    == u32::from(peer).checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(net), IpAddr::V6(peer)) => {
+                let shift = 128 - u32::from(self.prefix.min(128));
+                u128::from(net).checked_shr(shift).unwrap_or(0)
+                    == u128::from(peer).checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// When a shut gate's requests are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainLimits {
+    /// Plain requests: from the gate's shutting.
+    pub request: Duration,
+    /// Uploads: since the last byte.
+    pub upload: Duration,
+    /// Streams: since the last byte.
+    pub stream: Duration,
+    /// Tunnels: since the last byte.
+    pub tunnel: Duration,
+}
+
+/// Requests that wait while nobody can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parking {
+    /// Most requests.
+    pub max_requests: u32,
+    /// Most bytes of their heads and bodies held.
+    pub max_bytes: u64,
+    /// Longest wait.
+    pub max_wait: Duration,
+}
+
+/// Second tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Most further tries of one request.
+    pub tries: u32,
+    /// Further tries as hundredths of the requests (over ten seconds, with a floor).
+    pub budget_percent: u32,
+    /// Most bytes of a body kept for replay.
+    pub buffer: u64,
+}
+
+/// Limits towards clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Front {
+    /// First byte of a head to its end.
+    pub header_timeout: Duration,
+    /// Nothing in flight.
+    pub idle_timeout: Duration,
+    /// Longest head, in bytes.
+    pub max_head: u32,
+    /// Most header fields.
+    pub max_headers: u32,
+    /// Longest request target, in bytes.
+    pub max_target: u32,
+    /// Most connections of all loops together.
+    pub max_connections: u32,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            max_head: 64 << 10,
+            max_headers: 100,
+            max_target: 16 << 10,
+            max_connections: 16_384,
+        }
+    }
+}
+
+impl Default for ServiceRules {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            response_head_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_secs(30),
+            worker_idle_timeout: Duration::from_millis(1500),
+            max_body: None,
+            drain: DrainLimits {
+                request: Duration::from_secs(30),
+                upload: Duration::from_secs(120),
+                stream: Duration::from_secs(300),
+                tunnel: Duration::from_secs(900),
+            },
+            parking: Parking {
+                max_requests: 1000,
+                max_bytes: 16 << 20,
+                max_wait: Duration::from_secs(10),
+            },
+            retry: Retry {
+                tries: 2,
+                budget_percent: 20,
+                buffer: 64 << 10,
+            },
+            trusted: Vec::new(),
+        }
+    }
+}
+
+/// Counters of a plane, absolute since it began, summed over its loops.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// By service.
+    pub services: Vec<ServiceSample>,
+    /// By worker that is in the table.
+    pub workers: Vec<WorkerSample>,
+    /// Client connections accepted.
+    pub accepted: u64,
+    /// Client connections open now.
+    pub connections: u32,
+    /// Accepts that failed, by reason.
+    pub accept_errors: Vec<(AcceptError, u64)>,
+}
+
+/// One service's counters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSample {
+    /// The service.
+    pub name: ServiceName,
+    /// Requests that ended, by the role of the generation that had them; `None` if none had.
+    pub ended: Vec<EndedSample>,
+    /// Request time, by role: from the head's last byte to the end of the answer.
+    pub duration: Vec<(Option<Role>, Histogram)>,
+    /// Time to the worker's first answer byte.
+    pub first_byte: Histogram,
+    /// In flight now, parked ones included.
+    pub in_flight: u32,
+    /// Parked now.
+    pub parked: u32,
+    /// How long parked ones waited.
+    pub park_wait: Histogram,
+    /// Parked ones turned away.
+    pub park_dropped: u64,
+    /// Body bytes from clients.
+    pub request_bytes: u64,
+    /// Body bytes to clients.
+    pub response_bytes: u64,
+    /// Further tries, by reason.
+    pub retries: Vec<(ProxyReason, u64)>,
+    /// Answers that are ours and not a worker's, or cut ones, by reason.
+    pub errors: Vec<(ProxyReason, u64)>,
+}
+
+/// Requests that ended, for one set of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedSample {
+    /// The role of the generation that answered.
+    pub role: Option<Role>,
+    /// The status the client saw; 499 if the client left before.
+    pub code: u16,
+    /// The method.
+    pub method: MethodLabel,
+    /// How many.
+    pub count: u64,
+}
+
+/// A method from a closed set.
+#[expect(missing_docs, reason = "the variants are the methods")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    #[serde(rename = "other")]
+    Other,
+}
+
+/// A histogram in microseconds; `counts[i]` are the observations at most `DURATION_BOUNDS[i]`, and the
+/// last those above all bounds. Not cumulative.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// One more than there are bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all observations in microseconds.
+    pub sum: u64,
+}
+
+/// Upper bounds of the duration histograms, in microseconds: 0.5 ms to 60 s in 1-2.5-5 steps.
+pub const DURATION_BOUNDS: [u64; 16] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 25_000_000, 60_000_000,
+];
+
+/// One worker's counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSample {
+    /// The worker.
+    pub worker: WorkerId,
+    /// In flight now.
+    pub in_flight: InFlight,
+    /// Requests it was given that ended.
+    pub requests: u64,
+    /// Of these, 5xx, resets, and failures as we saw them; not client aborts.
+    pub failures: u64,
+    /// Connections open and unused.
+    pub idle_connections: u32,
+    /// Connections in use.
+    pub active_connections: u32,
+    /// Requests cut by a drain's limit, by class.
+    pub cut: InFlight,
+    /// If its gate is shut and something is in flight: time until the last of it is cut.
+    pub drain_left: Option<Duration>,
+}
+
+/// Why accept failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptError {
+    /// EMFILE or ENFILE (F16).
+    Descriptors,
+    /// Over `max_connections`.
+    Limit,
+    /// Anything else.
+    Other,
+}
+
+/// Why we answered ourselves, cut, or tried again. A closed set, the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyReason {
+    /// The request breaks a rule (400, 405, 413, 414, 431, 501).
+    BadRequest,
+    /// The request's body did not come in time (408).
+    RequestTimeout,
+    /// No connection to the worker.
+    Connect,
+    /// The worker closed or reset before the first byte of an answer.
+    Reset,
+    /// The worker's answer is not HTTP, or is cut short.
+    BadResponse,
+    /// No head of an answer in time (504).
+    ResponseTimeout,
+    /// Nobody ready, and parking full or over (503).
+    Unavailable,
+    /// Cut by a drain's limit (504, or the connection closed).
+    DrainLimit,
+    /// The client left (499).
+    ClientGone,
+    /// An upgrade the worker did not agree to, or not as asked (502).
+    Upgrade,
+    /// Our own fault (500).
+    Internal,
+}
+
+/// A request in flight, for `remuda requests`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The service.
+    pub service: ServiceName,
+    /// The worker that has it, if any has.
+    pub worker: Option<WorkerId>,
+    /// Its id.
+    pub request_id: String,
+    /// What it is.
+    pub class: Class,
+    /// The method.
+    pub method: String,
+    /// The path without its query, at most 256 bytes.
+    pub path: String,
+    /// The client's address.
+    pub client: String,
+    /// Since the head was complete.
+    pub age: Duration,
+    /// Since the last byte in either direction.
+    pub idle: Duration,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// Time until it is cut, if its gate is shut.
+    pub cut_in: Option<Duration>,
+    /// Tries so far, from 1.
+    pub attempt: u32,
+}
+
+/// What a request is, for drain limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// None of the others.
+    Plain,
+    /// Its body still comes in.
+    Upload,
+    /// The answer streams.
+    Stream,
+    /// An upgraded connection.
+    Tunnel,
+    /// Waits for a worker.
+    Parked,
+}

@@ -1,0 +1,3 @@
+//! The `remuda` program: everything is in the library.
+
+fn main() {}

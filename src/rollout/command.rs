@@ -1,0 +1,205 @@
+//! What people order. Commands are imperative and answered at once: accepted, or refused with a reason.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{Generation, ServiceName, Slot};
+use super::settings::Settings;
+
+/// One order to the core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Bring a service up: its first generation is `first`, all workers at once.
+    Start {
+        /// The service.
+        service: ServiceName,
+        /// Its settings.
+        settings: Settings,
+        /// Number of the first generation (continues a persisted count).
+        first: Generation,
+        /// The operator's name for the release, or an empty string.
+        release: String,
+    },
+    /// Take new settings without a rollout (`wanted` included).
+    Configure {
+        /// The service.
+        service: ServiceName,
+        /// Its new settings.
+        settings: Settings,
+    },
+    /// Roll to a new generation.
+    Rollout {
+        /// The service.
+        service: ServiceName,
+        /// What to roll to and why.
+        order: RolloutOrder,
+    },
+    /// Steer the running rollout, or no-op if it is there already.
+    Steer {
+        /// The service.
+        service: ServiceName,
+        /// Where to.
+        steer: Steer,
+    },
+    /// Go back to the generation (or release) before: abort a running rollout, take back a parked
+    /// generation, or roll to the previous release.
+    Rollback {
+        /// The service.
+        service: ServiceName,
+    },
+    /// Another count of workers.
+    Scale {
+        /// The service.
+        service: ServiceName,
+        /// The new count, at least 1.
+        wanted: u32,
+    },
+    /// One worker.
+    Worker {
+        /// The service.
+        service: ServiceName,
+        /// The slot.
+        slot: Slot,
+        /// What to do with it.
+        order: WorkerOrder,
+    },
+    /// Stop everything. `Graceful` drains; `Now` shortens every deadline to nothing.
+    Stop(Stop),
+}
+
+/// A rollout as ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutOrder {
+    /// The operator's name for the release; `None` means a restart of the stable one's release.
+    pub release: Option<String>,
+    /// Who asked.
+    pub trigger: Trigger,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Roll even if `release` is stable already.
+    pub force: bool,
+    /// Refuse unless this is the stable generation.
+    pub expected: Option<Generation>,
+}
+
+/// Who asked for a rollout. The metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trigger {
+    /// SIGUSR2.
+    Signal,
+    /// The admin API.
+    Api,
+    /// The command line.
+    Cli,
+    /// A changed config.
+    Reload,
+    /// `remuda rollback` to an earlier release.
+    Rollback,
+}
+
+/// What may be done to a running rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Steer {
+    /// Hold where it is.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Skip what is left of the soak and the ramps and finish.
+    Promote,
+    /// Go back.
+    Abort,
+}
+
+/// What may be done to one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerOrder {
+    /// Shut its gate and keep the process.
+    Drain,
+    /// Open its gate again.
+    Undrain,
+    /// Replace it, the new one first.
+    Restart,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// Drain, terminate, reap.
+    Graceful,
+    /// SIGTERM without a drain, then SIGKILL at once after a short grace.
+    Now,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accepted {
+    /// Done, or already so.
+    Done,
+    /// A rollout to this generation: a new one, the pending one, or one that was joined.
+    Rollout {
+        /// Number of the generation it rolls to; `SERVICE-NUMBER` is the rollout's id.
+        to: Generation,
+        /// How the order met what was there.
+        how: Joined,
+    },
+    /// The release is stable already; nothing to do.
+    AlreadyStable {
+        /// The stable generation.
+        generation: Generation,
+    },
+}
+
+/// How an order for a rollout met what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Joined {
+    /// A new rollout began.
+    Began,
+    /// It joined one that had spawned nothing yet, or that rolls the same release.
+    Joined,
+    /// It waits for the running one's batch to end.
+    Pending,
+}
+
+/// Why a command was refused. Maps to HTTP 404, 409 or 422.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No such service.
+    NoService(ServiceName),
+    /// No worker in that slot.
+    NoSlot(Slot),
+    /// There is no rollout to steer.
+    NoRollout,
+    /// There is nothing to go back to.
+    NothingToRollBackTo,
+    /// The stable generation is another than expected.
+    Unexpected {
+        /// The stable generation.
+        stable: Generation,
+    },
+    /// We do not run these workers.
+    Unmanaged,
+    /// Not in this state; the text says why.
+    Conflict(String),
+    /// We are stopping.
+    Stopping,
+    /// The value makes no sense; the text says why.
+    Invalid(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoService(name) => write!(f, "there is no service `{name}`"),
+            Self::NoSlot(slot) => write!(f, "there is no worker in slot {slot}"),
+            Self::NoRollout => f.write_str("no rollout is running"),
+            Self::NothingToRollBackTo => f.write_str("there is no earlier generation to go back to"),
+            Self::Unexpected { stable } => {
+                write!(f, "the stable generation is {stable}, not the expected one")
+            }
+            Self::Unmanaged => f.write_str(
+                "these workers are run by somebody else (`upstream`), so they cannot be started or replaced here",
+            ),
+            Self::Conflict(why) | Self::Invalid(why) => f.write_str(why),
+            Self::Stopping => f.write_str("remuda is stopping"),
+        }
+    }
+}
