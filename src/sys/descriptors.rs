@@ -1,0 +1,115 @@
+//! Bytes with descriptors over a unix stream socket (SCM_RIGHTS).
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// Most descriptors the kernel takes in one message (SCM_MAX_FD; 254 is EINVAL, measured in E10).
+pub const MAX_FDS_PER_MESSAGE: usize = 253;
+
+/// Room for one control message with [`MAX_FDS_PER_MESSAGE`] descriptors and to spare, so that truncation
+/// can only mean that we have no descriptor numbers left.
+const CONTROL_WORDS: usize = 160;
+
+/// A control buffer, aligned as `cmsghdr` must be.
+type Control = [u64; CONTROL_WORDS];
+
+/// Sends `bytes` and, with the first of them, `fds`. Returns how many bytes were taken; if it is at
+/// least one, all descriptors went along. Never raises SIGPIPE.
+///
+/// # Errors
+/// The system's. `WouldBlock` on a non-blocking socket that is full; nothing was sent then.
+pub fn send_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    if fds.len() > MAX_FDS_PER_MESSAGE {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors for one message",
+        ));
+    }
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [nix::sys::socket::ControlMessage::ScmRights(&raw)];
+    let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
+    let sent = nix::sys::socket::sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[io::IoSlice::new(bytes)],
+        rights,
+        nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(sent)
+}
+
+/// Receives bytes, and the descriptors that came with them, close-on-exec set. 0 bytes is the end.
+///
+/// # Errors
+/// The system's; `InvalidData` if descriptors were lost (MSG_CTRUNC), which the peer cannot repair, so
+/// the link is to be given up. Those that did arrive are closed.
+pub fn recv_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control: Control = [0; CONTROL_WORDS];
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: msghdr is plain data for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = ptr::from_mut(&mut part);
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>();
+
+    // SAFETY: every pointer in `message` refers to a local or to `bytes`, which outlive the call, with
+    // the lengths given beside them.
+    let received = unsafe {
+        libc::recvmsg(
+            socket.as_raw_fd(),
+            ptr::from_mut(&mut message),
+            libc::MSG_CMSG_CLOEXEC,
+        )
+    };
+    let received = usize::try_from(received).map_err(|_negative| io::Error::last_os_error())?;
+    let fds = take_fds(&message);
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "descriptors were lost on the way; is the limit of open files reached?",
+        ));
+    }
+    Ok((received, fds))
+}
+
+/// Owns every descriptor that `message`, just filled by `recvmsg`, carries.
+fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: `message` was filled by the kernel, its control buffer is alive and has the length it says.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a whole header inside the buffer.
+        let head = unsafe { header.read_unaligned() };
+        if head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: `header` is a valid header inside the buffer, its data follows it.
+            let data = unsafe { libc::CMSG_DATA(header) };
+            let bytes = head
+                .cmsg_len
+                .saturating_sub(data as usize - header as usize);
+            for index in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: `index` is below the count of descriptors that the header's length covers.
+                let place = unsafe { data.cast::<RawFd>().add(index) };
+                // SAFETY: `place` is inside the data of the message; alignment is not assumed.
+                let raw = unsafe { place.read_unaligned() };
+                // SAFETY: the kernel has just opened this descriptor for us; nobody else knows it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
+            }
+        }
+        // SAFETY: `message` and `header` are as they were returned.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    fds
+}
