@@ -1,8 +1,8 @@
-//! Bytes with descriptors over a unix stream socket (SCM_RIGHTS).
+//! Descriptors: sent and received over a unix stream socket (SCM_RIGHTS), and put in order before an exec.
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// Most descriptors the kernel takes in one message (SCM_MAX_FD; 254 is EINVAL, measured in E10).
@@ -113,3 +113,86 @@ fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
     }
     fds
 }
+
+/// Gives `fds` the numbers 0, 1, 2, …, open across an exec, and returns `kept` under a number above them,
+/// close-on-exec. Whatever had these numbers is gone, so this is for a process that is about to exec and
+/// uses no other descriptor of its own any more.
+///
+/// # Errors
+/// The system's, with `kept` as it is then.
+pub fn number_descriptors(
+    fds: Vec<OwnedFd>,
+    kept: OwnedFd,
+) -> Result<OwnedFd, (OwnedFd, io::Error)> {
+    let Ok(count) = RawFd::try_from(fds.len()) else {
+        return Err((kept, io::ErrorKind::InvalidInput.into()));
+    };
+    // First out of the way of all numbers to be given, or one could overwrite the next (E7).
+    let kept = match copy_above(&kept, count) {
+        Ok(copy) => {
+            leave_open(kept);
+            copy
+        }
+        Err(error) => return Err((kept, error)),
+    };
+    match number_all(fds, count) {
+        Ok(()) => Ok(kept),
+        Err(error) => Err((kept, error)),
+    }
+}
+
+fn number_all(fds: Vec<OwnedFd>, count: RawFd) -> io::Result<()> {
+    let mut copies = Vec::with_capacity(fds.len());
+    for fd in fds {
+        copies.push(copy_above(&fd, count)?);
+        leave_open(fd);
+    }
+    for (number, copy) in (0..count).zip(copies) {
+        // SAFETY: `copy` is ours and at least `count`, so the two differ and dup2 clears close-on-exec.
+        // Nobody owns `number` any more: it was given up above or is none of this process's business.
+        if unsafe { libc::dup2(copy.as_raw_fd(), number) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl on a descriptor that is open, which copies it.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Gives up a number without closing it: it may be one that is about to be given to another descriptor.
+fn leave_open(fd: OwnedFd) {
+    let _number = fd.into_raw_fd();
+}
+
+/// Makes every descriptor from `first` on close-on-exec, also those that we know nothing of (F15).
+///
+/// # Errors
+/// The system's.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC touches flags only; no memory is involved.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if done == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.11: one by one.
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| i64::from(*number) >= i64::from(first)) {
+            // SAFETY: F_SETFD touches a flag only; a number that was closed meanwhile gives EBADF.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;

@@ -7,5 +7,9 @@
 )]
 
 mod descriptors;
+mod process;
 
-pub use descriptors::{MAX_FDS_PER_MESSAGE, recv_with_fds, send_with_fds};
+pub use descriptors::{
+    MAX_FDS_PER_MESSAGE, close_on_exec_from, number_descriptors, recv_with_fds, send_with_fds,
+};
+pub use process::{WaitStatus, begin_session, die_with_parent, reap_one, reset_signals};

@@ -1,0 +1,72 @@
+//! Our own program file, opened once, so that helpers are started from the same bytes as we are even
+//! after the file was replaced on disk (T13).
+//!
+//! Used for the exec shim and for planes. It starts processes and nothing else: whoever starts one tells
+//! the [`super::reaper::Reaper`], which alone waits for it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::fcntl::OFlag;
+
+/// Variables that are addressed to us and would mislead a helper.
+pub(super) const OURS_ALONE: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+];
+
+/// An open handle on our program file.
+#[derive(Debug)]
+pub struct Image {
+    file: File,
+}
+
+impl Image {
+    /// Opens the file that this process runs. To be called at start.
+    ///
+    /// # Errors
+    /// The system's; usually that there is no `/proc`.
+    pub fn open() -> io::Result<Self> {
+        Self::open_path("/proc/self/exe")
+    }
+
+    /// Opens another program file: for tests, which are not the program themselves.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open_path(path: impl AsRef<std::path::Path>) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_PATH | OFlag::O_CLOEXEC).bits())
+            .open(path)?;
+        Ok(Self { file })
+    }
+
+    /// Starts ourselves with `args` and `stdin`; stdout and stderr are ours. Returns the pid, which is to
+    /// be given to the reaper before anything is awaited.
+    ///
+    /// std's posix_spawn path is kept (nothing here needs code between fork and exec), so the cost does
+    /// not grow with our memory (E6).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn spawn_self(&self, args: &[&str], stdin: OwnedFd) -> io::Result<u32> {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        command.arg0("remuda").args(args).stdin(Stdio::from(stdin));
+        for name in OURS_ALONE {
+            command.env_remove(name);
+        }
+        let child = command.spawn()?;
+        // Dropping the handle neither waits nor kills: the reaper is the only one that waits.
+        Ok(child.id())
+    }
+}

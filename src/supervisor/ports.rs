@@ -1,0 +1,139 @@
+//! Ports for workers that are told where to listen: from a range outside the kernel's ephemeral one,
+//! tested, and not given again before the worker that had it is gone.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+/// The range and what of it is in use. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    first: u16,
+    last: u16,
+    used: Arc<Mutex<Used>>,
+}
+
+#[derive(Debug)]
+struct Used {
+    ports: BTreeSet<u16>,
+    next: u16,
+}
+
+impl Ports {
+    /// All ports from the first to the last, both included.
+    #[must_use]
+    pub fn new((first, last): (u16, u16)) -> Self {
+        let used = Used {
+            ports: BTreeSet::new(),
+            next: first,
+        };
+        Self {
+            first,
+            last,
+            used: Arc::new(Mutex::new(used)),
+        }
+    }
+
+    /// A port that nobody holds now. It goes back when the lease is dropped, and then to the end of the
+    /// queue, so that a port is not reused at once.
+    ///
+    /// # Errors
+    /// A sentence, if the range is used up.
+    pub fn lease(&self) -> Result<Lease, String> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in self.first..=self.last {
+            let port = used.next;
+            used.next = if port >= self.last {
+                self.first
+            } else {
+                port + 1
+            };
+            if !used.ports.contains(&port) && is_free(port) {
+                used.ports.insert(port);
+                return Ok(Lease {
+                    port,
+                    used: Arc::clone(&self.used),
+                });
+            }
+        }
+        Err(format!(
+            "no port from {} to {} is free; widen `ports` or use `connect = \"socket\"`",
+            self.first, self.last
+        ))
+    }
+}
+
+/// A port in use by one worker.
+#[derive(Debug)]
+pub struct Lease {
+    port: u16,
+    used: Arc<Mutex<Used>>,
+}
+
+impl Lease {
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// After the worker ended: a stranger holds the port, so a failed start may not be its fault (F18).
+    #[must_use]
+    pub fn is_held_by_stranger(&self) -> bool {
+        !is_free(self.port)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.ports.remove(&self.port);
+    }
+}
+
+/// Bound on all addresses, because some servers do so; never listening, so nothing is exposed.
+/// SO_REUSEADDR as servers set it: what lingers in TIME_WAIT does not count, a listener does.
+fn is_free(port: u16) -> bool {
+    let bind = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
+    };
+    bind().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::Ports;
+
+    #[test]
+    fn f18_a_port_that_a_stranger_holds_is_not_given() {
+        let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = stranger.local_addr().expect("bound").port();
+        let ports = Ports::new((port, port));
+        let error = ports.lease().expect_err("held");
+        assert!(error.contains("is free"), "{error}");
+        drop(stranger);
+        let lease = ports.lease().expect("free now");
+        assert!(!lease.is_held_by_stranger());
+        let _stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
+        assert!(lease.is_held_by_stranger());
+    }
+
+    #[test]
+    fn a_port_comes_back_only_when_its_lease_ends() {
+        let probe = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = probe.local_addr().expect("bound").port();
+        drop(probe);
+        let ports = Ports::new((port, port));
+        let lease = ports.lease().expect("free");
+        assert_eq!(lease.port(), port);
+        assert!(ports.lease().is_err());
+        drop(lease);
+        assert!(ports.lease().is_ok());
+    }
+}

@@ -1,0 +1,465 @@
+//! A generation's recipe, resolved once: every worker of the generation runs the same directory, file and
+//! environment, whatever is changed on disk meanwhile (F62).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User, getgrouplist};
+
+use crate::config::{Connect, Recipe};
+use crate::link::message::WorkerAddress;
+use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
+use crate::shim::{Identity, Job};
+
+/// Set in every worker's environment, and so in what it leaves behind: `PID-WORKER`, our pid and the
+/// worker's id. [`super::remains`] finds its processes by it.
+pub const MARKER: &str = "REMUDA_WORKER";
+
+/// Prefixes of variables that are addressed to us and not to workers.
+const NOT_HANDED_DOWN: [&str; 5] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_",
+    "LISTEN_",
+    "JOURNAL_STREAM",
+    "REMUDA_",
+];
+
+/// The resolved recipe of one generation.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    service: ServiceName,
+    release: String,
+    program: OsString,
+    command: Vec<String>,
+    connect: Connect,
+    cwd: Option<PathBuf>,
+    /// Inherited and from the file, as they are.
+    base: Vec<(OsString, OsString)>,
+    /// From the config, placeholders in the values.
+    env: Vec<(String, String)>,
+    identity: Option<Identity>,
+    umask: Option<u32>,
+}
+
+/// What differs from worker to worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Individual<'a> {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Its slot.
+    pub slot: Slot,
+    /// Its generation.
+    pub generation: Generation,
+    /// Where it is to listen.
+    pub address: &'a WorkerAddress,
+    /// Its own notify socket.
+    pub notify: &'a Path,
+}
+
+impl Spec {
+    /// Resolves a recipe now: directory through its symlinks, environment file, user.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn resolve(service: &ServiceName, release: &str, recipe: &Recipe) -> Result<Self, String> {
+        let Some(program) = recipe.command.first() else {
+            return Err(format!("service `{service}` has an empty command"));
+        };
+        let cwd = recipe.cwd.as_deref().map(canonical).transpose()?;
+        let mut base = if recipe.env_clear {
+            Vec::new()
+        } else {
+            std::env::vars_os()
+                .filter(|(name, _)| is_handed_down(name))
+                .collect()
+        };
+        if let Some(path) = &recipe.env_file {
+            for pair in env_file(path)? {
+                set(&mut base, pair);
+            }
+        }
+        let identity = identity(recipe.user.as_deref(), recipe.group.as_deref())?;
+        Ok(Self {
+            service: service.clone(),
+            release: release.to_owned(),
+            program: resolved_program(program),
+            command: recipe.command.clone(),
+            connect: recipe.connect,
+            cwd,
+            base,
+            env: recipe.env.clone(),
+            identity,
+            umask: recipe.umask,
+        })
+    }
+
+    /// How its workers are reached.
+    #[must_use]
+    pub fn connect(&self) -> Connect {
+        self.connect
+    }
+
+    /// The user its workers run as, if it is another one than ours.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// What one worker is to become.
+    #[must_use]
+    pub fn job(&self, individual: Individual<'_>) -> Job {
+        let port = match individual.address {
+            WorkerAddress::Tcp(address) => address.port().to_string(),
+            WorkerAddress::Unix(_) => String::new(),
+        };
+        let socket = match individual.address {
+            WorkerAddress::Tcp(_) => String::new(),
+            WorkerAddress::Unix(path) => path.display().to_string(),
+        };
+        let (slot, generation) = (
+            individual.slot.to_string(),
+            individual.generation.to_string(),
+        );
+        let words = [
+            ("{port}", port.as_str()),
+            ("{socket}", &socket),
+            ("{slot}", &slot),
+            ("{generation}", &generation),
+            ("{release}", &self.release),
+        ];
+
+        let mut env = self.base.clone();
+        for (name, value) in &self.env {
+            set(&mut env, (name.into(), fill(value, &words).into()));
+        }
+        // `PORT` is set for unix sockets too if the operator set it; else it would mislead.
+        if matches!(self.connect, Connect::Port) {
+            set(&mut env, ("PORT".into(), port.clone().into()));
+        }
+        let marker = marker(std::process::id(), individual.worker);
+        for (name, value) in [
+            ("REMUDA_SERVICE", self.service.to_string()),
+            ("REMUDA_SLOT", slot.clone()),
+            ("REMUDA_GENERATION", generation.clone()),
+            ("REMUDA_RELEASE", self.release.clone()),
+            (MARKER, marker),
+        ] {
+            set(&mut env, (name.into(), value.into()));
+        }
+        set(&mut env, ("NOTIFY_SOCKET".into(), individual.notify.into()));
+
+        let listeners = match self.connect {
+            Connect::Fd => vec!["http".to_owned()],
+            Connect::Port | Connect::Socket => Vec::new(),
+        };
+        Job {
+            parent: std::process::id(),
+            program: self.program.clone(),
+            argv: self
+                .command
+                .iter()
+                .map(|word| fill(word, &words).into())
+                .collect(),
+            env,
+            cwd: self.cwd.as_ref().map(|path| path.clone().into_os_string()),
+            identity: self.identity.clone(),
+            umask: self.umask,
+            open_files: None,
+            listeners,
+        }
+    }
+}
+
+/// The value of [`MARKER`].
+pub(super) fn marker(supervisor: u32, worker: WorkerId) -> String {
+    format!("{supervisor}-{}", worker.0)
+}
+
+/// Placeholders replaced; one pass, so that a value that looks like a placeholder stays as it is.
+fn fill(text: &str, words: &[(&str, &str)]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    'text: while let Some(open) = rest.find('{') {
+        filled.push_str(&rest[..open]);
+        rest = &rest[open..];
+        for (word, value) in words {
+            if let Some(after) = rest.strip_prefix(word) {
+                filled.push_str(value);
+                rest = after;
+                continue 'text;
+            }
+        }
+        filled.push('{');
+        rest = &rest[1..];
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// Only the directory's symlinks are resolved: a last link may be a program that looks at its own name
+/// (an interpreter in a virtual environment, a multi-call binary).
+fn resolved_program(program: &str) -> OsString {
+    let path = Path::new(program);
+    if !path.is_absolute() {
+        return program.into();
+    }
+    // What cannot be resolved is reported by the exec, exactly.
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return program.into();
+    };
+    match parent.canonicalize() {
+        Ok(parent) => parent.join(name).into_os_string(),
+        Err(_reported_by_the_exec) => program.into(),
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, String> {
+    let resolved = path
+        .canonicalize()
+        .map_err(|error| format!("cannot use the working directory {path:?}: {error}"))?;
+    if resolved.is_dir() {
+        Ok(resolved)
+    } else {
+        Err(format!(
+            "cannot use the working directory {path:?}: it is no directory"
+        ))
+    }
+}
+
+fn is_handed_down(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !NOT_HANDED_DOWN
+        .iter()
+        .any(|ours| name.starts_with(ours.as_bytes()))
+}
+
+fn set(env: &mut Vec<(OsString, OsString)>, pair: (OsString, OsString)) {
+    match env.iter_mut().find(|(name, _)| *name == pair.0) {
+        Some(found) => found.1 = pair.1,
+        None => env.push(pair),
+    }
+}
+
+/// `KEY=value` lines. Blank lines and lines that begin with `#` are skipped, `export ` before a key and one
+/// pair of quotes around a value are taken off; nothing is expanded.
+fn env_file(path: &Path) -> Result<Vec<(OsString, OsString)>, String> {
+    let text = std::fs::read(path)
+        .map_err(|error| format!("cannot read the environment file {path:?}: {error}"))?;
+    let mut pairs = Vec::new();
+    let mut mistakes = String::new();
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let line = line.strip_prefix(b"export ").unwrap_or(line);
+        let equals = line.iter().position(|byte| *byte == b'=');
+        let Some((name, value)) = equals.map(|at| (line[..at].trim_ascii(), &line[at + 1..]))
+        else {
+            // The line's text is not repeated: it may be a secret (T14).
+            let _ = write!(mistakes, "; line {} is no `KEY=value`", index + 1);
+            continue;
+        };
+        if name.is_empty() || line.contains(&0) {
+            let _ = write!(mistakes, "; line {} has no usable key", index + 1);
+            continue;
+        }
+        let value = unquoted(value.trim_ascii());
+        pairs.push((
+            OsString::from_vec(name.to_vec()),
+            OsString::from_vec(value.to_vec()),
+        ));
+    }
+    if mistakes.is_empty() {
+        Ok(pairs)
+    } else {
+        Err(format!(
+            "cannot use the environment file {path:?}{mistakes}"
+        ))
+    }
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
+        _ => value,
+    }
+}
+
+/// The user and group to become. A named user brings its groups; a group alone keeps our user.
+fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, String> {
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    let gid = group.map(find_group).transpose()?;
+    let Some(name) = user else {
+        let gid = gid.unwrap_or_else(nix::unistd::getgid);
+        let uid = nix::unistd::geteuid().as_raw();
+        let groups = vec![gid.as_raw()];
+        return Ok(Some(Identity {
+            uid,
+            gid: gid.as_raw(),
+            groups,
+        }));
+    };
+    let found = match name.parse::<u32>() {
+        Ok(number) => User::from_uid(number.into()),
+        Err(_a_name) => User::from_name(name),
+    };
+    let found = found.map_err(|errno| format!("cannot look up the user `{name}`: {errno}"))?;
+    let identity = match (found, name.parse::<u32>()) {
+        (Some(user), _) => {
+            let gid = gid.unwrap_or(user.gid);
+            let groups = std::ffi::CString::new(user.name)
+                .ok()
+                .and_then(|name| getgrouplist(&name, gid).ok())
+                .unwrap_or_else(|| vec![gid]);
+            Identity {
+                uid: user.uid.as_raw(),
+                gid: gid.as_raw(),
+                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+            }
+        }
+        // A number that no user has is fine if the group is said as well.
+        (None, Ok(uid)) => {
+            let Some(gid) = gid else {
+                return Err(format!(
+                    "no user has the number {uid}; name a `group` as well"
+                ));
+            };
+            Identity {
+                uid,
+                gid: gid.as_raw(),
+                groups: vec![gid.as_raw()],
+            }
+        }
+        (None, Err(_)) => return Err(format!("there is no user `{name}`")),
+    };
+    Ok(Some(identity))
+}
+
+fn find_group(name: &str) -> Result<nix::unistd::Gid, String> {
+    if let Ok(number) = name.parse::<u32>() {
+        return Ok(number.into());
+    }
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) => Err(format!("there is no group `{name}`")),
+        Err(errno) => Err(format!("cannot look up the group `{name}`: {errno}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Individual, MARKER, Spec, fill};
+    use crate::config::{Connect, Recipe};
+    use crate::link::message::WorkerAddress;
+    use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
+
+    fn recipe(command: &[&str]) -> Recipe {
+        Recipe {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            connect: Connect::Port,
+            cwd: None,
+            env: Vec::new(),
+            env_file: None,
+            env_clear: false,
+            user: None,
+            group: None,
+            umask: None,
+        }
+    }
+
+    fn job(recipe: &Recipe) -> Result<crate::shim::Job, String> {
+        let spec = Spec::resolve(&ServiceName::new("app"), "v1", recipe)?;
+        Ok(spec.job(Individual {
+            worker: WorkerId(7),
+            slot: Slot(2),
+            generation: Generation(3),
+            address: &WorkerAddress::Tcp(([127, 0, 0, 1], 20_001).into()),
+            notify: Path::new("/run/n"),
+        }))
+    }
+
+    fn value<'a>(job: &'a crate::shim::Job, name: &str) -> Option<&'a str> {
+        let (_, value) = job.env.iter().find(|(key, _)| key == name)?;
+        value.to_str()
+    }
+
+    #[test]
+    fn placeholders_are_filled_once() {
+        let words = [("{port}", "{slot}"), ("{slot}", "1")];
+        assert_eq!(fill("a{port}{slot}{x}{", &words), "a{slot}1{x}{");
+    }
+
+    #[test]
+    fn a_job_says_everything_about_its_worker() {
+        let mut recipe = recipe(&["./run", "--port={port}", "{slot}.{generation}"]);
+        recipe.env.push(("AT".into(), "{release}:{port}".into()));
+        let job = job(&recipe).expect("resolves");
+        assert_eq!(job.argv, ["./run", "--port=20001", "2.3"]);
+        for (name, expected) in [
+            ("AT", "v1:20001"),
+            ("PORT", "20001"),
+            ("REMUDA_SERVICE", "app"),
+            ("REMUDA_SLOT", "2"),
+            ("REMUDA_GENERATION", "3"),
+            ("REMUDA_RELEASE", "v1"),
+            ("NOTIFY_SOCKET", "/run/n"),
+        ] {
+            assert_eq!(value(&job, name), Some(expected), "{name}");
+        }
+        assert_eq!(
+            value(&job, MARKER),
+            Some(format!("{}-7", std::process::id()).as_str())
+        );
+    }
+
+    #[test]
+    fn a_cleared_environment_has_only_what_is_said() {
+        let mut recipe = recipe(&["x"]);
+        recipe.env_clear = true;
+        let job = job(&recipe).expect("resolves");
+        assert!(value(&job, "PATH").is_none());
+        assert_eq!(value(&job, "PORT"), Some("20001"));
+    }
+
+    #[test]
+    fn the_environment_file_is_read_and_its_mistakes_named_without_their_text() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("env");
+        std::fs::write(&path, "# c\nexport A=\"x y\"\n\nB = z\n").expect("write");
+        let mut recipe = recipe(&["x"]);
+        recipe.env_file = Some(path.clone());
+        let job = job(&recipe).expect("resolves");
+        assert_eq!(
+            (value(&job, "A"), value(&job, "B")),
+            (Some("x y"), Some("z"))
+        );
+
+        std::fs::write(&path, "A=1\nhunter2\n").expect("write");
+        let error = self::job(&recipe).expect_err("a mistake");
+        assert!(
+            error.contains("line 2") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_directory_is_resolved_through_its_symlink_once() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let real = directory.path().join("release-1");
+        std::fs::create_dir(&real).expect("mkdir");
+        let link = directory.path().join("current");
+        std::os::unix::fs::symlink(&real, &link).expect("symlink");
+        let mut recipe = recipe(&["x"]);
+        recipe.cwd = Some(link);
+        let job = job(&recipe).expect("resolves");
+        let expected = real.canonicalize().expect("exists");
+        assert_eq!(job.cwd.as_deref(), Some(expected.as_os_str()));
+    }
+}

@@ -1,0 +1,361 @@
+//! The supervisor's hands on real processes: the shim, spawning, reaping, what workers leave behind.
+//! Everything that waits for children runs one after the other, because a process waits for all of its own.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use remuda::config::{Connect, Recipe};
+use remuda::link::message::WorkerAddress;
+use remuda::rollout::{Exit, Generation, ServiceName, Slot, WorkerId};
+use remuda::supervisor::image::Image;
+use remuda::supervisor::place::Place;
+use remuda::supervisor::ports::Ports;
+use remuda::supervisor::reaper::Reaper;
+use remuda::supervisor::spawn::{Spawned, spawn};
+use remuda::supervisor::spec::{Individual, Spec};
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The least of a control loop: starts workers and waits for their end.
+struct Hands {
+    image: Image,
+    reaper: Reaper,
+    children: Signal,
+    ended: BTreeMap<u32, Exit>,
+    runtime: tempfile::TempDir,
+    next: u64,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// What one worker printed and how it ended.
+struct Ran {
+    out: String,
+    error: String,
+    exit: Exit,
+}
+
+impl Hands {
+    fn new() -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            image: Image::open_path(env!("CARGO_BIN_EXE_remuda")).expect("the binary"),
+            reaper: Reaper::new().expect("subreaper"),
+            children: signal(SignalKind::child()).expect("SIGCHLD"),
+            ended: BTreeMap::new(),
+            runtime: tempfile::tempdir().expect("tempdir"),
+            next: 0,
+            _alone: alone,
+        }
+    }
+
+    /// Starts a worker; the place must live as long as it.
+    fn start(&mut self, recipe: &Recipe) -> (Spawned, Place) {
+        let spec = Spec::resolve(&ServiceName::new("app"), "r1", recipe).expect("resolves");
+        self.next += 1;
+        let (slot, generation) = (Slot(0), Generation(self.next));
+        let ports = Ports::new((21_000, 21_999));
+        let mut place = Place::make(
+            self.runtime.path(),
+            (slot, generation),
+            spec.connect(),
+            &ports,
+            spec.identity(),
+        )
+        .expect("a place");
+        let job = spec.job(Individual {
+            worker: WorkerId(self.next),
+            slot,
+            generation,
+            address: place.address(),
+            notify: &place.notify_path(),
+        });
+        let listeners: Vec<OwnedFd> = place.take_listener().into_iter().collect();
+        let spawned = spawn(&self.image, &mut self.reaper, job, listeners).expect("spawns");
+        (spawned, place)
+    }
+
+    async fn exit(&mut self, pid: u32) -> Exit {
+        loop {
+            self.ended.extend(self.reaper.reap_all());
+            if let Some(exit) = self.ended.remove(&pid) {
+                return exit;
+            }
+            self.children.recv().await;
+        }
+    }
+
+    async fn run(&mut self, recipe: &Recipe) -> Result<Ran, String> {
+        let (mut spawned, _place) = self.start(recipe);
+        let outcome = spawned.outcome.await;
+        let (mut out, mut error) = (String::new(), String::new());
+        spawned.stdout.read_to_string(&mut out).await.expect("read");
+        spawned
+            .stderr
+            .read_to_string(&mut error)
+            .await
+            .expect("read");
+        let exit = self.exit(spawned.pid).await;
+        outcome.map(|()| Ran { out, error, exit })
+    }
+}
+
+fn recipe(command: &[&str]) -> Recipe {
+    Recipe {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        connect: Connect::Port,
+        cwd: None,
+        env: Vec::new(),
+        env_file: None,
+        env_clear: false,
+        user: None,
+        group: None,
+        umask: None,
+    }
+}
+
+fn sh(script: &str) -> Recipe {
+    recipe(&["/bin/sh", "-c", script])
+}
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, what).await.expect("in time")
+}
+
+#[tokio::test]
+async fn f15_a_worker_has_exactly_its_standard_and_promised_descriptors() {
+    // A descriptor that leaks on purpose: inheritable, as a careless library would leave it.
+    let mut hands = Hands::new();
+    let careless = std::fs::File::open("/dev/null").expect("open");
+    let flags = nix::fcntl::FdFlag::empty();
+    nix::fcntl::fcntl(&careless, nix::fcntl::FcntlArg::F_SETFD(flags)).expect("fcntl");
+    for (connect, expected) in [(Connect::Port, "0 1 2"), (Connect::Fd, "0 1 2 3")] {
+        let mut recipe = recipe(&[
+            "python3",
+            "-c",
+            "import os\nfds = []\nfor fd in range(0, 4096):\n    try: os.fstat(fd)\n    except OSError: continue\n    fds.append(fd)\nprint(*fds)",
+        ]);
+        recipe.connect = connect;
+        let ran = within(hands.run(&recipe)).await.expect("runs");
+        assert_eq!(ran.out.trim(), expected, "{}", ran.error);
+        assert_eq!(ran.exit, Exit::Code(0));
+    }
+}
+
+#[tokio::test]
+async fn e7_an_inherited_listener_is_announced_with_the_workers_own_pid_and_serves() {
+    let mut hands = Hands::new();
+    let mut recipe = recipe(&[
+        "python3",
+        "-c",
+        "import os,socket\nassert os.environ['LISTEN_PID'] == str(os.getpid())\nprint(os.environ['LISTEN_FDS'], os.environ['LISTEN_FDNAMES'], 'PORT' in os.environ)\ns = socket.socket(fileno=3)\nc, _ = s.accept()\nc.sendall(b'hello')\nc.close()",
+    ]);
+    recipe.connect = Connect::Fd;
+    recipe.env_clear = true;
+    recipe.env = vec![("PATH".into(), std::env::var("PATH").expect("PATH"))];
+    let (mut spawned, place) = hands.start(&recipe);
+    within(spawned.outcome).await.expect("executes");
+    let WorkerAddress::Tcp(address) = *place.address() else {
+        panic!("an inherited listener is TCP")
+    };
+    let mut client = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("queued");
+    let (mut heard, mut out) = (String::new(), String::new());
+    within(client.read_to_string(&mut heard))
+        .await
+        .expect("read");
+    within(spawned.stdout.read_to_string(&mut out))
+        .await
+        .expect("read");
+    assert_eq!(heard, "hello");
+    assert_eq!(out.trim(), "1 http False");
+    assert_eq!(within(hands.exit(spawned.pid)).await, Exit::Code(0));
+    // Our copy went with the hand-over: nothing listens once the worker is dead.
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn e7_a_worker_leads_its_own_session_with_clean_signals() {
+    let mut hands = Hands::new();
+    let script = "import os,signal\nprint(os.getsid(0) == os.getpid() == os.getpgid(0))\nprint(signal.pthread_sigmask(signal.SIG_BLOCK, []))\nprint([s for s in open('/proc/self/status') if s.startswith('SigIgn')][0].split()[1])";
+    // Python itself ignores SIGPIPE (13) and SIGXFSZ (25) at start, so the shell looks.
+    let ran = within(hands.run(&sh("grep -E '^Sig(Blk|Ign)' /proc/self/status")))
+        .await
+        .expect("runs");
+    for line in ran.out.lines() {
+        assert!(line.ends_with("0000000000000000"), "{}", ran.out);
+    }
+    let ran = within(hands.run(&recipe(&["python3", "-c", script])))
+        .await
+        .expect("runs");
+    assert!(
+        ran.out.starts_with("True\nset()\n"),
+        "{}{}",
+        ran.out,
+        ran.error
+    );
+}
+
+#[tokio::test]
+async fn f37_each_reason_that_a_program_does_not_run_is_said_exactly() {
+    let mut hands = Hands::new();
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = |name: &str, text: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    file("text", "hello", 0o755);
+    file("plain", "#!/bin/sh\n", 0o644);
+    file("lost", "#!/no/such/interpreter -x\n", 0o755);
+    for (program, expected) in [
+        (
+            "./server",
+            "cannot execute \"./server\": No such file or directory (os error 2); looked for in ",
+        ),
+        (
+            "no-such-program",
+            "cannot execute \"no-such-program\": No such file or directory (os error 2); it is in none of the directories of the worker's PATH",
+        ),
+        (
+            "./text",
+            "cannot execute \"./text\": Exec format error (os error 8); ",
+        ),
+        (
+            "./plain",
+            "cannot execute \"./plain\": Permission denied (os error 13); try `chmod +x",
+        ),
+        (
+            "./lost",
+            "cannot execute \"./lost\": No such file or directory (os error 2); the file exists, but its first line asks for \"/no/such/interpreter\", which does not",
+        ),
+        (
+            ".//",
+            "cannot execute \".//\": Permission denied (os error 13); it is a directory",
+        ),
+    ] {
+        let mut recipe = recipe(&[program]);
+        recipe.cwd = Some(directory.path().to_owned());
+        let error = within(hands.run(&recipe))
+            .await
+            .err()
+            .expect("must not run");
+        assert!(error.starts_with(expected), "{program}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_program_is_found_in_the_workers_own_path_and_directory() {
+    let mut hands = Hands::new();
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("only-here");
+    std::fs::write(&path, "#!/bin/sh\npwd\numask\n").expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("chmod");
+    let mut recipe = recipe(&["only-here"]);
+    let directory = directory.path().canonicalize().expect("exists");
+    recipe.env = vec![("PATH".into(), directory.display().to_string())];
+    recipe.cwd = Some(directory.clone());
+    recipe.umask = Some(0o027);
+    let ran = within(hands.run(&recipe)).await.expect("runs");
+    assert_eq!(
+        ran.out,
+        format!("{}\n0027\n", directory.display()),
+        "{}",
+        ran.error
+    );
+}
+
+#[tokio::test]
+async fn t14_what_is_addressed_to_us_is_not_handed_down() {
+    let mut hands = Hands::new();
+    let ran = within(hands.run(&sh("env"))).await.expect("runs");
+    let names: Vec<&str> = ran
+        .out
+        .lines()
+        .filter_map(|line| line.split('=').next())
+        .collect();
+    assert!(
+        names.contains(&"PATH") && names.contains(&"PORT"),
+        "{names:?}"
+    );
+    assert!(!names.contains(&"LISTEN_FDS"), "{names:?}");
+    assert!(ran.out.contains("REMUDA_SERVICE=app\n") && ran.out.contains("NOTIFY_SOCKET=/"));
+}
+
+#[tokio::test]
+async fn t15_another_user_is_for_good() {
+    let mut hands = Hands::new();
+    if !nix::unistd::geteuid().is_root() {
+        // Only root may change the user: then the refusal must be a sentence.
+        let mut recipe = sh("true");
+        recipe.user = Some("0".into());
+        recipe.group = Some("0".into());
+        let error = within(hands.run(&recipe)).await.err().expect("refused");
+        assert!(error.starts_with("cannot become user 0"), "{error}");
+        return;
+    }
+    let mut recipe = sh("id -u; id -g; id -G; grep NoNewPrivs /proc/self/status; pwd");
+    recipe.user = Some("65534".into());
+    recipe.group = Some("65534".into());
+    recipe.cwd = Some(Path::new("/").to_owned());
+    let ran = within(hands.run(&recipe)).await.expect("runs");
+    assert_eq!(
+        ran.out, "65534\n65534\n65534\nNoNewPrivs:\t1\n/\n",
+        "{}",
+        ran.error
+    );
+    let ran = within(hands.run(&sh("grep NoNewPrivs /proc/self/status")))
+        .await
+        .expect("runs");
+    assert_eq!(ran.out, "NoNewPrivs:\t0\n");
+}
+
+#[tokio::test]
+async fn f19_an_end_is_reported_with_its_signal() {
+    let mut hands = Hands::new();
+    for (signal, name) in [(9, "SIGKILL"), (11, "SIGSEGV"), (34, "signal 34")] {
+        let ran = within(hands.run(&sh(&format!("kill -{signal} $$"))))
+            .await
+            .expect("runs");
+        assert!(ran.exit.to_string().contains(name), "{}", ran.exit);
+    }
+    let ran = within(hands.run(&sh("exit 7"))).await.expect("runs");
+    assert_eq!(ran.exit, Exit::Code(7));
+}
+
+#[tokio::test]
+async fn f24_a_worker_that_ignores_term_is_killed_and_a_reaped_pid_never_signalled() {
+    let mut hands = Hands::new();
+    let (mut spawned, _place) =
+        hands.start(&sh("trap '' TERM; echo up; while :; do sleep 1; done"));
+    within(spawned.outcome).await.expect("executes");
+    let mut up = [0; 3];
+    within(spawned.stdout.read_exact(&mut up))
+        .await
+        .expect("up");
+    assert!(hands.reaper.terminate(spawned.pid));
+    assert!(hands.reaper.is_live(spawned.pid));
+    assert!(hands.reaper.kill_group(spawned.pid));
+    let exit = within(hands.exit(spawned.pid)).await;
+    assert_eq!(exit.to_string(), "killed by SIGKILL");
+    assert!(!hands.reaper.terminate(spawned.pid));
+    assert!(!hands.reaper.kill_group(spawned.pid));
+    // `sleep` was in the group and is ours now: reaped as well (F28).
+    within(async {
+        while std::fs::read_to_string("/proc/thread-self/children")
+            .is_ok_and(|c| !c.trim().is_empty())
+        {
+            hands.ended.extend(hands.reaper.reap_all());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
