@@ -1,0 +1,151 @@
+//! The closed sets behind labels, as text.
+
+use crate::link::message::{AcceptError, MethodLabel, ProxyReason};
+use crate::rollout::{Role, RolloutState, Trigger, WorkerState};
+
+/// Whose lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// Workers' standard output.
+    Stdout,
+    /// Workers' standard error.
+    Stderr,
+    /// Our own log.
+    Own,
+}
+
+impl LogStream {
+    pub(super) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Own];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Own => "own",
+        }
+    }
+}
+
+pub(super) const ROLES: [Role; 4] = [Role::Stable, Role::Candidate, Role::Parked, Role::Retiring];
+
+pub(super) fn role(role: Option<Role>) -> &'static str {
+    match role {
+        Some(Role::Stable) => "stable",
+        Some(Role::Candidate) => "candidate",
+        Some(Role::Parked) => "parked",
+        Some(Role::Retiring) => "retiring",
+        None => "none",
+    }
+}
+
+pub(super) fn method(method: MethodLabel) -> &'static str {
+    match method {
+        MethodLabel::Get => "GET",
+        MethodLabel::Head => "HEAD",
+        MethodLabel::Post => "POST",
+        MethodLabel::Put => "PUT",
+        MethodLabel::Delete => "DELETE",
+        MethodLabel::Options => "OPTIONS",
+        MethodLabel::Patch => "PATCH",
+        MethodLabel::Trace => "TRACE",
+        MethodLabel::Other => "other",
+    }
+}
+
+pub(super) const REASONS: [ProxyReason; 11] = [
+    ProxyReason::BadRequest,
+    ProxyReason::RequestTimeout,
+    ProxyReason::Connect,
+    ProxyReason::Reset,
+    ProxyReason::BadResponse,
+    ProxyReason::ResponseTimeout,
+    ProxyReason::Unavailable,
+    ProxyReason::DrainLimit,
+    ProxyReason::ClientGone,
+    ProxyReason::Upgrade,
+    ProxyReason::Internal,
+];
+
+pub(super) fn reason(reason: ProxyReason) -> &'static str {
+    match reason {
+        ProxyReason::BadRequest => "bad_request",
+        ProxyReason::RequestTimeout => "request_timeout",
+        ProxyReason::Connect => "connect",
+        ProxyReason::Reset => "reset",
+        ProxyReason::BadResponse => "bad_response",
+        ProxyReason::ResponseTimeout => "response_timeout",
+        ProxyReason::Unavailable => "unavailable",
+        ProxyReason::DrainLimit => "drain_limit",
+        ProxyReason::ClientGone => "client_gone",
+        ProxyReason::Upgrade => "upgrade",
+        ProxyReason::Internal => "internal",
+    }
+}
+
+pub(super) const ACCEPT_ERRORS: [AcceptError; 3] = [
+    AcceptError::Descriptors,
+    AcceptError::Limit,
+    AcceptError::Other,
+];
+
+pub(super) fn accept_error(error: AcceptError) -> &'static str {
+    match error {
+        AcceptError::Descriptors => "descriptors",
+        AcceptError::Limit => "limit",
+        AcceptError::Other => "other",
+    }
+}
+
+pub(super) const WORKER_STATES: [WorkerState; 6] = [
+    WorkerState::Starting,
+    WorkerState::Ready,
+    WorkerState::Draining,
+    WorkerState::Terminating,
+    WorkerState::Killing,
+    WorkerState::Backoff,
+];
+
+pub(super) fn worker_state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Ready => "ready",
+        WorkerState::Draining => "draining",
+        WorkerState::Terminating => "terminating",
+        WorkerState::Killing => "killing",
+        WorkerState::Backoff => "backoff",
+    }
+}
+
+pub(super) const TRIGGERS: [Trigger; 5] = [
+    Trigger::Signal,
+    Trigger::Api,
+    Trigger::Cli,
+    Trigger::Reload,
+    Trigger::Rollback,
+];
+
+pub(super) fn trigger(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Signal => "signal",
+        Trigger::Api => "api",
+        Trigger::Cli => "cli",
+        Trigger::Reload => "reload",
+        Trigger::Rollback => "rollback",
+    }
+}
+
+pub(super) const RESULTS: [&str; 4] = ["completed", "rolled_back", "failed", "superseded"];
+
+/// How a rollout ended, if it has.
+pub(super) fn result(state: RolloutState) -> Option<&'static str> {
+    match state {
+        RolloutState::Completed => Some("completed"),
+        RolloutState::RolledBack => Some("rolled_back"),
+        RolloutState::Failed => Some("failed"),
+        RolloutState::Superseded => Some("superseded"),
+        RolloutState::Pending
+        | RolloutState::Running
+        | RolloutState::Paused
+        | RolloutState::RollingBack => None,
+    }
+}
