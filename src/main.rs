@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The shim runs between a worker and its start: before anything else, nothing else.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "shim")
-    {
-        return remuda::shim::run();
+    // The roles that the supervisor starts come first: they take no flags and must not see the tree.
+    let role = std::env::args_os().nth(1);
+    match role.as_ref().and_then(|role| role.to_str()) {
+        Some("shim") => remuda::shim::run(),
+        _ => remuda::cli::main(),
     }
-    ExitCode::SUCCESS
 }

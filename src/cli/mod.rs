@@ -1,1 +1,141 @@
-//! Placeholder of the walking skeleton.
+//! The command line: says what people want to the instance, and says back what became of it.
+//!
+//! Owns the words and exit codes of the contract; called by `main`. All but `run`, `check`, `demo` and
+//! the packaging commands are clients of the admin API. Never decides anything about a rollout.
+
+mod args;
+mod client;
+mod exit;
+mod follow;
+mod history;
+mod live;
+mod logs;
+mod out;
+mod packaging;
+mod patience;
+mod requests;
+mod rollout;
+mod service;
+mod status;
+mod steer;
+mod table;
+mod time;
+mod words;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::Value;
+
+use self::args::{Cli, Command};
+use self::client::Client;
+use self::exit::{Code, Failure};
+use self::out::Out;
+use self::steer::Way;
+use self::workers::Order;
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A reader that went away is not an error.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                Code::Usage
+            } else {
+                Code::Done
+            };
+            return code.into();
+        }
+    };
+    let out = Out::new(cli.common.json, cli.common.color);
+    match cli.command {
+        Command::Completions { shell } => packaging::completions(&out, shell).into(),
+        Command::Man { dir } => end(&out, packaging::man(&out, dir.as_deref())),
+        command => {
+            let socket = cli.common.admin_socket.unwrap_or_else(default_socket);
+            end(&out, speak(&Client::new(socket), &out, command))
+        }
+    }
+}
+
+fn end(out: &Out, outcome: Result<Code, Failure>) -> ExitCode {
+    match outcome {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            out.failure(&failure);
+            failure.code.into()
+        }
+    }
+}
+
+/// The commands that are said to an instance.
+fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Rollout(args) => rollout::rollout(client, out, args).await,
+            Command::Pause(args) => steer::steer(client, out, Way::Pause, args).await,
+            Command::Resume(args) => steer::steer(client, out, Way::Resume, args).await,
+            Command::Promote(args) => steer::steer(client, out, Way::Promote, args).await,
+            Command::Abort(args) => steer::steer(client, out, Way::Abort, args).await,
+            Command::Rollback(args) => steer::rollback(client, out, args).await,
+            Command::Status(args) => status::status(client, out, args).await,
+            Command::Why(args) => status::why(client, out, args).await,
+            Command::History(args) => history::history(client, out, args).await,
+            Command::Logs(args) => logs::logs(client, out, args).await,
+            Command::Requests(args) => requests::requests(client, out, args).await,
+            Command::Scale(args) => workers::scale(client, out, args).await,
+            Command::Drain(args) => workers::one(client, out, Order::Drain, args).await,
+            Command::Undrain(args) => workers::one(client, out, Order::Undrain, args).await,
+            Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
+            Command::Reload => reload(client, out).await,
+            Command::Healthcheck => status::healthcheck(client, out).await,
+            Command::Completions { .. } | Command::Man { .. } => {
+                unreachable!("these speak to nobody and were done before")
+            }
+        }
+    })
+}
+
+/// `remuda reload`: says what changed.
+async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
+    let answer: Value = client.post("/v1/reload", &serde_json::json!({})).await?;
+    let changes = answer
+        .get("changes")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for change in &changes {
+        out.line(change.as_str().unwrap_or_default());
+    }
+    let message = if changes.is_empty() {
+        "reloaded: nothing changed"
+    } else {
+        "reloaded; `remuda status` shows what is rolled"
+    };
+    out.done(
+        Code::Done,
+        message,
+        serde_json::json!({ "changes": changes }),
+    );
+    Ok(Code::Done)
+}
+
+/// Where an instance of this user has its admin socket if nobody said otherwise.
+fn default_socket() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dir = match (set("RUNTIME_DIRECTORY"), set("XDG_RUNTIME_DIR")) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(dir)) => PathBuf::from(dir).join("remuda"),
+        (None, None) => PathBuf::from(format!("/tmp/remuda-{}", nix::unistd::getuid())),
+    };
+    dir.join("admin.sock")
+}

@@ -1,0 +1,194 @@
+//! The client of the admin API: HTTP/1.1 over the unix socket of one instance, a connection per call.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::exit::{Code, Failure};
+use crate::wire::{Problem, Rollout, Rollouts, Status};
+
+/// More than any answer of ours; an answer beyond it is not ours.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// One instance, found by its socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The instance behind this socket. Nothing is connected yet.
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// `GET /v1/status`.
+    pub(crate) async fn status(&self) -> Result<Status, Failure> {
+        self.get("/v1/status").await
+    }
+
+    /// `GET /v1/rollouts`.
+    pub(crate) async fn rollouts(&self) -> Result<Vec<Rollout>, Failure> {
+        let all: Rollouts = self.get("/v1/rollouts").await?;
+        Ok(all.rollouts)
+    }
+
+    /// `GET /v1/rollouts/{id}`.
+    pub(crate) async fn rollout(&self, id: &str) -> Result<Rollout, Failure> {
+        self.get(&format!("/v1/rollouts/{}", escape(id))).await
+    }
+
+    /// Asks for JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        self.read(answer).await
+    }
+
+    /// Orders a change and reads the JSON that comes back.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::new(Code::Failed, format!("cannot be sent: {error}")))?;
+        let answer = self.send(Method::POST, path, Bytes::from(body)).await?;
+        self.read(answer).await
+    }
+
+    /// Asks for something that streams.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, Failure> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        self.read::<serde_json::Value>(answer).await?;
+        Err(self.garbled("an error without a reason"))
+    }
+
+    /// Only the status code of an answer.
+    pub(crate) async fn probe(&self, path: &str) -> Result<StatusCode, Failure> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(answer.status())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| no_instance(&self.socket, &error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broke(&error))?;
+        // Ends when the answer has been read or dropped; its error reaches us through the sender.
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header("Host", "remuda")
+            .header("Remuda-Client", "cli");
+        if method == Method::POST {
+            request = request
+                .header("Content-Type", "application/json")
+                .header("Idempotency-Key", uuid::Uuid::now_v7().to_string());
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| Failure::new(Code::Usage, format!("cannot be asked for: {error}")))?;
+        sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.broke(&error))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, Failure> {
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| self.garbled(&error.to_string()))?
+            .to_bytes();
+        if !status.is_success() {
+            let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+                kind: "about:blank".to_owned(),
+                title: status.canonical_reason().unwrap_or("error").to_owned(),
+                status: status.as_u16(),
+                detail: format!("the instance answered {status}"),
+            });
+            return Err(Failure::refused(problem));
+        }
+        serde_json::from_slice(&body).map_err(|error| self.garbled(&error.to_string()))
+    }
+
+    fn broke(&self, error: &hyper::Error) -> Failure {
+        Failure::new(
+            Code::NoInstance,
+            format!(
+                "the instance at `{}` went away before it answered ({error}); see `remuda status`",
+                self.socket.display()
+            ),
+        )
+    }
+
+    fn garbled(&self, what: &str) -> Failure {
+        Failure::new(
+            Code::NoInstance,
+            format!(
+                "what answers at `{}` is not a remuda of this version ({what}); compare `remuda --version` with the running one",
+                self.socket.display()
+            ),
+        )
+    }
+}
+
+/// A path segment with everything escaped that is not plain.
+pub(crate) fn escape(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+fn no_instance(socket: &Path, error: &std::io::Error) -> Failure {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        std::io::ErrorKind::ConnectionRefused => "nobody listens there any more".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not connect to it".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(
+        Code::NoInstance,
+        format!(
+            "no instance answers at `{}`: {why}; start one with `remuda run -- CMD`, or name another with `--admin-socket PATH`",
+            socket.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn a_name_cannot_leave_its_path_segment() {
+        assert_eq!(escape("app-3"), "app-3");
+        assert_eq!(escape("../a b?ü"), "..%2Fa%20b%3F%C3%BC");
+    }
+}

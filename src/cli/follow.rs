@@ -1,0 +1,168 @@
+//! Following rollouts to their ends, and saying on the way what changes.
+
+use std::collections::BTreeMap;
+
+use super::client::Client;
+use super::exit::Failure;
+use super::live::Live;
+use super::out::{Out, Tone};
+use super::patience::GLANCE;
+use super::{time, words};
+use crate::wire::{Rollout, Service, Status};
+
+/// Follows these rollouts until each has ended and, where one completed, until the old workers have
+/// answered their plain requests. Returns them as they ended.
+pub(crate) async fn to_the_end(
+    client: &Client,
+    out: &Out,
+    rollouts: Vec<Rollout>,
+) -> Result<Vec<Rollout>, Failure> {
+    let mut teller = Teller::new(out);
+    let mut running = rollouts;
+    let mut over = Vec::new();
+    loop {
+        let status = client.status().await?;
+        let mut left = Vec::new();
+        for rollout in running {
+            let rollout = client.rollout(&rollout.id).await?;
+            teller.tell(&rollout, &status);
+            if words::ended(&rollout.state) && !holds_requests(&rollout, &status) {
+                teller.tell_end(&rollout, &status);
+                over.push(rollout);
+            } else {
+                left.push(rollout);
+            }
+        }
+        if left.is_empty() {
+            return Ok(over);
+        }
+        running = left;
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Says what changes about rollouts, in the form that suits the output.
+#[derive(Debug)]
+struct Teller<'a> {
+    out: &'a Out,
+    live: Option<Live>,
+    told: BTreeMap<String, String>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(out: &'a Out) -> Self {
+        Self {
+            out,
+            live: out.live().then(Live::default),
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn tell(&mut self, rollout: &Rollout, status: &Status) {
+        if self.out.json() {
+            if self.is_news(rollout, &full_key(rollout)) {
+                self.out.event("rollout", rollout);
+            }
+            return;
+        }
+        let now = time::now();
+        if let Some(live) = &mut self.live {
+            live.show(rollout, status.services.get(&rollout.service), now);
+            return;
+        }
+        if words::ended(&rollout.state) || !self.is_news(rollout, &line_key(rollout)) {
+            return;
+        }
+        let waiting = rollout.waiting_on.as_ref();
+        let waiting = waiting.map_or_else(String::new, |waiting| {
+            format!(": {}", words::waiting(waiting, now))
+        });
+        let title = words::title(rollout);
+        self.say(&format!("{title} {}{waiting}", words::place(rollout)));
+    }
+
+    fn tell_end(&mut self, rollout: &Rollout, status: &Status) {
+        if let Some(live) = &mut self.live {
+            live.remove(&rollout.id);
+        }
+        let (mark, tone) = match rollout.state.as_str() {
+            "completed" => ("✔", Tone::Good),
+            _ => ("✘", Tone::Bad),
+        };
+        let mark = self.out.stderr(tone, mark);
+        self.say(&format!("{mark} {}", words::end(rollout)));
+        for line in words::bundle(rollout) {
+            self.say(&line);
+        }
+        for verdict in rollout.verdicts.iter().filter(|v| v.verdict != "pass") {
+            self.say(&format!(
+                "  batch {}: {}: {}",
+                verdict.batch,
+                verdict.verdict.replace('_', " "),
+                verdict.message
+            ));
+        }
+        let service = status.services.get(&rollout.service);
+        for line in still_draining(rollout, service) {
+            self.say(&line);
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.live {
+            Some(live) => live.say(text),
+            None => self.out.say(text),
+        }
+    }
+
+    fn is_news(&mut self, rollout: &Rollout, key: &str) -> bool {
+        let told = self.told.insert(rollout.id.clone(), key.to_owned());
+        told.as_deref() != Some(key)
+    }
+}
+
+/// A completed rollout's old workers still have plain requests in flight.
+fn holds_requests(rollout: &Rollout, status: &Status) -> bool {
+    rollout.state == "completed"
+        && old_workers(rollout, status.services.get(&rollout.service))
+            .any(|worker| worker.in_flight_by_class.plain > 0)
+}
+
+fn still_draining(rollout: &Rollout, service: Option<&Service>) -> Vec<String> {
+    let now = time::now();
+    old_workers(rollout, service)
+        .filter(|worker| worker.in_flight > 0)
+        .map(|worker| {
+            format!(
+                "  slot {} of generation {} still drains: {}",
+                worker.slot,
+                worker.generation,
+                words::drain(worker, now)
+            )
+        })
+        .collect()
+}
+
+fn old_workers<'a>(
+    rollout: &'a Rollout,
+    service: Option<&'a Service>,
+) -> impl Iterator<Item = &'a crate::wire::Worker> {
+    service
+        .into_iter()
+        .flat_map(|service| &service.generations)
+        .filter(|generation| generation.number < rollout.to)
+        .flat_map(|generation| &generation.workers)
+        .filter(|worker| worker.state == "draining")
+}
+
+/// Without the sentence: its numbers change all the time, and each would be a line.
+fn line_key(rollout: &Rollout) -> String {
+    let kind = rollout.waiting_on.as_ref().map(|waiting| &waiting.kind);
+    let step = &rollout.step;
+    format!("{} {} {} {kind:?}", rollout.state, step.name, step.batch)
+}
+
+fn full_key(rollout: &Rollout) -> String {
+    let message = rollout.waiting_on.as_ref().map(|waiting| &waiting.message);
+    format!("{} {:?} {message:?}", line_key(rollout), rollout.counts)
+}

@@ -1,0 +1,262 @@
+//! `status` and `why`: the instance as it is now.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::args;
+use super::client::Client;
+use super::exit::{Code, Failure};
+use super::out::{Out, Tone};
+use super::patience::GLANCE;
+use super::table::{self, Align};
+use super::{service, time, words};
+use crate::wire::{Service, Status, Worker};
+
+/// Shows the status once, or again and again.
+pub(crate) async fn status(
+    client: &Client,
+    out: &Out,
+    args: args::Status,
+) -> Result<Code, Failure> {
+    let mut shown: Option<Status> = None;
+    let mut height = 0;
+    loop {
+        let status = client.status().await?;
+        let lines = lines(out, &status, args.service.as_deref(), time::now())?;
+        if !args.watch {
+            out.result(&status);
+            for line in lines {
+                out.line(&line);
+            }
+            return Ok(Code::Done);
+        }
+        if out.json() {
+            if shown.as_ref() != Some(&status) {
+                out.event("status", &status);
+            }
+        } else {
+            height = redraw(out, &lines, height);
+        }
+        if out.gone() {
+            return Ok(Code::Done);
+        }
+        shown = Some(status);
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// One sentence for each service.
+pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<Code, Failure> {
+    let status = client.status().await?;
+    let services = service::looked_at(&status, args.service.as_deref())?;
+    let now = time::now();
+    let several = services.len() > 1;
+    let mut sentences = Vec::new();
+    for (name, service) in services {
+        let sentence = words::why(service, now);
+        let prefix = if several {
+            format!("{name}: ")
+        } else {
+            String::new()
+        };
+        out.line(&format!("{prefix}{sentence}"));
+        sentences.push(json!({
+            "service": name,
+            "message": sentence,
+            "waiting_on": service.waiting_on,
+        }));
+    }
+    out.result(json!({ "services": sentences }));
+    Ok(Code::Done)
+}
+
+/// Draws over what was drawn before, line by line, so that nothing flickers.
+fn redraw(out: &Out, lines: &[String], height: usize) -> usize {
+    let mut frame = String::new();
+    if out.live() && height > 0 {
+        frame.push_str(&format!("\u{1b}[{height}F"));
+    }
+    for line in lines {
+        frame.push_str(line);
+        if out.live() {
+            frame.push_str("\u{1b}[K");
+        }
+        frame.push('\n');
+    }
+    if out.live() {
+        frame.push_str("\u{1b}[J");
+    } else {
+        frame.push('\n');
+    }
+    out.raw(frame.as_bytes());
+    lines.len()
+}
+
+fn lines(
+    out: &Out,
+    status: &Status,
+    only: Option<&str>,
+    now: SystemTime,
+) -> Result<Vec<String>, Failure> {
+    let mut lines = vec![instance_line(status, now)];
+    for (name, service) in service::looked_at(status, only)? {
+        lines.push(String::new());
+        lines.extend(service_lines(out, name, service, now));
+    }
+    Ok(lines)
+}
+
+fn instance_line(status: &Status, now: SystemTime) -> String {
+    let age = time::since(&status.started_at, now).map_or_else(String::new, |age| {
+        format!("  {} for {}", status.state, time::short(age))
+    });
+    let mut line = format!("remuda {}  pid {}{age}", status.version, status.pid);
+    if !status.listeners.is_empty() {
+        line.push_str(&format!("  on {}", status.listeners.join(", ")));
+    }
+    if let Some(admin) = &status.admin {
+        line.push_str(&format!("  admin {admin}"));
+    }
+    let troubled = status.data_planes.iter().filter(|p| p.state != "accepting");
+    for plane in troubled {
+        line.push_str(&format!("  data plane {} {}", plane.pid, plane.state));
+    }
+    line
+}
+
+fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> Vec<String> {
+    let full = service.ready >= service.wanted;
+    let ready = format!("{} of {} ready", service.ready, service.wanted);
+    let ready = out.stdout(if full { Tone::Good } else { Tone::Bad }, &ready);
+    let parked = match service.parked {
+        0 => String::new(),
+        parked => format!(", {parked} parked"),
+    };
+    let mut lines = vec![format!(
+        "{name}  {}  {ready}  {} in flight{parked}",
+        words::generation(service.generation, service.release.as_deref()),
+        service.in_flight,
+    )];
+    if let Some(rollout) = &service.rollout {
+        let place = match words::ended(&rollout.state) {
+            true => words::end(rollout),
+            false => format!(
+                "{} {}, {:.0}% done",
+                words::title(rollout),
+                words::place(rollout),
+                rollout.progress * 100.0
+            ),
+        };
+        lines.push(format!("  rollout  {place}"));
+    }
+    if let Some(waiting) = &service.waiting_on {
+        lines.push(format!("  waiting  {}", words::waiting(waiting, now)));
+    }
+    if service.generations.len() > 1 {
+        let shares: Vec<String> = service
+            .generations
+            .iter()
+            .map(|g| {
+                format!(
+                    "generation {} {} {:.0}%",
+                    g.number,
+                    g.role,
+                    g.weight * 100.0
+                )
+            })
+            .collect();
+        lines.push(format!("  traffic  {}", shares.join(", ")));
+    }
+    lines.extend(worker_lines(out, service, now));
+    lines
+}
+
+fn worker_lines(out: &Out, service: &Service, now: SystemTime) -> Vec<String> {
+    let columns = [
+        ("SLOT", Align::Right),
+        ("GEN", Align::Right),
+        ("STATE", Align::Left),
+        ("HEALTH", Align::Left),
+        ("IN-FLIGHT", Align::Right),
+        ("PID", Align::Right),
+        ("RSS", Align::Right),
+        ("AGE", Align::Right),
+        ("", Align::Left),
+    ];
+    let mut workers: Vec<&Worker> = service
+        .generations
+        .iter()
+        .flat_map(|generation| &generation.workers)
+        .collect();
+    workers.sort_by_key(|worker| (worker.slot, worker.generation));
+    let rows: Vec<Vec<String>> = workers.iter().map(|worker| row(worker, now)).collect();
+    let lines = table::lines(&columns, &rows);
+    let tones = std::iter::once(Tone::Quiet).chain(workers.iter().map(|worker| tone(worker)));
+    lines
+        .iter()
+        .zip(tones)
+        .map(|(line, tone)| match tone {
+            Tone::Good => format!("  {line}"),
+            tone @ (Tone::Busy | Tone::Bad | Tone::Quiet) => {
+                format!("  {}", out.stdout(tone, line))
+            }
+        })
+        .collect()
+}
+
+fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
+    let missing = || "-".to_owned();
+    let age = worker
+        .started_at
+        .as_deref()
+        .and_then(|at| time::since(at, now));
+    let remark = match worker.state.as_str() {
+        "draining" => words::drain(worker, now),
+        _ if worker.failures > 0 => words::counted(worker.failures.into(), "failed start"),
+        _ if worker.pid.is_none() => worker.address.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    vec![
+        worker.slot.to_string(),
+        worker.generation.to_string(),
+        worker.state.clone(),
+        worker.health.clone(),
+        worker.in_flight.to_string(),
+        worker.pid.map_or_else(missing, |pid| pid.to_string()),
+        worker.rss.map_or_else(missing, |rss| {
+            bytesize::ByteSize(rss).display().iec().to_string()
+        }),
+        age.map_or_else(missing, time::short),
+        remark,
+    ]
+}
+
+fn tone(worker: &Worker) -> Tone {
+    match (worker.state.as_str(), worker.health.as_str()) {
+        ("backoff" | "killing", _) | (_, "failing") => Tone::Bad,
+        ("ready", _) => Tone::Good,
+        _ => Tone::Busy,
+    }
+}
+
+/// `remuda healthcheck`: whether a request can be answered now.
+pub(crate) async fn healthcheck(client: &Client, out: &Out) -> Result<Code, Failure> {
+    let answer = client.probe("/readyz").await?;
+    let ready = answer.is_success();
+    let code = if ready { Code::Done } else { Code::Failed };
+    let sentence = if ready {
+        "ready: requests are answered"
+    } else {
+        "not ready: no request can be answered now; `remuda why` says what it waits for"
+    };
+    out.line(sentence);
+    out.result(json!({
+        "result": code.name(),
+        "exit_code": code.number(),
+        "message": sentence,
+        "problem": Value::Null,
+        "ready": ready,
+    }));
+    Ok(code)
+}

@@ -1,0 +1,189 @@
+//! The sentences about services, rollouts and workers that several commands print.
+
+use std::time::SystemTime;
+
+use super::exit::Code;
+use super::time;
+use crate::wire::{InFlight, Rollout, Service, WaitingOn, Worker};
+
+/// Whether a rollout's state is its last.
+pub(crate) fn ended(state: &str) -> bool {
+    matches!(state, "completed" | "rolled_back" | "failed" | "superseded")
+}
+
+/// How one who waited for this rollout exits.
+pub(crate) fn code(rollout: &Rollout) -> Code {
+    match rollout.state.as_str() {
+        "completed" => Code::Done,
+        "superseded" => Code::Conflict,
+        _ if rollout.full_strength => Code::Failed,
+        _ => Code::Degraded,
+    }
+}
+
+/// `app-3 (v3)`.
+pub(crate) fn title(rollout: &Rollout) -> String {
+    match rollout.release.as_deref() {
+        Some(release) if !release.is_empty() => format!("{} ({release})", rollout.id),
+        Some(_) | None => rollout.id.clone(),
+    }
+}
+
+/// Generation and release: `generation 3 (v3)`.
+pub(crate) fn generation(number: u64, release: Option<&str>) -> String {
+    match release {
+        Some(release) if !release.is_empty() => format!("generation {number} ({release})"),
+        Some(_) | None => format!("generation {number}"),
+    }
+}
+
+/// Where a rollout is: `running, batch 1 of 4, ramping`.
+pub(crate) fn place(rollout: &Rollout) -> String {
+    let state = rollout.state.replace('_', " ");
+    if ended(&rollout.state) || rollout.state == "pending" {
+        return state;
+    }
+    let step = &rollout.step;
+    if step.batch == 0 {
+        return format!("{state}, {}", step.name);
+    }
+    format!(
+        "{state}, batch {} of {}, {}",
+        step.batch, step.of, step.name
+    )
+}
+
+/// What is awaited, with its deadline.
+pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
+    let deadline = waiting.deadline.as_deref();
+    match deadline.and_then(|deadline| time::left(deadline, now)) {
+        Some(left) => format!("{} (at most {} more)", waiting.message, time::short(left)),
+        None => waiting.message.clone(),
+    }
+}
+
+/// The one sentence about a service.
+pub(crate) fn why(service: &Service, now: SystemTime) -> String {
+    match &service.waiting_on {
+        Some(what) => waiting(what, now),
+        None => format!(
+            "nothing: {} of {} workers serve generation {}",
+            service.ready, service.wanted, service.generation
+        ),
+    }
+}
+
+/// `3 requests, 1 stream`; `nothing` if there is nothing.
+pub(crate) fn in_flight(counts: InFlight) -> String {
+    let parts = [
+        (counts.plain, "request"),
+        (counts.upload, "upload"),
+        (counts.stream, "stream"),
+        (counts.tunnel, "tunnel"),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| counted(count.into(), word))
+        .collect();
+    if parts.is_empty() {
+        return "nothing".to_owned();
+    }
+    parts.join(", ")
+}
+
+/// `1 worker`, `2 workers`.
+pub(crate) fn counted(count: u64, word: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {word}{plural}")
+}
+
+/// What a draining worker still has and how long it may take.
+pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
+    let what = in_flight(worker.in_flight_by_class);
+    let deadline = worker.drain_deadline.as_deref();
+    match deadline.and_then(|deadline| time::left(deadline, now)) {
+        Some(left) if worker.in_flight > 0 => {
+            format!("{what} left, at most {} more", time::short(left))
+        }
+        Some(_) | None => format!("{what} left"),
+    }
+}
+
+/// How a rollout ended, in one sentence.
+pub(crate) fn end(rollout: &Rollout) -> String {
+    let title = title(rollout);
+    let strength = if rollout.full_strength {
+        format!("generation {} serves at full strength", rollout.from)
+    } else {
+        "capacity is degraded; `remuda status` shows the workers".to_owned()
+    };
+    let because = rollout
+        .failure
+        .as_ref()
+        .map_or_else(String::new, |failure| format!(": {}", failure.message));
+    match rollout.state.as_str() {
+        "completed" => format!("{title} completed{}; {}", took(rollout), ledger(rollout)),
+        "superseded" => {
+            format!("{title} was superseded by a newer rollout; `remuda history` lists them")
+        }
+        "failed" => format!("{title} failed{because}; {strength}"),
+        "rolled_back" => format!("{title} was rolled back{because}; {strength}"),
+        _ => format!("{title} is {}", place(rollout)),
+    }
+}
+
+/// What is needed to see why a rollout failed, line by line.
+pub(crate) fn bundle(rollout: &Rollout) -> Vec<String> {
+    let Some(worker) = rollout
+        .failure
+        .as_ref()
+        .and_then(|failure| failure.worker.as_ref())
+    else {
+        return Vec::new();
+    };
+    let pid = worker
+        .pid
+        .map_or_else(String::new, |pid| format!(", pid {pid}"));
+    let mut lines = vec![format!(
+        "  worker       slot {}, generation {}{pid}",
+        worker.slot, worker.generation
+    )];
+    if let Some(exit) = &worker.exit {
+        lines.push(format!("  ended        {exit}"));
+    }
+    if let Some(probe) = &worker.probe {
+        lines.push(format!("  last probe   {probe}"));
+    }
+    if worker.output.is_empty() {
+        lines.push("  last output  none".to_owned());
+    } else {
+        lines.push("  last output".to_owned());
+        lines.extend(worker.output.iter().map(|line| format!("    | {line}")));
+    }
+    lines
+}
+
+/// What became of the requests.
+pub(crate) fn ledger(rollout: &Rollout) -> String {
+    let ledger = &rollout.ledger;
+    let cut = ledger.cut;
+    let cut = cut.plain + cut.upload + cut.stream + cut.tunnel;
+    format!(
+        "{}, {} by the new workers, {} retried, {} failed in the proxy, {cut} cut by a drain's limit",
+        counted(ledger.requests, "request"),
+        ledger.candidate,
+        ledger.retried,
+        ledger.proxy_errors
+    )
+}
+
+fn took(rollout: &Rollout) -> String {
+    let begin = rollout.started_at.as_deref();
+    let length = begin
+        .zip(rollout.ended_at.as_deref())
+        .and_then(|(begin, end)| time::between(begin, end));
+    length.map_or_else(String::new, |length| {
+        format!(" in {:.1} s", length.as_secs_f64())
+    })
+}

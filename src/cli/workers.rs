@@ -1,0 +1,156 @@
+//! `scale`, `drain`, `undrain` and `restart`: the count of workers, or one of them.
+
+use serde_json::{Value, json};
+
+use super::args;
+use super::client::{Client, escape};
+use super::exit::{Code, Failure};
+use super::out::Out;
+use super::patience::{GLANCE, Patience};
+use super::{service, time, words};
+use crate::wire::{Scale, Service, Worker};
+
+/// What to do with one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// No new requests.
+    Drain,
+    /// Requests again.
+    Undrain,
+    /// Another in its place.
+    Restart,
+}
+
+impl Order {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Sets the count and waits until so many are ready.
+pub(crate) async fn scale(client: &Client, out: &Out, args: args::Scale) -> Result<Code, Failure> {
+    let patience = Patience::new(args.wait)?;
+    let status = client.status().await?;
+    let name = service::named(&status, args.service.as_deref())?;
+    let path = format!("/v1/services/{}/scale", escape(&name));
+    let body = Scale {
+        workers: args.workers,
+    };
+    let _: Value = client.post(&path, &body).await?;
+    let wanted = args.workers;
+    if !args.wait.detach {
+        let work = until(client, out, &name, |service| {
+            let rolls = service
+                .rollout
+                .as_ref()
+                .is_some_and(|rollout| !words::ended(&rollout.state));
+            let enough = service.ready == wanted || (rolls && service.ready > wanted);
+            service.wanted == wanted && enough
+        });
+        patience.wait("the scaling", work).await?;
+    }
+    let workers = words::counted(wanted.into(), "worker");
+    let message = if args.wait.detach {
+        format!("`{name}` will have {workers}; `remuda status` shows them")
+    } else {
+        format!("`{name}` has {workers} ready")
+    };
+    out.done(Code::Done, &message, json!({ "workers": wanted }));
+    Ok(Code::Done)
+}
+
+/// Orders something for the worker in one slot and waits until it is so.
+pub(crate) async fn one(
+    client: &Client,
+    out: &Out,
+    order: Order,
+    args: args::OneWorker,
+) -> Result<Code, Failure> {
+    let patience = Patience::new(args.wait)?;
+    let status = client.status().await?;
+    let name = service::named(&status, args.service.as_deref())?;
+    let slot = args.slot;
+    let before = status
+        .services
+        .get(&name)
+        .and_then(|service| in_slot(service, slot))
+        .map(|worker| (worker.generation, worker.pid, worker.started_at.clone()));
+    let path = format!(
+        "/v1/services/{}/workers/{slot}/{}",
+        escape(&name),
+        order.verb()
+    );
+    let _: Value = client.post(&path, &json!({})).await?;
+    if args.wait.detach {
+        let message = format!("begun with slot {slot}; `remuda status` shows it");
+        out.done(Code::Done, &message, json!({ "slot": slot }));
+        return Ok(Code::Done);
+    }
+    let is_so = |service: &Service| {
+        let worker = in_slot(service, slot);
+        match order {
+            Order::Drain => worker.is_none_or(|w| w.state != "ready" && w.in_flight == 0),
+            Order::Undrain => worker.is_none_or(|w| w.state == "ready"),
+            Order::Restart => {
+                let now = worker.map(|w| (w.generation, w.pid, w.started_at.clone()));
+                now != before && service.ready >= service.wanted
+            }
+        }
+    };
+    let what = match order {
+        Order::Drain => "the drain",
+        Order::Undrain => "the change",
+        Order::Restart => "the restart",
+    };
+    let work = until(client, out, &name, is_so);
+    patience.wait(what, work).await?;
+    let message = match order {
+        Order::Drain => format!(
+            "slot {slot} is drained and keeps its process; `remuda undrain {slot}` or `remuda restart {slot}` is next"
+        ),
+        Order::Undrain => format!("slot {slot} takes requests again"),
+        Order::Restart => format!("the worker of slot {slot} is replaced"),
+    };
+    out.done(Code::Done, &message, json!({ "slot": slot }));
+    Ok(Code::Done)
+}
+
+/// Looks until it is so, and says meanwhile what is awaited.
+async fn until(
+    client: &Client,
+    out: &Out,
+    name: &str,
+    so: impl Fn(&Service) -> bool,
+) -> Result<(), Failure> {
+    let mut told = None;
+    loop {
+        let status = client.status().await?;
+        let Some(service) = status.services.get(name) else {
+            let message = format!("the service `{name}` is gone; `remuda status` lists them");
+            return Err(Failure::new(Code::Conflict, message));
+        };
+        if so(service) {
+            return Ok(());
+        }
+        if let Some(waiting) = &service.waiting_on
+            && told.as_ref() != Some(&waiting.kind)
+        {
+            out.say(&words::waiting(waiting, time::now()));
+            out.event("waiting", json!({ "service": name, "waiting_on": waiting }));
+            told = Some(waiting.kind.clone());
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+fn in_slot(service: &Service, slot: u32) -> Option<&Worker> {
+    service
+        .generations
+        .iter()
+        .flat_map(|generation| &generation.workers)
+        .find(|worker| worker.slot == slot)
+}
