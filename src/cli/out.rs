@@ -150,19 +150,16 @@ impl Out {
         paint(self.stderr_color, tone, text)
     }
 
+    /// `type` comes first, so that a line's kind can be seen without reading it.
     fn object(&self, kind: &str, body: impl Serialize) {
-        let mut object = serde_json::Map::new();
-        object.insert("type".to_owned(), Value::from(kind));
-        match serde_json::to_value(body) {
-            Ok(Value::Object(fields)) => object.extend(fields),
-            Ok(other) => {
-                object.insert("value".to_owned(), other);
-            }
-            Err(error) => {
-                object.insert("error".to_owned(), Value::from(error.to_string()));
-            }
-        }
-        self.raw(format!("{}\n", Value::Object(object)).as_bytes());
+        let body = serde_json::to_string(&body)
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string());
+        let line = match body.strip_prefix('{') {
+            Some("}") => format!("{{\"type\":\"{kind}\"}}\n"),
+            Some(fields) => format!("{{\"type\":\"{kind}\",{fields}\n"),
+            None => format!("{{\"type\":\"{kind}\",\"value\":{body}}}\n"),
+        };
+        self.raw(line.as_bytes());
     }
 }
 
