@@ -37,7 +37,19 @@ pub enum Action {
         /// The worker.
         worker: WorkerId,
     },
-    /// The generation has no worker left and none will come: its spec may go.
+    /// The new generation's spec is a copy of an older one's, not resolved anew: a way back to an earlier
+    /// release. Comes before the generation's first `Spawn`, while the older spec is still kept; keep
+    /// a copy at once, the older one may be forgotten before the first `Spawn`.
+    Reuse {
+        /// The service.
+        service: ServiceName,
+        /// The new generation.
+        generation: Generation,
+        /// The one whose spec it gets.
+        spec_of: Generation,
+    },
+    /// The generation has no worker left and none will come: its spec may go. The stable generation
+    /// before the present one is kept until the next promotion, for `Rollback`.
     Forget {
         /// The service.
         service: ServiceName,

@@ -1,46 +1,400 @@
 //! The state of everything and its one entry.
 
-use super::{Accepted, Action, Command, Fact, Moment, Refusal, View};
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, Routes, ServiceRoutes};
+use super::backoff::Jitter;
+use super::command::{Accepted, Command, Refusal, Stop};
+use super::fact::Fact;
+use super::id::{Epoch, Moment, ServiceName, WorkerId};
+use super::record::Event;
+use super::service::{Service, Turn};
+use super::view::{FailureReason, FailureView, RolloutState};
+use super::worker::Phase;
 
 /// All services' state. See the module's documentation.
-#[derive(Debug, Clone)]
-pub struct Core {}
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Core {
+    pub(super) services: BTreeMap<ServiceName, Service>,
+    jitter: Jitter,
+    next_worker: u64,
+    /// Deadlines up to here have passed.
+    clock: Moment,
+    /// The newest table.
+    published: Epoch,
+    routes: Vec<ServiceRoutes>,
+    acknowledged: Epoch,
+    pub(super) stop: Option<Stop>,
+    finished: bool,
+    out: VecDeque<Action>,
+}
 
 impl Core {
     /// An empty core; `seed` feeds the jitter of restart delays and nothing else.
     #[must_use]
-    pub fn new(_seed: u64) -> Self {
-        Self {}
+    pub fn new(seed: u64) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            jitter: Jitter::new(seed),
+            next_worker: 1,
+            clock: Moment::default(),
+            published: Epoch::default(),
+            routes: Vec::new(),
+            acknowledged: Epoch::default(),
+            stop: None,
+            finished: false,
+            out: VecDeque::new(),
+        }
     }
 
     /// Takes an order.
     ///
     /// # Errors
     /// The refusal says why nothing was changed.
-    pub fn command(&mut self, _now: Moment, _command: Command) -> Result<Accepted, Refusal> {
-        Err(Refusal::NoRollout)
+    pub fn command(&mut self, now: Moment, command: Command) -> Result<Accepted, Refusal> {
+        let now = now.max(self.clock);
+        let answer = match command {
+            Command::Stop(stop) => {
+                self.order_stop(now, stop);
+                Ok(Accepted::Done)
+            }
+            Command::Start { .. }
+            | Command::Configure { .. }
+            | Command::Rollout { .. }
+            | Command::Steer { .. }
+            | Command::Rollback { .. }
+            | Command::Scale { .. }
+            | Command::Worker { .. }
+                if self.stop.is_some() =>
+            {
+                Err(Refusal::Stopping)
+            }
+            Command::Start {
+                service,
+                settings,
+                first,
+                release,
+            } => self.start(service, Service::new, (settings, first, release)),
+            Command::Configure { service, settings } => {
+                self.order(now, &service, |service, turn| {
+                    service.configure(turn, settings)
+                })
+            }
+            Command::Rollout { service, order } => self.order(now, &service, |service, turn| {
+                service.order_rollout(turn, order)
+            }),
+            Command::Steer { service, steer } => {
+                self.order(now, &service, |service, turn| service.steer(turn, steer))
+            }
+            Command::Rollback { service } => self.order(now, &service, Service::order_rollback),
+            Command::Scale { service, wanted } => {
+                self.order(now, &service, |service, turn| service.scale(turn, wanted))
+            }
+            Command::Worker {
+                service,
+                slot,
+                order,
+            } => self.order(now, &service, |service, turn| {
+                service.order_worker(turn, slot, order)
+            }),
+        };
+        self.settle(now);
+        answer
     }
 
     /// Takes news. Facts are taken before deadlines that passed meanwhile (F35).
-    pub fn fact(&mut self, _now: Moment, _fact: Fact) {}
+    pub fn fact(&mut self, now: Moment, fact: Fact) {
+        let now = now.max(self.clock);
+        match fact {
+            Fact::Spawned { worker, pid } => self.about(now, worker, |service, _| {
+                service.on_spawned(worker, pid);
+            }),
+            Fact::SpawnFailed { worker, error } => self.about(now, worker, |service, turn| {
+                service.on_spawn_failed(turn, worker, error);
+            }),
+            Fact::Answered { worker } => self.about(now, worker, |service, turn| {
+                service.on_answered(turn, worker);
+            }),
+            Fact::Unanswered { worker, problem } => self.about(now, worker, |service, turn| {
+                service.on_unanswered(turn, worker, problem);
+            }),
+            Fact::Exited { worker, exit } => self.about(now, worker, |service, turn| {
+                service.on_exited(turn, worker, exit);
+            }),
+            Fact::Cleared { worker } => self.about(now, worker, |service, turn| {
+                service.on_cleared(turn, worker);
+            }),
+            Fact::Acknowledged { epoch } => {
+                // An epoch that was never published proves nothing.
+                if epoch <= self.published {
+                    self.acknowledged = self.acknowledged.max(epoch);
+                }
+            }
+            Fact::Load {
+                worker,
+                in_flight,
+                deadline,
+            } => self.about(now, worker, |service, turn| {
+                service.on_load(turn, worker, in_flight, deadline);
+            }),
+            Fact::Traffic {
+                service,
+                generation,
+                total,
+            } => self.with(now, &service, |service, turn| {
+                service.on_traffic(turn, generation, total);
+            }),
+        }
+        self.settle(now);
+    }
 
     /// Lets every deadline up to `now` pass.
-    pub fn tick(&mut self, _now: Moment) {}
+    pub fn tick(&mut self, now: Moment) {
+        self.clock = self.clock.max(now);
+        self.settle(self.clock);
+    }
 
     /// The next thing to do, until `None`.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.out.pop_front()
     }
 
-    /// When `tick` must be called next.
+    /// When `tick` must be called next. May be now or earlier after a fact or an order, never after a
+    /// `tick`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        None
+        self.services
+            .values()
+            .filter_map(|service| service.next_deadline(self.clock))
+            .min()
     }
 
-    /// What it looks like at `now`.
-    #[must_use]
-    pub fn view(&self, _now: Moment) -> View {
-        View::default()
+    fn start(
+        &mut self,
+        name: ServiceName,
+        make: impl FnOnce(ServiceName, super::Settings, super::Generation, String) -> Service,
+        (settings, first, release): (super::Settings, super::Generation, String),
+    ) -> Result<Accepted, Refusal> {
+        if self.services.contains_key(&name) {
+            return Err(Refusal::Conflict(format!("service `{name}` runs already")));
+        }
+        if settings.wanted == 0 {
+            return Err(Refusal::Invalid(
+                "a service has at least 1 worker".to_owned(),
+            ));
+        }
+        let service = make(name.clone(), settings, first, release);
+        self.services.insert(name, service);
+        Ok(Accepted::Done)
+    }
+
+    fn order_stop(&mut self, now: Moment, stop: Stop) {
+        let before = self.stop;
+        self.stop = match (before, stop) {
+            (Some(Stop::Now), _) | (_, Stop::Now) => Some(Stop::Now),
+            (Some(Stop::Graceful) | None, Stop::Graceful) => Some(Stop::Graceful),
+        };
+        if self.stop == before {
+            return;
+        }
+        let message = match stop {
+            Stop::Graceful => "every worker finishes its requests, then ends",
+            Stop::Now => "every worker ends now",
+        };
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            self.with(now, &name, |service, turn| {
+                turn.record(
+                    &service.name,
+                    Event::Stopping {
+                        message: message.to_owned(),
+                    },
+                );
+                service.end_pending(turn, RolloutState::Failed, "remuda stops".to_owned());
+                if service.active().is_some() {
+                    if let Some(rollout) = &mut service.rollout
+                        && rollout.failure.is_none()
+                    {
+                        rollout.failure = Some(FailureView {
+                            reason: FailureReason::Stopped,
+                            message: "remuda stops".to_owned(),
+                            worker: None,
+                        });
+                    }
+                    service.end(turn, RolloutState::Failed, "remuda stops".to_owned());
+                }
+            });
+        }
+    }
+
+    fn order(
+        &mut self,
+        now: Moment,
+        name: &ServiceName,
+        with: impl FnOnce(&mut Service, &mut Turn<'_>) -> Result<Accepted, Refusal>,
+    ) -> Result<Accepted, Refusal> {
+        let mut answer = Err(Refusal::NoService(name.clone()));
+        self.with(now, name, |service, turn| answer = with(service, turn));
+        answer
+    }
+
+    fn about(
+        &mut self,
+        now: Moment,
+        worker: WorkerId,
+        with: impl FnOnce(&mut Service, &mut Turn<'_>),
+    ) {
+        let name = self
+            .services
+            .values()
+            .find(|service| service.workers.contains_key(&worker))
+            .map(|service| service.name.clone());
+        if let Some(name) = name {
+            self.with(now, &name, with);
+        }
+    }
+
+    fn with(
+        &mut self,
+        now: Moment,
+        name: &ServiceName,
+        with: impl FnOnce(&mut Service, &mut Turn<'_>),
+    ) {
+        let Some(service) = self.services.get_mut(name) else {
+            return;
+        };
+        let mut turn = Turn {
+            now,
+            clock: self.clock,
+            acknowledged: self.acknowledged,
+            stop: self.stop,
+            ids: &mut self.next_worker,
+            jitter: &mut self.jitter,
+            out: &mut self.out,
+        };
+        with(service, &mut turn);
+    }
+
+    /// Repeats until nothing is left to do now.
+    fn settle(&mut self, now: Moment) {
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        loop {
+            for name in &names {
+                self.with(now, name, |service, turn| service.settle(turn));
+            }
+            if !self.publish() {
+                break;
+            }
+        }
+        self.finish();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// Publishes the table if it is another than before, and tells the workers that wait for a table
+    /// which one it is. Says whether one of them waits for a table that is acknowledged already.
+    fn publish(&mut self) -> bool {
+        let routes: Vec<ServiceRoutes> = self.services.values().map(Service::routes).collect();
+        if routes != self.routes {
+            self.published.0 += 1;
+            self.routes = routes;
+            self.out.push_back(Action::Publish(Routes {
+                epoch: self.published,
+                services: self.routes.clone(),
+            }));
+        }
+        let mut again = false;
+        for worker in self
+            .services
+            .values_mut()
+            .flat_map(|service| service.workers.values_mut())
+        {
+            if let Phase::Shutting { epoch } | Phase::Unlisting { epoch } = &mut worker.phase
+                && epoch.is_none()
+            {
+                *epoch = Some(self.published);
+                again |= self.published <= self.acknowledged;
+            }
+        }
+        again
+    }
+
+    fn finish(&mut self) {
+        let empty = self
+            .services
+            .values()
+            .all(|service| service.workers.is_empty());
+        if self.stop.is_some() && empty && !self.finished {
+            self.finished = true;
+            self.out.push_back(Action::Finished);
+        }
+    }
+}
+
+impl Service {
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            let mut changed = self.drive_rollout(turn);
+            let before = self.wanted_counts();
+            self.set_numbers(turn);
+            changed |= before != self.wanted_counts();
+            changed |= self.step_workers(turn);
+            changed |= self.reconcile(turn);
+            if !changed {
+                break;
+            }
+        }
+        self.note_progress(turn.now);
+        self.note_nobody(turn);
+    }
+
+    fn wanted_counts(&self) -> Vec<u32> {
+        self.generations
+            .values()
+            .map(|generation| generation.wanted)
+            .collect()
+    }
+
+    /// Records the moment when the last one who could answer is gone.
+    fn note_nobody(&mut self, turn: &mut Turn<'_>) {
+        let serves = !self.weights().is_empty();
+        if self.served && !serves && turn.stop.is_none() {
+            turn.record(
+                &self.name,
+                Event::NobodyReady {
+                    message: "no worker is ready; requests wait for one".to_owned(),
+                },
+            );
+        }
+        self.served = serves;
+    }
+
+    fn next_deadline(&self, clock: Moment) -> Option<Moment> {
+        let workers = self
+            .workers
+            .values()
+            .filter_map(|worker| worker.deadline(&self.settings));
+        let vacancies = self
+            .vacancies
+            .iter()
+            .filter(|vacancy| {
+                !self
+                    .workers
+                    .values()
+                    .any(|worker| worker.slot == vacancy.slot && !worker.stuck)
+            })
+            .map(|vacancy| vacancy.due);
+        let parked = self
+            .generations
+            .values()
+            .filter_map(|generation| generation.parked);
+        workers
+            .chain(vacancies)
+            .chain(parked)
+            .chain(self.rollout_deadline(clock))
+            .min()
     }
 }

@@ -3,14 +3,30 @@
 //! It owns every decision about workers, generations and rollouts. The supervisor's loop calls it; it
 //! never touches tokio, a clock, a socket or a metric.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod action;
+mod backoff;
 mod command;
 mod core;
+mod explain;
 mod fact;
 mod id;
+mod invariants;
+mod judge;
+mod lifecycle;
+mod orders;
+mod plan;
+mod reconcile;
 mod record;
+mod routes;
+mod service;
 mod settings;
+mod show;
+mod steps;
+mod triggers;
 mod view;
+mod worker;
 
 pub use self::action::{
     Action, GateState, GenerationRoutes, Role, Routes, ServiceRoutes, WorkerRoute,

@@ -1,0 +1,290 @@
+//! What is being waited for, as one sentence that is the same everywhere.
+
+use super::id::{Generation, Moment};
+use super::plan::{Hold, Rollout, Stage, Watch};
+use super::service::Service;
+use super::view::{RolloutState, WaitingKind, WaitingOn};
+use super::worker::{Phase, Worker};
+
+impl Service {
+    /// What the service waits for.
+    pub(super) fn waiting_on(&self, now: Moment) -> Option<WaitingOn> {
+        let rollout = self.rollout.as_ref();
+        rollout
+            .filter(|rollout| !rollout.state.is_final())
+            .and_then(|rollout| self.rollout_waiting_on(rollout, now))
+            .or_else(|| self.start_of(self.stable))
+            .or_else(|| self.any_leaving(|_| true))
+            .or_else(|| self.parked())
+    }
+
+    /// What a rollout waits for; nothing once it is over and the last old worker is gone.
+    pub(super) fn rollout_waiting_on(&self, rollout: &Rollout, now: Moment) -> Option<WaitingOn> {
+        let current = self
+            .rollout
+            .as_ref()
+            .is_some_and(|running| running.to == rollout.to);
+        match rollout.state {
+            RolloutState::Pending => Some(self.pending_on(rollout)),
+            RolloutState::Running => Some(self.forward_on(rollout, now)),
+            RolloutState::Paused => Some(self.person_on(rollout)),
+            RolloutState::RollingBack => self
+                .start_of(self.stable)
+                .or_else(|| self.any_leaving(|worker| worker.generation == rollout.to)),
+            RolloutState::Completed if current => self
+                .any_leaving(|worker| worker.generation != rollout.to)
+                .or_else(|| self.parked()),
+            RolloutState::RolledBack | RolloutState::Failed if current => {
+                self.any_leaving(|worker| worker.generation == rollout.to)
+            }
+            RolloutState::Completed
+            | RolloutState::RolledBack
+            | RolloutState::Failed
+            | RolloutState::Superseded => None,
+        }
+    }
+
+    /// The sentence for a rollout that made no progress.
+    pub(super) fn rollout_waits_for(&self, now: Moment) -> String {
+        self.active()
+            .and_then(|rollout| self.rollout_waiting_on(rollout, now))
+            .map_or_else(|| "nothing".to_owned(), |waiting| waiting.message)
+    }
+
+    fn pending_on(&self, pending: &Rollout) -> WaitingOn {
+        let message = match self.active() {
+            Some(running) if running.hold.is_some() => format!(
+                "somebody to resume or abort the paused rollout {}-{}",
+                self.name, running.to
+            ),
+            Some(running) => format!("rollout {}-{} to end its batch", self.name, running.to),
+            None => "its turn".to_owned(),
+        };
+        waiting(WaitingKind::Rollout, message, pending.requested_at, None)
+    }
+
+    fn person_on(&self, rollout: &Rollout) -> WaitingOn {
+        let since = rollout.hold.map_or(rollout.progressed_at, Hold::since);
+        let failure = rollout
+            .failure
+            .as_ref()
+            .map(|failure| failure.message.as_str());
+        let message = match rollout.hold {
+            Some(Hold::Failure { .. }) => format!(
+                "somebody to resume or abort: {}",
+                failure.unwrap_or("the rollout failed")
+            ),
+            Some(Hold::NotEnough { .. }) => {
+                let verdict = rollout
+                    .verdicts
+                    .last()
+                    .map(|verdict| verdict.message.as_str());
+                format!(
+                    "somebody to resume or abort: {}",
+                    verdict.unwrap_or("too little traffic to judge")
+                )
+            }
+            Some(Hold::Person { .. }) | None => "somebody to resume, promote or abort".to_owned(),
+        };
+        waiting(WaitingKind::Person, message, since, None)
+    }
+
+    fn forward_on(&self, rollout: &Rollout, now: Moment) -> WaitingOn {
+        let patience = rollout.patience + self.settings.progress_deadline;
+        match rollout.stage {
+            Stage::Waiting => self
+                .any_leaving(|worker| worker.generation != rollout.to)
+                .unwrap_or_else(|| {
+                    let message = format!("generation {} to begin", rollout.to);
+                    waiting(WaitingKind::Exit, message, rollout.requested_at, None)
+                }),
+            Stage::Starting { since } => self
+                .start_of(rollout.to)
+                .or_else(|| {
+                    self.no_room()
+                        .then(|| self.any_leaving(|worker| worker.generation != rollout.to))?
+                })
+                .unwrap_or_else(|| {
+                    let message = format!("workers of generation {} to start", rollout.to);
+                    waiting(WaitingKind::Ready, message, since, Some(patience))
+                }),
+            Stage::Watching(watch) => self.watch_on(rollout, &watch, now),
+            Stage::Retiring { since } => waiting(
+                WaitingKind::Ready,
+                format!(
+                    "{} workers to serve, so that an old one can be spared",
+                    self.settings.wanted
+                ),
+                since,
+                Some(patience),
+            ),
+            Stage::Refilling { since } => waiting(
+                WaitingKind::Ready,
+                format!("generation {} to be refilled", self.stable),
+                since,
+                Some(patience),
+            ),
+            Stage::Ended => waiting(
+                WaitingKind::Exit,
+                "its end".to_owned(),
+                rollout.progressed_at,
+                None,
+            ),
+        }
+    }
+
+    fn watch_on(&self, rollout: &Rollout, watch: &Watch, now: Moment) -> WaitingOn {
+        let to = rollout.to;
+        let Some(arrived) = watch.arrived else {
+            let message = format!(
+                "the share of generation {to} to climb to {} % (now {} %)",
+                self.batch_share().0 / 100,
+                rollout.share.0 / 100
+            );
+            let deadline = watch.since + self.settings.ramp;
+            return waiting(WaitingKind::Ramp, message, watch.since, Some(deadline));
+        };
+        let deadline = self.soak_end(watch);
+        match watch.first {
+            Some(first) => {
+                let verdict = super::judge::judge(self, rollout);
+                let message = format!(
+                    "the soak of batch {} to end ({} requests to generation {to} so far, {} failed)",
+                    rollout.batch, verdict.candidate.requests, verdict.candidate.failures
+                );
+                waiting(WaitingKind::Soak, message, first.min(now), deadline)
+            }
+            None => waiting(
+                WaitingKind::Soak,
+                format!(
+                    "a first request to batch {} of generation {to}",
+                    rollout.batch
+                ),
+                arrived,
+                deadline,
+            ),
+        }
+    }
+
+    /// A worker that starts, or a slot that waits for its restart: the one that has waited longest.
+    fn start_of(&self, generation: Generation) -> Option<WaitingOn> {
+        let starting = self
+            .of(generation)
+            .filter(|worker| matches!(worker.phase, Phase::Starting { .. }))
+            .min_by_key(|worker| (worker.started_at, worker.slot));
+        if let Some(worker) = starting {
+            let mut message = format!(
+                "worker {} of generation {generation} to become ready",
+                worker.slot
+            );
+            if let Some(problem) = &worker.problem {
+                message.push_str(&format!(" (last probe: {problem})"));
+            }
+            let deadline = worker.deadline(&self.settings);
+            return Some(waiting(
+                WaitingKind::Ready,
+                message,
+                worker.started_at,
+                deadline,
+            ));
+        }
+        let vacancy = self
+            .vacancies
+            .iter()
+            .filter(|vacancy| vacancy.generation == generation)
+            .min_by_key(|vacancy| (vacancy.due, vacancy.slot))?;
+        let message = format!(
+            "the restart of worker {} of generation {generation} ({} failed starts in a row)",
+            vacancy.slot, vacancy.failures
+        );
+        Some(waiting(
+            WaitingKind::Backoff,
+            message,
+            vacancy.since,
+            Some(vacancy.due),
+        ))
+    }
+
+    /// What holds the worker that leaves and has most in flight.
+    fn any_leaving(&self, of: impl Fn(&Worker) -> bool) -> Option<WaitingOn> {
+        let worker = self
+            .workers
+            .values()
+            .filter(|worker| !worker.in_place() && !worker.stuck && of(worker))
+            .max_by_key(|worker| (worker.load.total(), std::cmp::Reverse(worker.slot)))?;
+        Some(self.leaving_on(worker))
+    }
+
+    fn leaving_on(&self, worker: &Worker) -> WaitingOn {
+        let who = format!("worker {} of generation {}", worker.slot, worker.generation);
+        let since = worker.drain.map_or(worker.started_at, |drain| drain.since);
+        let (kind, message, deadline) = match worker.phase {
+            Phase::Shutting { .. } => (
+                WaitingKind::Acknowledge,
+                format!("the data plane to shut the gate of {who}"),
+                None,
+            ),
+            Phase::Emptying { .. } => {
+                let left = worker.load.total();
+                let requests = if left == 1 { "request" } else { "requests" };
+                (
+                    WaitingKind::Drain,
+                    format!("{left} {requests} on {who} to finish"),
+                    worker.drain_deadline(&self.settings),
+                )
+            }
+            Phase::Unlisting { .. } => (
+                WaitingKind::Acknowledge,
+                format!("the data plane to close its connections to {who}"),
+                None,
+            ),
+            Phase::Terminating { deadline } => (
+                WaitingKind::Exit,
+                format!("{who} to end after SIGTERM, then SIGKILL"),
+                Some(deadline),
+            ),
+            Phase::Killing { deadline } => (
+                WaitingKind::Exit,
+                format!("{who} to end after SIGKILL"),
+                Some(deadline),
+            ),
+            Phase::Sweeping { next, .. } => (
+                WaitingKind::Exit,
+                format!("the rest of the process group of {who} to end"),
+                Some(next),
+            ),
+            Phase::Starting { .. } | Phase::Ready | Phase::Held => {
+                (WaitingKind::Exit, format!("{who} to end"), None)
+            }
+        };
+        waiting(kind, message, since, deadline)
+    }
+
+    fn parked(&self) -> Option<WaitingOn> {
+        let (number, until) = self
+            .generations
+            .iter()
+            .find_map(|(number, generation)| Some((*number, generation.parked?)))?;
+        let message = format!("generation {number}, parked for a rollback, to be let go");
+        let since = self
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.ended_at)
+            .unwrap_or_default();
+        Some(waiting(WaitingKind::Park, message, since, Some(until)))
+    }
+}
+
+fn waiting(
+    kind: WaitingKind,
+    message: String,
+    since: Moment,
+    deadline: Option<Moment>,
+) -> WaitingOn {
+    WaitingOn {
+        kind,
+        message,
+        since,
+        deadline,
+    }
+}

@@ -1,0 +1,115 @@
+//! The judgement of a candidate in live traffic: its failures against the stable generation's over the
+//! same time. Whole numbers only, so that every machine judges alike.
+
+use super::fact::Outcomes;
+use super::plan::Rollout;
+use super::service::Service;
+use super::view::{Verdict, VerdictView};
+
+/// The candidate fails if it is this many points worse ...
+const POINTS: u128 = 5;
+/// ... and this many times as bad.
+const TIMES: u128 = 3;
+
+/// What can be said now. `Pass` is only meant at the end of a soak.
+pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
+    let base = rollout.baseline;
+    let candidate = since(service.total(rollout.to), base.map(|base| base.candidate));
+    let stable_total = service.total(service.stable);
+    let stable = since(
+        stable_total,
+        Some(base.map_or(stable_total, |base| base.stable)),
+    );
+    // Without a request in the window the stable generation's long-run rate stands in.
+    let compared = if stable.requests > 0 {
+        stable
+    } else {
+        stable_total
+    };
+    let verdict = if candidate.requests < service.settings.judge_min_requests.max(1) {
+        Verdict::NotEnough
+    } else if worse(candidate, compared) {
+        Verdict::Fail
+    } else {
+        Verdict::Pass
+    };
+    let sick = compared.requests > 0
+        && u128::from(compared.failures) * 100 >= POINTS * u128::from(compared.requests);
+    let mut message = match verdict {
+        Verdict::NotEnough => format!(
+            "too little traffic to judge ({} of {} requests)",
+            candidate.requests, service.settings.judge_min_requests
+        ),
+        Verdict::Pass | Verdict::Fail => format!(
+            "{} of {} requests to generation {} failed ({}); of the stable generation's {} of {} ({})",
+            candidate.failures,
+            candidate.requests,
+            rollout.to,
+            percent(candidate),
+            compared.failures,
+            compared.requests,
+            percent(compared),
+        ),
+    };
+    if sick {
+        message.push_str(&format!(
+            "; the stable generation is sick too ({} failed)",
+            percent(compared)
+        ));
+    }
+    VerdictView {
+        batch: rollout.batch,
+        verdict,
+        candidate,
+        stable,
+        message,
+    }
+}
+
+/// At least 5 points and at least 3 times above.
+fn worse(candidate: Outcomes, stable: Outcomes) -> bool {
+    let (bad, all) = (
+        u128::from(candidate.failures),
+        u128::from(candidate.requests),
+    );
+    // A stable generation without any request ever has a rate of 0 of 1.
+    let (old_bad, old_all) = (
+        u128::from(stable.failures),
+        u128::from(stable.requests.max(1)),
+    );
+    let (new, old) = (bad * old_all, old_bad * all);
+    new > old && (new - old) * 100 >= POINTS * all * old_all && new >= TIMES * old
+}
+
+fn since(total: Outcomes, base: Option<Outcomes>) -> Outcomes {
+    let base = base.unwrap_or_default();
+    Outcomes {
+        requests: total.requests.saturating_sub(base.requests),
+        failures: total.failures.saturating_sub(base.failures),
+    }
+}
+
+fn percent(outcomes: Outcomes) -> String {
+    let tenths = u128::from(outcomes.failures) * 1000 / u128::from(outcomes.requests.max(1));
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f56_worse_needs_five_points_and_three_times() {
+        let of = |failures, requests| Outcomes { requests, failures };
+        assert!(worse(of(5, 100), of(0, 100)));
+        assert!(!worse(of(4, 100), of(0, 100)), "4 points");
+        assert!(worse(of(1, 20), of(0, 0)), "nothing to compare with");
+        assert!(worse(of(30, 100), of(10, 100)));
+        assert!(!worse(of(29, 100), of(10, 100)), "2.9 times");
+        assert!(!worse(of(100, 100), of(50, 100)), "both sick (F58)");
+        assert!(
+            worse(of(u64::MAX, u64::MAX), of(1, u64::MAX)),
+            "no overflow"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! A rollout's state: how far it is, what it watches, why it stands.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::Trigger;
+use super::fact::Outcomes;
+use super::id::{Generation, Moment, Weight};
+use super::view::{FailureView, RolloutState, VerdictView};
+
+/// A service without a request for so long has nobody to protect: ramp and soak are skipped.
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// The share climbs in steps of this: finer ones would only cost tables.
+pub(super) const RAMP_STEP: Duration = Duration::from_millis(100);
+
+/// Failed starts in a row after which the stable generation counts as not refillable.
+pub(super) const REFILL_TRIES: u32 = 3;
+
+/// One supervised change of generation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Rollout {
+    pub(super) from: Generation,
+    pub(super) to: Generation,
+    pub(super) release: String,
+    pub(super) trigger: Trigger,
+    pub(super) reason: Option<String>,
+    /// Its spec is that of an earlier generation.
+    pub(super) spec_of: Option<Generation>,
+    pub(super) state: RolloutState,
+    pub(super) stage: Stage,
+    pub(super) hold: Option<Hold>,
+    /// From 1; 0 before the first.
+    pub(super) batch: u32,
+    /// Candidate workers of the batches that passed.
+    pub(super) passed: u32,
+    /// Candidate workers wanted through this batch.
+    pub(super) goal: u32,
+    /// Old workers this batch retires before its new ones are ready (`max_unavailable`).
+    pub(super) early: u32,
+    /// The candidate's share.
+    pub(super) share: Weight,
+    /// It has spawned a worker: nobody joins it any more.
+    pub(super) spawned: bool,
+    /// A person said `promote`: no ramp and no soak any more.
+    pub(super) hurry: bool,
+    /// A person resumed after `not_enough = "hold"`: the batch counts as passed.
+    pub(super) approved: bool,
+    /// Counts when the candidate got its first request.
+    pub(super) baseline: Option<Baseline>,
+    pub(super) verdicts: Vec<VerdictView>,
+    pub(super) failure: Option<FailureView>,
+    pub(super) requested_at: Moment,
+    pub(super) started_at: Option<Moment>,
+    pub(super) ended_at: Option<Moment>,
+    /// When it last made progress, for show.
+    pub(super) progressed_at: Moment,
+    /// From when the progress deadline counts: the last progress, moved on by pauses and drains.
+    pub(super) patience: Moment,
+    /// It waited for a drain at the last look.
+    pub(super) blocked: bool,
+    pub(super) progress: Weight,
+    /// Failed starts of stable workers in a row since the rollback began.
+    pub(super) refill_failures: u32,
+    /// Most stable workers ready at once since the rollback began.
+    pub(super) refill_best: u32,
+    pub(super) full_strength: bool,
+}
+
+/// What the batch does.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// Nothing is spawned: too many old generations still end. No deadline but theirs.
+    Waiting,
+    /// The batch's workers start. The progress deadline and each worker's start timeout count.
+    Starting { since: Moment },
+    /// The share climbs and the batch is watched.
+    Watching(Watch),
+    /// The same number of old workers is put on the retire order.
+    Retiring { since: Moment },
+    /// Back: the old generation is refilled and takes its share again. The progress deadline counts from
+    /// each stable worker more than ever before in this rollback.
+    Refilling { since: Moment },
+    /// Over.
+    Ended,
+}
+
+/// The watching of a batch.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Watch {
+    /// When the batch's last worker became ready: begin of the ramp.
+    pub(super) since: Moment,
+    /// The share at that time.
+    pub(super) from: Weight,
+    /// When the share reached the batch's target.
+    pub(super) arrived: Option<Moment>,
+    /// The first request after `since`: begin of the soak.
+    pub(super) first: Option<Moment>,
+    /// The service is idle: no ramp, no soak.
+    pub(super) idle: bool,
+}
+
+/// Why a rollout is paused. It is `Paused` exactly while there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Hold {
+    /// A person said so: every clock of the rollout stops.
+    Person { since: Moment },
+    /// It failed and `on_failure = "pause"`.
+    Failure { since: Moment },
+    /// Too few requests and `not_enough = "hold"`.
+    NotEnough { since: Moment },
+}
+
+impl Hold {
+    pub(super) fn since(self) -> Moment {
+        match self {
+            Self::Person { since } | Self::Failure { since } | Self::NotEnough { since } => since,
+        }
+    }
+}
+
+/// Counts to compare with.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Baseline {
+    pub(super) candidate: Outcomes,
+    pub(super) stable: Outcomes,
+}
+
+impl Rollout {
+    pub(super) fn new(
+        from: Generation,
+        to: Generation,
+        release: String,
+        trigger: Trigger,
+        reason: Option<String>,
+        now: Moment,
+    ) -> Self {
+        Self {
+            from,
+            to,
+            release,
+            trigger,
+            reason,
+            spec_of: None,
+            state: RolloutState::Pending,
+            stage: Stage::Waiting,
+            hold: None,
+            batch: 0,
+            passed: 0,
+            goal: 0,
+            early: 0,
+            share: Weight::NONE,
+            spawned: false,
+            hurry: false,
+            approved: false,
+            baseline: None,
+            verdicts: Vec::new(),
+            failure: None,
+            requested_at: now,
+            started_at: None,
+            ended_at: None,
+            progressed_at: now,
+            patience: now,
+            blocked: false,
+            progress: Weight::NONE,
+            refill_failures: 0,
+            refill_best: 0,
+            full_strength: false,
+        }
+    }
+
+    /// It goes forward, or stands and would.
+    pub(super) fn forward(&self) -> bool {
+        matches!(self.state, RolloutState::Running | RolloutState::Paused)
+    }
+
+    /// It is held because it failed.
+    pub(super) fn held_by_failure(&self) -> bool {
+        matches!(self.hold, Some(Hold::Failure { .. }))
+    }
+
+    /// It made progress.
+    pub(super) fn progressed(&mut self, now: Moment) {
+        self.progressed_at = now;
+        self.patience = now;
+    }
+
+    /// Ends the pause: every clock goes on where it stood.
+    pub(super) fn release_hold(&mut self, now: Moment) {
+        let Some(hold) = self.hold.take() else { return };
+        let stood = now.since(hold.since());
+        self.patience = self.patience + stood;
+        if let Stage::Watching(watch) = &mut self.stage {
+            watch.since = watch.since + stood;
+            watch.arrived = watch.arrived.map(|at| at + stood);
+            watch.first = watch.first.map(|at| at + stood);
+        }
+    }
+}
+
+/// `part` of `whole` as a share, at most all of it.
+pub(super) fn share(part: u32, whole: u32) -> Weight {
+    if whole == 0 || part >= whole {
+        return Weight::FULL;
+    }
+    let parts = u64::from(part) * u64::from(Weight::FULL.0) / u64::from(whole);
+    Weight(u16::try_from(parts).unwrap_or(Weight::FULL.0))
+}

@@ -1,0 +1,364 @@
+//! The reconciler: sets each generation's wanted count from the rollout, then spawns and retires until
+//! what is there matches. It counts and compares each time and follows no script, so start, batch,
+//! rollback, scaling, crash replacement and shutdown are the same few lines.
+
+use std::cmp::Reverse;
+
+use super::action::Action;
+use super::id::{Generation, Weight, WorkerId};
+use super::plan::{Stage, share};
+use super::service::{Service, Turn, count};
+use super::view::{Health, RolloutState};
+use super::worker::Phase;
+
+/// Who may leave first when a generation has too many. In this order: what serves least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// No process at all.
+    Vacancy,
+    Starting,
+    /// A person wants it replaced.
+    Outgoing,
+    /// A person drained it.
+    Held,
+    Failing,
+    Serving,
+}
+
+impl Service {
+    /// The wanted count of every generation, from the rollout's state. Idempotent.
+    pub(super) fn set_numbers(&mut self, turn: &Turn<'_>) {
+        if turn.stop.is_some() {
+            for generation in self.generations.values_mut() {
+                generation.wanted = 0;
+                generation.parked = None;
+            }
+            self.vacancies.clear();
+            return;
+        }
+        let state = self.rollout.as_ref().map(|rollout| rollout.state);
+        match state {
+            Some(RolloutState::Running | RolloutState::Paused) => self.forward_numbers(),
+            Some(RolloutState::RollingBack | RolloutState::Failed) => self.backward_numbers(),
+            Some(
+                RolloutState::Pending
+                | RolloutState::Completed
+                | RolloutState::RolledBack
+                | RolloutState::Superseded,
+            )
+            | None => self.steady_numbers(turn),
+        }
+    }
+
+    fn steady_numbers(&mut self, turn: &Turn<'_>) {
+        let (stable, wanted) = (self.stable, self.settings.wanted);
+        let numbers: Vec<Generation> = self.generations.keys().copied().collect();
+        for number in numbers {
+            let places = self.places(number);
+            let Some(generation) = self.generations.get_mut(&number) else {
+                continue;
+            };
+            if generation.parked.is_some_and(|until| turn.passed(until)) {
+                generation.parked = None;
+            }
+            generation.wanted = if number == stable {
+                wanted
+            } else if generation.parked.is_some() {
+                // What crashes while parked is not restarted.
+                places
+            } else {
+                0
+            };
+        }
+    }
+
+    /// The candidate gets the batch's goal, the others the rest. The stable generation keeps what it
+    /// has; superseded candidates fill up to the rest and are never restarted (their spec is unproven),
+    /// so whatever they lose the stable one gets back.
+    fn forward_numbers(&mut self) {
+        let wanted = self.settings.wanted;
+        let surge = self.surge();
+        let Some(rollout) = &self.rollout else { return };
+        let (to, paused) = (rollout.to, rollout.hold.is_some());
+        let failed = rollout.held_by_failure();
+        let first = rollout.passed == 0;
+        let goal = rollout.goal.min(wanted);
+        let left = match rollout.stage {
+            Stage::Waiting => 0,
+            Stage::Starting { .. } | Stage::Watching(_) => {
+                (rollout.passed + rollout.early).min(goal)
+            }
+            Stage::Retiring { .. } => goal,
+            Stage::Refilling { .. } | Stage::Ended => 0,
+        };
+        let old = if self.settings.park.is_zero() {
+            wanted - left
+        } else {
+            wanted
+        };
+        let candidate = if paused {
+            goal.min(self.places(to))
+        } else {
+            goal
+        };
+        self.set_wanted(to, candidate);
+        let kept = self.places(self.stable).min(old);
+        let mut rest = old - kept;
+        for number in self.superseded() {
+            let part = self.places(number).min(rest);
+            self.set_wanted(number, part);
+            rest -= part;
+        }
+        self.set_wanted(self.stable, kept + rest);
+        if failed {
+            self.fall_back_share(first);
+        }
+        debug_assert!(surge > 0 || self.unavailable() > 0, "some room to move");
+    }
+
+    /// The others leave as the stable generation gets ready, and it is refilled as they make room.
+    fn backward_numbers(&mut self) {
+        let wanted = self.settings.wanted;
+        let (surge, unavailable) = (self.surge(), self.unavailable());
+        let Some(rollout) = &self.rollout else { return };
+        let (to, first) = (rollout.to, rollout.passed == 0);
+        let mut others = wanted.saturating_sub(self.staffed(self.stable));
+        if others > 0 {
+            others = others.saturating_sub(unavailable);
+        }
+        let mut total = 0;
+        for number in self.superseded().into_iter().chain([to]) {
+            let most = if first && number == to { 0 } else { others };
+            let part = self.places(number).min(most);
+            self.set_wanted(number, part);
+            others -= part;
+            total += self.places(number).min(part);
+        }
+        let stable = (wanted + surge)
+            .saturating_sub(total)
+            .max(self.places(self.stable))
+            .min(wanted);
+        self.set_wanted(self.stable, stable);
+        self.fall_back_share(first);
+    }
+
+    /// The candidate's share while it goes back: what the old ones cannot carry, and never more than
+    /// before. In the first batch the old ones were never touched and carry all.
+    fn fall_back_share(&mut self, first: bool) {
+        let candidate = self.rollout.as_ref().map(|rollout| rollout.to);
+        let old: u32 = self
+            .generations
+            .keys()
+            .filter(|number| Some(**number) != candidate)
+            .filter(|number| self.wanted_of(**number) > 0)
+            .map(|number| self.routable(*number))
+            .sum();
+        let wanted = self.settings.wanted;
+        let enough = old
+            >= wanted
+                .saturating_sub(self.unavailable() + self.held())
+                .max(1);
+        let carried = if first || enough {
+            Weight::FULL
+        } else {
+            share(old, wanted)
+        };
+        if let Some(rollout) = &mut self.rollout {
+            rollout.share = rollout.share.min(Weight(Weight::FULL.0 - carried.0));
+        }
+    }
+
+    /// One step towards the wanted counts. Says whether anything was done.
+    pub(super) fn reconcile(&mut self, turn: &mut Turn<'_>) -> bool {
+        let mut changed = self.restart_due(turn);
+        let numbers: Vec<Generation> = self.generations.keys().copied().collect();
+        for number in &numbers {
+            while self.release_one(turn, *number) {
+                changed = true;
+            }
+        }
+        for number in &numbers {
+            while self.lacks(*number, turn) {
+                let slot = self.free_slot();
+                self.spawn(turn, slot, *number, 0);
+                changed = true;
+            }
+        }
+        changed |= self.forget(turn);
+        changed
+    }
+
+    /// Restarts whose delay is over, each as soon as nothing of the worker before is left in the slot,
+    /// or in another slot if that one is stuck. No slot waits for another's.
+    fn restart_due(&mut self, turn: &mut Turn<'_>) -> bool {
+        let mut changed = false;
+        let mut index = 0;
+        while let Some(vacancy) = self.vacancies.get(index).copied() {
+            let occupant = self
+                .workers
+                .values()
+                .find(|worker| worker.slot == vacancy.slot);
+            let stuck = occupant.is_some_and(|worker| worker.stuck);
+            if !turn.passed(vacancy.due) || (occupant.is_some() && !stuck) {
+                index += 1;
+                continue;
+            }
+            let slot = if stuck {
+                self.free_slot()
+            } else {
+                vacancy.slot
+            };
+            self.vacancies.remove(index);
+            self.spawn(turn, slot, vacancy.generation, vacancy.failures);
+            changed = true;
+        }
+        changed
+    }
+
+    /// Places the generation should fill: the wanted ones, and one more for each worker that a person
+    /// wants replaced, at most as many as a rollout may have above.
+    fn target(&self, number: Generation) -> u32 {
+        let wanted = self.wanted_of(number);
+        if wanted == 0 || self.active().is_some() {
+            return wanted;
+        }
+        let outgoing = count(
+            self.of(number)
+                .filter(|worker| worker.in_place() && worker.outgoing),
+        );
+        wanted + outgoing.min(self.surge().max(1))
+    }
+
+    fn lacks(&self, number: Generation, turn: &Turn<'_>) -> bool {
+        if turn.stop.is_some() || self.places(number) >= self.target(number) {
+            return false;
+        }
+        !self.no_room()
+    }
+
+    /// With no surge at all, memory is meant to be too scarce for one process more: a new one waits
+    /// until an old one is gone, not only draining.
+    pub(super) fn no_room(&self) -> bool {
+        let live = self.workers.values().filter(|worker| !worker.stuck);
+        self.active().is_some() && self.surge() == 0 && count(live) >= self.settings.wanted
+    }
+
+    /// Lets one worker go that the generation has too many, if none is hurt by it.
+    fn release_one(&mut self, turn: &mut Turn<'_>, number: Generation) -> bool {
+        let target = self.target(number);
+        let places = self.places(number);
+        let replaced = self.of(number).find(|worker| {
+            worker.outgoing
+                && worker.in_place()
+                && self.active().is_none()
+                && (!worker.routable() || self.routable(number) > self.wanted_of(number))
+        });
+        if let Some(worker) = replaced {
+            let id = worker.id;
+            self.retire(turn, id);
+            return true;
+        }
+        if places <= target {
+            return false;
+        }
+        match self.least_used(number) {
+            Some((Use::Vacancy, id)) => {
+                self.vacancies.retain(|vacancy| vacancy.last != id);
+                true
+            }
+            Some((Use::Serving | Use::Outgoing, id)) => {
+                let routable = self
+                    .workers
+                    .get(&id)
+                    .is_some_and(super::worker::Worker::routable);
+                let may = !routable || turn.stop.is_some() || self.can_spare(number);
+                if may {
+                    self.retire(turn, id);
+                }
+                may
+            }
+            Some((Use::Starting | Use::Held | Use::Failing, id)) => {
+                self.retire(turn, id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Who is missed least; among equals the highest slot.
+    fn least_used(&self, number: Generation) -> Option<(Use, WorkerId)> {
+        let vacancies = self
+            .vacancies
+            .iter()
+            .filter(|vacancy| vacancy.generation == number)
+            .map(|vacancy| (Use::Vacancy, Reverse(vacancy.slot), vacancy.last));
+        let workers = self.of(number).filter_map(|worker| {
+            let of_use = match worker.phase {
+                Phase::Starting { .. } => Use::Starting,
+                Phase::Held => Use::Held,
+                Phase::Ready if worker.outgoing => Use::Outgoing,
+                Phase::Ready if worker.health == Health::Failing => Use::Failing,
+                Phase::Ready => Use::Serving,
+                Phase::Shutting { .. }
+                | Phase::Emptying { .. }
+                | Phase::Unlisting { .. }
+                | Phase::Terminating { .. }
+                | Phase::Killing { .. }
+                | Phase::Sweeping { .. } => return None,
+            };
+            Some((of_use, Reverse(worker.slot), worker.id))
+        });
+        vacancies
+            .chain(workers)
+            .min()
+            .map(|(of_use, _, id)| (of_use, id))
+    }
+
+    /// I1: one ready worker of this generation may go without those that serve falling below the wanted
+    /// count, less what a rollout may lack and what a person drained by hand.
+    pub(super) fn can_spare(&self, number: Generation) -> bool {
+        let weights = self.weights();
+        if weights
+            .get(&number)
+            .is_none_or(|weight| *weight == Weight::NONE)
+        {
+            return true;
+        }
+        let serving: u32 = weights
+            .iter()
+            .filter(|(_, weight)| **weight > Weight::NONE)
+            .map(|(number, _)| self.routable(*number))
+            .sum();
+        let lack = self.active().map_or(0, |_| self.unavailable()) + self.held();
+        serving > self.settings.wanted.saturating_sub(lack)
+    }
+
+    /// Drops generations that have nothing left and nothing to come.
+    fn forget(&mut self, turn: &mut Turn<'_>) -> bool {
+        let gone: Vec<Generation> = self
+            .generations
+            .iter()
+            .filter(|(number, generation)| {
+                generation.wanted == 0
+                    && **number != self.stable
+                    && Some(**number) != self.previous
+                    && self.active().is_none_or(|rollout| rollout.to != **number)
+                    && self
+                        .pending
+                        .as_ref()
+                        .is_none_or(|rollout| rollout.to != **number)
+                    && self.of(**number).next().is_none()
+                    && self.places(**number) == 0
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for generation in &gone {
+            self.generations.remove(generation);
+            turn.act(Action::Forget {
+                service: self.name.clone(),
+                generation: *generation,
+            });
+        }
+        !gone.is_empty()
+    }
+}
