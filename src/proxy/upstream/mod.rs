@@ -1,69 +1,48 @@
 //! Our HTTP/1.1 client: connections to workers, one exchange on each at a time, and the pool of those
 //! that wait for the next. One instance per event loop; nothing here is `Send`.
+//!
+//! ```text
+//!  connect ─▶ Connection ─▶ send ─▶ Answer { head, AnswerBody } ─▶ Pool, if all ended at its framing
+//!                ▲                                    └─▶ Tunnel, after a 101        │
+//!                └───────────────────── Pool::take ◀──────────────────────────────────┘
+//! ```
+//!
+//! One state machine ([`exchange`]) polls both directions in the task of the request: no task, no
+//! channel. The head of an answer is parsed ([`head`]) and its framing decided once; what breaks a rule is
+//! refused, never mended. A connection is used again only if the answer ended exactly at its framing,
+//! nothing is left over and the request was sent whole. This module must never choose a worker, try
+//! again, or rewrite a field: those are `pick`'s, the front's and [`super::rules`]' work.
+
+mod answer;
+mod chunked;
+mod connection;
+mod exchange;
+mod head;
+mod pool;
+mod tunnel;
+mod upload;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::response;
-use http_body::{Body, Frame};
 
-use super::rules::Outgoing;
-use crate::link::message::WorkerAddress;
-use crate::rollout::WorkerId;
-
-/// An open connection to a worker.
-#[derive(Debug)]
-pub struct Connection {}
-
-/// Opens one.
-///
-/// # Errors
-/// The system's, or `TimedOut`. Nothing was sent, so any request may be tried elsewhere (F40).
-pub async fn connect(_address: &WorkerAddress, _timeout: Duration) -> io::Result<Connection> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Connections that wait for their next request, of one event loop, by worker; newest used first.
-#[derive(Debug, Default)]
-pub struct Pool {}
-
-impl Pool {
-    /// An empty pool.
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self {})
-    }
-
-    /// The newest one that is not known to be closed, has no unasked byte waiting and is not over its
-    /// idle limit. Costs no system call when nothing has happened on it.
-    #[must_use]
-    pub fn take(&self, _worker: WorkerId) -> Option<Connection> {
-        None
-    }
-
-    /// Closes all of a worker's connections, and those that would come back later.
-    pub fn close(&self, _worker: WorkerId) {}
-
-    /// Closes what is over its idle limit; call it every few hundred milliseconds.
-    pub fn sweep(&self) {}
-
-    /// Unused connections of a worker.
-    #[must_use]
-    pub fn idle(&self, _worker: WorkerId) -> u32 {
-        0
-    }
-}
+pub use answer::AnswerBody;
+pub use connection::{Connection, connect};
+pub use exchange::send;
+pub use pool::Pool;
+pub use tunnel::Tunnel;
 
 /// Limits of one exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// From the end of the request to the head of the answer.
     pub response_head: Duration,
-    /// Between two bytes of a body, either way.
+    /// Between two bytes of a body, either way; `Duration::MAX` is no limit. An answer of type
+    /// `text/event-stream` has none (an event stream is silent for as long as nothing happens).
     pub body_idle: Duration,
     /// How long the connection may wait in the pool afterwards, unless the worker says less.
     pub pool_idle: Duration,
@@ -117,68 +96,7 @@ pub trait Watch {
     /// An informational answer (100, 103) came.
     fn informational(&self, head: &response::Parts);
     /// The exchange is over and the connection given back or closed; `whole` if the answer ended exactly
-    /// at its framing. Called once, also when the body is dropped.
+    /// at its framing. Called once, also when [`send`] fails or is dropped, and when the body is dropped.
+    /// For a tunnel: when it is dropped; `whole` if the worker had closed its side.
     fn ended(&self, whole: bool);
 }
-
-/// Sends one request on a connection and resolves with the head of the final answer (101 included).
-///
-/// The body is pumped while the answer is awaited and, if it comes early, while its body is read
-/// ([`AnswerBody`] drives both). With `outgoing.expects_continue` the body is not polled before a 100
-/// arrives or one second has passed; a final answer before that means it is never polled.
-/// When the answer ended whole, no byte is left over and the request was sent whole, the connection goes
-/// back to `pool`; otherwise it is closed.
-///
-/// # Errors
-/// See [`SendError`].
-pub async fn send<B>(
-    _connection: Connection,
-    _pool: &Rc<Pool>,
-    _worker: WorkerId,
-    _outgoing: &Outgoing,
-    _body: B,
-    _limits: Limits,
-    _watch: Rc<dyn Watch>,
-) -> Result<Answer, SendError>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: std::error::Error + 'static,
-{
-    Err(SendError {
-        kind: SendErrorKind::BadAnswer,
-        sent: false,
-        answered: false,
-        source: None,
-    })
-}
-
-/// An answer's body, trailers included. An error means that it was cut short: the client's connection
-/// must be closed without a last chunk (F42).
-#[derive(Debug)]
-pub struct AnswerBody {}
-
-impl AnswerBody {
-    /// After a 101: the connection as a byte stream, with the bytes that came behind the head.
-    ///
-    /// # Errors
-    /// If the answer was no 101.
-    pub fn into_tunnel(self) -> io::Result<Tunnel> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(None)
-    }
-}
-
-/// A worker's side of an upgraded connection: implements tokio's `AsyncRead` and `AsyncWrite`.
-#[derive(Debug)]
-pub struct Tunnel {}

@@ -1,0 +1,1 @@
+//! Tables, named after the lines of the rules.

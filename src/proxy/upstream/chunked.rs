@@ -1,0 +1,162 @@
+//! Decoding `Transfer-Encoding: chunked`, incrementally and strictly: CRLF only, digits checked for
+//! overflow, extensions bounded and dropped.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::head;
+
+/// Longest chunk-size line, extensions included. Real ones are below twenty bytes.
+const MAX_LINE: usize = 256;
+/// Most bytes of extensions in one message; without a bound each data byte could carry a line of them.
+const MAX_EXTENSIONS: usize = 16 << 10;
+/// Longest trailer section.
+const MAX_TRAILERS: usize = 16 << 10;
+
+/// What came out of a body.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+}
+
+/// Where in the encoding we are.
+#[derive(Debug)]
+enum State {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers,
+    Ended,
+}
+
+/// A decoder for one body.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    state: State,
+    extensions: usize,
+    /// Bytes of an unfinished line or section that were searched already.
+    searched: usize,
+}
+
+impl Chunked {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Size,
+            extensions: 0,
+            searched: 0,
+        }
+    }
+
+    /// The next piece; `None` if more bytes are needed. After the end it takes nothing.
+    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
+        loop {
+            match self.state {
+                State::Size => {
+                    let Some(line) = self.line(buffer)? else {
+                        return Ok(None);
+                    };
+                    let (size, extensions) = chunk_size(&buffer[..line])?;
+                    self.extensions += extensions;
+                    if self.extensions > MAX_EXTENSIONS {
+                        return Err("too many chunk extensions");
+                    }
+                    buffer.advance(line + 2);
+                    self.state = match size {
+                        0 => State::Trailers,
+                        size => State::Data(size),
+                    };
+                }
+                State::Data(left) => {
+                    if buffer.is_empty() {
+                        return Ok(None);
+                    }
+                    let take = usize::try_from(left).map_or(buffer.len(), |l| l.min(buffer.len()));
+                    self.state = match left - take as u64 {
+                        0 => State::DataEnd,
+                        left => State::Data(left),
+                    };
+                    return Ok(Some(Piece::Data(buffer.split_to(take).freeze())));
+                }
+                State::DataEnd => match buffer.get(..2) {
+                    Some(b"\r\n") => {
+                        buffer.advance(2);
+                        self.state = State::Size;
+                    }
+                    None if matches!(&buffer[..], b"" | b"\r") => return Ok(None),
+                    _ => return Err("chunk longer than its size"),
+                },
+                State::Trailers => {
+                    if buffer.starts_with(b"\r\n") {
+                        buffer.advance(2);
+                        self.state = State::Ended;
+                        continue;
+                    }
+                    let Some(end) = head::section_end(buffer, &mut self.searched) else {
+                        if buffer.len() > MAX_TRAILERS {
+                            return Err("too long a trailer section");
+                        }
+                        return Ok(None);
+                    };
+                    if end > MAX_TRAILERS {
+                        return Err("too long a trailer section");
+                    }
+                    let section = buffer.split_to(end).freeze();
+                    self.state = State::Ended;
+                    return head::trailers(&section).map(|t| Some(Piece::Trailers(t)));
+                }
+                State::Ended => return Ok(Some(Piece::End)),
+            }
+        }
+    }
+
+    /// Length of the line at the front, without its CRLF.
+    fn line(&mut self, buffer: &BytesMut) -> Result<Option<usize>, &'static str> {
+        let window = &buffer[..buffer.len().min(MAX_LINE)];
+        match window[self.searched..].iter().position(|b| *b == b'\n') {
+            Some(at) => {
+                let lf = self.searched + at;
+                self.searched = 0;
+                match lf.checked_sub(1) {
+                    Some(cr) if window[cr] == b'\r' => Ok(Some(cr)),
+                    _ => Err("bare LF after a chunk size"),
+                }
+            }
+            None if window.len() == MAX_LINE => Err("too long a chunk-size line"),
+            None => {
+                self.searched = window.len();
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A chunk's size and how many bytes of extensions came with it.
+fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if digits == 0 {
+        return Err("no chunk size");
+    }
+    let mut size: u64 = 0;
+    for digit in &line[..digits] {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            _ => (digit | 0x20) - b'a' + 10,
+        };
+        size = size
+            .checked_mul(16)
+            .and_then(|s| s.checked_add(u64::from(value)))
+            .ok_or("chunk size overflows")?;
+    }
+    let extensions = &line[digits..];
+    match extensions.iter().find(|b| !matches!(b, b' ' | b'\t')) {
+        None if extensions.is_empty() => {}
+        Some(b';')
+            if extensions
+                .iter()
+                .all(|b| *b == b'\t' || !b.is_ascii_control()) => {}
+        _ => return Err("garbage after a chunk size"),
+    }
+    Ok((size, extensions.len()))
+}

@@ -1,0 +1,167 @@
+//! One open connection to a worker, TCP or unix, without boxing.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, timeout};
+
+use crate::link::message::WorkerAddress;
+
+/// An open connection to a worker.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) socket: Socket,
+    pub(super) timer: Timer,
+    /// It has carried an exchange before, so it may be a ghost.
+    pub(super) reused: bool,
+}
+
+/// Opens one.
+///
+/// # Errors
+/// The system's, or `TimedOut`. Nothing was sent, so any request may be tried elsewhere (F40).
+pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Connection> {
+    let opening = async {
+        io::Result::Ok(match address {
+            WorkerAddress::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
+            WorkerAddress::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+        })
+    };
+    let socket = timeout(limit, opening)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Connection {
+        socket,
+        timer: Timer::default(),
+        reused: false,
+    })
+}
+
+/// The two kinds of socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Open and silent, as far as the loop has heard. Costs a system call only if something happened.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+            Self::Unix(stream) => match stream.poll_read_ready(&mut cx) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+        };
+        would_block(&read)
+    }
+
+    /// Open and silent, as the kernel knows at this moment. One system call.
+    pub(super) fn is_quiet_now(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let read = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
+        would_block(&read)
+    }
+}
+
+fn would_block(read: &io::Result<usize>) -> bool {
+    matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Self::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+/// A deadline that is nearly free to move: the timer is made at the first wait, stays with the
+/// connection, and is touched again only when it fires or when a deadline is earlier than it.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    /// Ready once `deadline` has passed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Connections that wait for their next request, of one event loop.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use crate::rollout::WorkerId;
+
+/// Unused connections kept per worker and loop. More only wait for a burst of that size to come again
+/// within the idle limit, and each costs the worker a descriptor, and many a whole thread.
+const MAX_IDLE: usize = 256;
+
+/// Closed workers remembered. Numbers only grow, so the oldest ones are forgotten first; by the time a
+/// thousand others were retired, nothing of theirs can still be in flight.
+const MAX_CLOSED: usize = 1024;
+
+/// Read buffers kept for the next exchange: 1 MiB per loop.
+const MAX_BUFFERS: usize = 64;
+
+/// Connections that wait for their next request, of one event loop, by worker; newest used first.
+#[derive(Debug, Default)]
+pub struct Pool {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    workers: std::collections::HashMap<WorkerId, Vec<Idle>, foldhash::fast::RandomState>,
+    closed: BTreeSet<WorkerId>,
+    buffers: Vec<BytesMut>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    until: Instant,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self::default())
+    }
+
+    /// The newest one that is not known to be closed, has no unasked byte waiting and is not over its
+    /// idle limit. Costs no system call when nothing has happened on it.
+    #[must_use]
+    pub fn take(&self, worker: WorkerId) -> Option<Connection> {
+        let mut inner = self.inner.borrow_mut();
+        let idle = inner.workers.get_mut(&worker)?;
+        let now = Instant::now();
+        while let Some(newest) = idle.pop() {
+            if now < newest.until && newest.connection.socket.is_quiet() {
+                return Some(newest.connection);
+            }
+        }
+        None
+    }
+
+    /// Closes all of a worker's connections, and those that would come back later.
+    pub fn close(&self, worker: WorkerId) {
+        let mut inner = self.inner.borrow_mut();
+        inner.workers.remove(&worker);
+        inner.closed.insert(worker);
+        if inner.closed.len() > MAX_CLOSED {
+            inner.closed.pop_first();
+        }
+    }
+
+    /// Closes what is over its idle limit; call it every few hundred milliseconds.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.inner.borrow_mut().workers.retain(|_, idle| {
+            idle.retain(|one| now < one.until && one.connection.socket.is_quiet());
+            !idle.is_empty()
+        });
+    }
+
+    /// Unused connections of a worker.
+    #[must_use]
+    pub fn idle(&self, worker: WorkerId) -> u32 {
+        let inner = self.inner.borrow();
+        let count = inner.workers.get(&worker).map_or(0, Vec::len);
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a connection back, unless its worker was closed or has enough of them.
+    pub(super) fn put(&self, worker: WorkerId, mut connection: Connection, limit: Duration) {
+        let Some(until) = Instant::now().checked_add(limit) else {
+            return;
+        };
+        connection.reused = true;
+        let mut inner = self.inner.borrow_mut();
+        if !inner.workers.contains_key(&worker) && inner.closed.contains(&worker) {
+            return;
+        }
+        let idle = inner.workers.entry(worker).or_default();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { connection, until });
+        }
+    }
+
+    /// A read buffer, perhaps one that was used before.
+    pub(super) fn buffer(&self) -> BytesMut {
+        self.inner.borrow_mut().buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes an empty read buffer back.
+    pub(super) fn put_buffer(&self, buffer: BytesMut) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.buffers.len() < MAX_BUFFERS {
+            inner.buffers.push(buffer);
+        }
+    }
+}
