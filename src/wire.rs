@@ -372,6 +372,13 @@ pub struct Logs {
     pub lines: Vec<LogLine>,
 }
 
+/// Answer to `POST /v1/reload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// What changed, in sentences; empty if nothing did.
+    pub changes: Vec<String>,
+}
+
 /// One event of `GET /v1/events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {

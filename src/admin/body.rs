@@ -1,0 +1,94 @@
+//! Reading requests: bodies with a limit and a deadline, and path and query parameters whose errors
+//! are problems like all others.
+
+use std::time::Duration;
+
+use axum::RequestExt;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use bytes::Bytes;
+use http::request::Parts;
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::failure::Failure;
+
+/// Far more than any order needs.
+const LARGEST: usize = 64 << 10;
+/// A body of ours fits in one packet.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A JSON body; `None` if it is empty.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) Option<T>);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let bytes = read(request).await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self(None));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Self(Some(value))),
+            Err(error) if error.is_data() => Err(Failure::invalid(error.to_string())),
+            Err(error) => Err(Failure::bad_request(format!("not JSON: {error}"))),
+        }
+    }
+}
+
+/// The body of a call that takes none: empty, or an empty object.
+#[derive(Debug)]
+pub(super) struct NoBody;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+impl<S: Sync> FromRequest<S> for NoBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let Body(None | Some(Empty {})) = Body::<Empty>::from_request(request, state).await?;
+        Ok(Self)
+    }
+}
+
+async fn read(request: Request) -> Result<Bytes, Failure> {
+    let body = Limited::new(request.with_limited_body().into_body(), LARGEST);
+    match tokio::time::timeout(PATIENCE, body.collect()).await {
+        Err(_) => Err(Failure::body_too_slow()),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Failure::too_large())
+        }
+        Ok(Err(_)) => Err(Failure::bad_request("the body broke off")),
+    }
+}
+
+/// Path parameters.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(value) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// Query parameters.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Query(value) = Query::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}

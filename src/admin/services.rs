@@ -1,0 +1,158 @@
+//! Orders to one service or one worker, its requests in flight, and orders to remuda itself.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use http::StatusCode;
+
+use super::app::App;
+use super::body::{Body, Named, NoBody};
+use super::caller::Caller;
+use super::failure::Failure;
+use crate::rollout::{Accepted, Command, Refusal, ServiceName, Slot, WorkerOrder};
+use crate::supervisor::handle::Ask;
+use crate::wire::{Problem, Reloaded, Requests, Rollouts, Scale, Service};
+
+/// Goes back: aborts a running rollout, takes a parked generation back, or rolls to the release before.
+#[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "change", security(("token" = [])),
+    params(("service" = String, Path, description = "The service")),
+    responses(
+        (status = 202, description = "The rollout that goes back", body = Rollouts),
+        (status = 404, description = "No such service", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "There is nothing to go back to", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn rollback(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named<String>,
+    _: NoBody,
+) -> Result<(StatusCode, Json<Rollouts>), Failure> {
+    let service = ServiceName::new(&name);
+    let accepted = command(&app, caller, Command::Rollback { service }).await?;
+    let rollout = match accepted {
+        Accepted::Rollout { to, .. } => super::rollouts::find(&app, &format!("{name}-{to}")).ok(),
+        Accepted::Done | Accepted::AlreadyStable { .. } => {
+            let status = app.handle.status.borrow();
+            let service = status.services.get(&name);
+            service.and_then(|service| service.rollout.clone())
+        }
+    };
+    let rollouts = rollout.into_iter().collect();
+    Ok((StatusCode::ACCEPTED, Json(Rollouts { rollouts })))
+}
+
+/// Sets the count of workers.
+#[utoipa::path(post, path = "/v1/services/{service}/scale", tag = "change", security(("token" = [])),
+    params(("service" = String, Path, description = "The service")),
+    request_body = Scale,
+    responses(
+        (status = 200, description = "The service as it is now", body = Service),
+        (status = 404, description = "No such service", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The count makes no sense", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn scale(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named<String>,
+    Body(scale): Body<Scale>,
+) -> Result<Json<Service>, Failure> {
+    let Some(Scale { workers: wanted }) = scale else {
+        return Err(Failure::invalid(
+            "the body is missing; it is `{\"workers\": N}`",
+        ));
+    };
+    let service = ServiceName::new(&name);
+    command(&app, caller, Command::Scale { service, wanted }).await?;
+    find(&app, &name).map(Json)
+}
+
+/// Takes one worker out of traffic, puts it back, or replaces it.
+#[utoipa::path(post, path = "/v1/services/{service}/workers/{slot}/{order}", tag = "change", security(("token" = [])),
+    params(
+        ("service" = String, Path, description = "The service"),
+        ("slot" = u32, Path, description = "The worker's slot"),
+        ("order" = String, Path, description = "`drain`, `undrain` or `restart`")
+    ),
+    responses(
+        (status = 200, description = "The service as it is now", body = Service),
+        (status = 404, description = "No such service or slot", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Not in this state", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn worker(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Named((name, slot, order)): Named<(String, String, String)>,
+    _: NoBody,
+) -> Result<Json<Service>, Failure> {
+    let order = match order.as_str() {
+        "drain" => WorkerOrder::Drain,
+        "undrain" => WorkerOrder::Undrain,
+        "restart" => WorkerOrder::Restart,
+        _ => return Err(Failure::no_such_path()),
+    };
+    let slot = slot
+        .parse()
+        .map(Slot)
+        .map_err(|_| Failure::bad_request("a slot is a number"))?;
+    let service = ServiceName::new(&name);
+    let order = Command::Worker {
+        service,
+        slot,
+        order,
+    };
+    command(&app, caller, order).await?;
+    find(&app, &name).map(Json)
+}
+
+/// What is in flight, oldest first.
+#[utoipa::path(get, path = "/v1/services/{service}/requests", tag = "look", security(("token" = [])),
+    params(("service" = String, Path, description = "The service")),
+    responses(
+        (status = 200, description = "The requests", body = Requests),
+        (status = 404, description = "No such service", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn requests(
+    State(app): State<Arc<App>>,
+    Named(service): Named<String>,
+) -> Result<Json<Requests>, Failure> {
+    let requests = app.ask(|reply| Ask::Requests { service, reply }).await??;
+    Ok(Json(Requests { requests }))
+}
+
+/// Reads the config again and rolls what changed.
+#[utoipa::path(post, path = "/v1/reload", tag = "change", security(("token" = [])), responses(
+    (status = 200, description = "What changed", body = Reloaded),
+    (status = 422, description = "The config is invalid; nothing changed", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    _: NoBody,
+) -> Result<Json<Reloaded>, Failure> {
+    let by = caller.to_string();
+    let changes = app.ask(|reply| Ask::Reload { by, reply }).await??;
+    Ok(Json(Reloaded { changes }))
+}
+
+/// Replaces remuda's own binary; not in this version.
+#[utoipa::path(post, path = "/v1/upgrade", tag = "change", security(("token" = [])), responses(
+    (status = 501, description = "Not in this version", body = Problem, content_type = "application/problem+json")
+))]
+pub(super) async fn upgrade(_: NoBody) -> Failure {
+    Failure::not_in_this_version("replacing remuda's own binary")
+}
+
+async fn command(app: &App, caller: Caller, command: Command) -> Result<Accepted, Failure> {
+    let by = caller.to_string();
+    let accepted = app
+        .ask(|reply| Ask::Command { command, by, reply })
+        .await??;
+    Ok(accepted)
+}
+
+fn find(app: &App, name: &str) -> Result<Service, Failure> {
+    let status = app.handle.status.borrow();
+    let service = status.services.get(name).cloned();
+    service.ok_or_else(|| Refusal::NoService(ServiceName::new(name)).into())
+}
