@@ -338,7 +338,7 @@ fn records_count_starts_exits_restarts_and_drains() {
                 event,
             },
             at(now),
-        )
+        );
     };
     let starting = |worker| Event::WorkerStarting {
         worker: WorkerId(worker),
