@@ -1,13 +1,133 @@
 //! Reading the config: file shapes → checked [`Config`], every mistake reported at once with its place.
 //!
-//! Flag > environment > file > default. Nothing unchecked leaves this module.
+//! Flag > environment > file > default. Nothing unchecked leaves this module. [`load`] is called once at
+//! start and again at each reload; it reads the file and decides nothing but what the config means.
 
+mod check;
+pub mod diagnose;
+mod file;
+pub mod flags;
+mod keys;
+pub mod paths;
+pub mod reference;
+mod resolved;
+pub mod schema;
+mod suggest;
+mod value;
+
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use self::diagnose::Problems;
+pub use self::flags::RunFlags;
+pub use self::paths::Env;
+pub use self::value::parse_duration;
 
 use crate::link::message::{Front, PublicListener, ServiceRules, WorkerAddress};
 use crate::rollout::{ServiceName, Settings};
+
+/// A config that was read, and what is to be said about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// Warnings only.
+    pub warnings: Problems,
+    values: file::Values,
+}
+
+impl Loaded {
+    /// Every value in effect, as TOML, each with where it comes from.
+    #[must_use]
+    pub fn resolved(&self) -> String {
+        resolved::write(&self.values, &self.config, self.warnings.file.as_deref())
+    }
+}
+
+/// Reads the file that the flags name, if any, and puts the flags over it.
+///
+/// # Errors
+///
+/// Everything that is wrong, at once; warnings among it.
+pub fn load(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
+    let Some(file) = flags.file() else {
+        return assemble(None, "", flags, env);
+    };
+    let name = file.display().to_string();
+    let mut problems = Problems::of(Some(name.clone()), "");
+    match read_text(&file) {
+        Ok(text) => {
+            check::writable_by_others(&file, None, &mut problems);
+            if !problems.is_empty() {
+                return Err(problems);
+            }
+            assemble(Some(&file), &text, flags, env)
+        }
+        Err(message) => {
+            let help = match &flags.config {
+                Some(_) => None,
+                None => Some(
+                    "name a file with `-c FILE`, or run without one: `remuda run -- CMD`"
+                        .to_owned(),
+                ),
+            };
+            problems.error(
+                "file",
+                None,
+                format!("cannot read `{name}`: {message}"),
+                help,
+            );
+            Err(problems)
+        }
+    }
+}
+
+fn assemble(
+    file: Option<&Path>,
+    text: &str,
+    flags: &RunFlags,
+    env: &Env,
+) -> Result<Loaded, Problems> {
+    let mut problems = Problems::of(file.map(|file| file.display().to_string()), text);
+    let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let mut values = file::read(text, base, env, &mut problems);
+    flags.apply(&mut values, &mut problems);
+    let config = check::build(&values, env, &mut problems);
+    problems.settle();
+    if problems.errors() > 0 {
+        return Err(problems);
+    }
+    Ok(Loaded {
+        config,
+        warnings: problems,
+        values,
+    })
+}
+
+/// A config is short; more is a mistake, or somebody who wants our memory.
+const MAX_FILE: u64 = 1 << 20;
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let opened = std::fs::File::open(file).map_err(|error| reason(&error))?;
+    let mut bytes = Vec::new();
+    opened
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| reason(&error))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => error.to_string(),
+    }
+}
 
 /// Everything `remuda run` needs, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,3 +247,6 @@ pub struct Health {
     /// Wait for `READY=1` on the worker's notify socket before the first probe.
     pub notify: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,669 @@
+//! From values to a [`Config`]: what must hold between them, and what follows from them.
+
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::diagnose::Problems;
+use super::file::Values;
+use super::keys;
+use super::paths::{self, Env};
+use super::suggest::nearest;
+use super::value::{Kind, Value};
+use super::{Admin, Config, Connect, Health, Recipe, ServiceConfig, Workers};
+use crate::link::message::{
+    DrainLimits, Front, Network, Parking, PublicListener, Retry, ServiceRules,
+};
+use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
+
+/// What a command may hold in braces.
+const PLACEHOLDERS: [&str; 5] = ["port", "socket", "slot", "generation", "release"];
+/// Variables that remuda itself sets.
+const OURS: [&str; 4] = [
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+/// Longest path of a unix socket on Linux, without its ending NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Builds the config. What it returns counts only if no error was found.
+pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Config {
+    let mut check = Check { values, problems };
+    check.services();
+    let admin = check.admin(env);
+    let services: Vec<ServiceConfig> = values
+        .services
+        .keys()
+        .map(|name| check.service(name))
+        .collect();
+    let config = Config {
+        listen: check.listeners(),
+        metrics: check.metrics(),
+        admin,
+        front: check.front(),
+        loops: check.maybe("threads").and_then(count),
+        state_dir: check.path("state_dir"),
+        ports: check.ports(),
+        shutdown_delay: check.time("shutdown_delay"),
+        stop_timeout: check.time("stop_timeout"),
+        pid_file: check.path("pid_file"),
+        exit_on_failed_start: check.yes("exit_on_failed_start"),
+        services,
+    };
+    check.stop(&config);
+    config
+}
+
+struct Check<'a> {
+    values: &'a Values,
+    problems: &'a mut Problems,
+}
+
+impl Check<'_> {
+    fn services(&mut self) {
+        let mut names = self.values.services.iter();
+        let Some(_) = names.next() else {
+            let help =
+                "write `[services.app]` with a `command`, or run `remuda run -- CMD`".to_owned();
+            self.problems
+                .error("missing", None, "there is no service", Some(help));
+            return;
+        };
+        for (name, span) in names {
+            let message = format!(
+                "service `{name}` is one too many: routing by host is not in this version yet, so exactly one service is accepted"
+            );
+            let help = "run one remuda for each service".to_owned();
+            self.problems
+                .error("not-yet", span.clone(), message, Some(help));
+        }
+    }
+
+    fn listeners(&mut self) -> Vec<PublicListener> {
+        let Some(Value::Listeners(list)) = self.get("listen.address") else {
+            return Vec::new();
+        };
+        for (number, one) in list.iter().enumerate() {
+            let zero = matches!(one, PublicListener::Tcp(address) if address.port() == 0);
+            if !zero && list[..number].contains(one) {
+                let shown = Value::Listeners(vec![one.clone()]).toml();
+                self.problems.error(
+                    "duplicate",
+                    self.values.span("listen.address"),
+                    format!("two listeners have the same address {shown}"),
+                    None,
+                );
+            }
+            if let PublicListener::Unix(path) = one {
+                self.socket_length(path, "listen.address");
+            }
+        }
+        list
+    }
+
+    fn metrics(&self) -> Option<std::net::SocketAddr> {
+        match self.maybe("metrics.address") {
+            Some(Value::Address(address)) => Some(*address),
+            _ => None,
+        }
+    }
+
+    fn admin(&mut self, env: &Env) -> Admin {
+        let named = self.path("admin.socket");
+        let runtime_dir = self
+            .path("runtime_dir")
+            .unwrap_or_else(|| paths::runtime_dir(env, named.as_deref()));
+        let socket = named.unwrap_or_else(|| runtime_dir.join("admin.sock"));
+        self.socket_length(&socket, "admin.socket");
+        // The deepest thing that is made there: the socket of a worker.
+        self.socket_length(&runtime_dir.join("w/9999-999999/s"), "runtime_dir");
+        let token_file = self.path("admin.token_file");
+        if let Some(file) = &token_file {
+            let span = self.values.span("admin.token_file");
+            writable_by_others(file, span, self.problems);
+        }
+        let address = match self.get("admin.address") {
+            Some(Value::Address(address)) => Some(address),
+            _ => None,
+        };
+        Admin {
+            address,
+            address_named: self.values.found.contains_key("admin.address"),
+            socket,
+            runtime_dir,
+            token_file,
+        }
+    }
+
+    fn socket_length(&mut self, path: &Path, key: &str) {
+        let length = path.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let message = format!(
+                "`{}` is too long for a unix socket: {length} bytes, at most {MAX_SOCKET_PATH}",
+                path.display()
+            );
+            let help = "name a shorter `runtime_dir` (`--runtime-dir`) or `admin.socket` (`--admin-socket`)";
+            self.problems.error(
+                "path-too-long",
+                self.values.span(key),
+                message,
+                Some(help.to_owned()),
+            );
+        }
+    }
+
+    fn front(&self) -> Front {
+        Front {
+            header_timeout: self.time("timeouts.header"),
+            idle_timeout: self.time("timeouts.client_idle"),
+            max_head: u32::try_from(self.size("limits.head")).unwrap_or(u32::MAX),
+            max_headers: self.count("limits.headers"),
+            max_target: u32::try_from(self.size("limits.target")).unwrap_or(u32::MAX),
+            max_connections: self.count("limits.connections"),
+        }
+    }
+
+    fn ports(&mut self) -> (u16, u16) {
+        let Some(Value::Ports(first, last)) = self.get("ports") else {
+            return (20_000, 29_999);
+        };
+        if let Some((low, high)) = ephemeral_ports()
+            && first <= high
+            && low <= last
+        {
+            let message = format!(
+                "`ports` {first}-{last} overlaps the kernel's ephemeral range {low}-{high}: a stranger's connection may hold a worker's port"
+            );
+            let help = "choose a range outside of it".to_owned();
+            self.problems.warning(
+                "ephemeral-ports",
+                self.values.span("ports"),
+                message,
+                Some(help),
+            );
+        }
+        (first, last)
+    }
+
+    fn stop(&mut self, config: &Config) {
+        for service in &config.services {
+            let grace = service.settings.kill_grace;
+            let longest = config.shutdown_delay + service.settings.drain_request + grace;
+            if longest > config.stop_timeout {
+                let message = format!(
+                    "`stop_timeout` is {}, less than `shutdown_delay`, `drain.request` and `drain.kill_grace` of `{}` together: a stop may cut requests",
+                    super::value::time_text(config.stop_timeout),
+                    service.name,
+                );
+                let help = format!(
+                    "set it to at least \"{}\"",
+                    super::value::time_text(longest)
+                );
+                self.problems.warning(
+                    "stop-timeout",
+                    self.values.span("stop_timeout"),
+                    message,
+                    Some(help),
+                );
+            }
+        }
+    }
+
+    fn service(&mut self, name: &str) -> ServiceConfig {
+        let at = |key: &str| format!("services.{name}.{key}");
+        let workers = self.workers(name);
+        let mut settings = self.settings(name);
+        if let Workers::Unmanaged(addresses) = &workers {
+            settings.ownership = Ownership::Unmanaged;
+            settings.wanted = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        }
+        let health = Health {
+            path: self.text(&at("health.path")),
+            interval: self.time(&at("health.interval")),
+            timeout: self.time(&at("health.timeout")),
+            notify: self.yes(&at("health.notify")),
+        };
+        if health.notify && settings.ownership == Ownership::Unmanaged {
+            let help = "remove it; readiness is asked by HTTP".to_owned();
+            let span = self.values.span(&at("health.notify"));
+            let message = "`health.notify` needs workers that remuda starts";
+            self.problems.error("conflict", span, message, Some(help));
+        }
+        ServiceConfig {
+            name: ServiceName::new(name),
+            workers,
+            health,
+            rules: self.rules(name, settings.drain_request),
+            settings,
+            release: self.text(&at("release")),
+        }
+    }
+
+    fn workers(&mut self, name: &str) -> Workers {
+        let at = |key: &str| format!("services.{name}.{key}");
+        let command = match self.maybe(&at("command")) {
+            Some(Value::Texts(command)) => Some(command.clone()),
+            _ => None,
+        };
+        let upstream = match self.maybe(&at("upstream")) {
+            Some(Value::Upstreams(addresses)) => Some(addresses.clone()),
+            _ => None,
+        };
+        match (command, upstream) {
+            (Some(_), Some(addresses)) => {
+                let span = self.values.span(&at("upstream"));
+                let message = format!("service `{name}` has both `command` and `upstream`");
+                let help =
+                    "keep `command` if remuda starts the workers, `upstream` if somebody else does";
+                self.problems
+                    .error("conflict", span, message, Some(help.to_owned()));
+                Workers::Unmanaged(addresses)
+            }
+            (Some(command), None) => Workers::Managed(self.recipe(name, command)),
+            (None, Some(addresses)) => {
+                self.unmanaged(name, &addresses);
+                Workers::Unmanaged(addresses)
+            }
+            // What was given and is wrong has been said already.
+            (None, None)
+                if ["command", "upstream"]
+                    .iter()
+                    .any(|key| self.values.refused.contains(&at(key))) =>
+            {
+                Workers::Unmanaged(Vec::new())
+            }
+            (None, None) => {
+                let span = self.values.services.get(name).cloned().flatten();
+                let message = format!("service `{name}` has neither `command` nor `upstream`");
+                let help = "add `command = [\"./server\", \"--port\", \"{port}\"]`".to_owned();
+                self.problems.error("missing", span, message, Some(help));
+                Workers::Unmanaged(Vec::new())
+            }
+        }
+    }
+
+    fn unmanaged(&mut self, name: &str, addresses: &[crate::link::message::WorkerAddress]) {
+        const OF_A_COMMAND: [&str; 9] = [
+            "workers",
+            "connect",
+            "cwd",
+            "env",
+            "env_file",
+            "env_clear",
+            "user",
+            "group",
+            "umask",
+        ];
+        for key in OF_A_COMMAND {
+            let path = format!("services.{name}.{key}");
+            if self.values.found.contains_key(&path) {
+                let message = format!(
+                    "`{key}` belongs to a `command`, and service `{name}` has an `upstream`"
+                );
+                let help = if key == "workers" {
+                    "remove it; there is one worker per address".to_owned()
+                } else {
+                    "remove it; who runs the workers sets it".to_owned()
+                };
+                self.problems
+                    .error("conflict", self.values.span(&path), message, Some(help));
+            }
+        }
+        for (number, one) in addresses.iter().enumerate() {
+            if addresses[..number].contains(one) {
+                let span = self.values.span(&format!("services.{name}.upstream"));
+                self.problems
+                    .error("duplicate", span, format!("`{one}` is named twice"), None);
+            }
+        }
+    }
+
+    fn recipe(&mut self, name: &str, command: Vec<String>) -> Recipe {
+        let at = |key: &str| format!("services.{name}.{key}");
+        let env = match self.maybe(&at("env")) {
+            Some(Value::Pairs(pairs)) => pairs.clone(),
+            _ => Vec::new(),
+        };
+        for (key, _) in &env {
+            if OURS.contains(&key.as_str()) || key.starts_with("REMUDA_") {
+                let message = format!("`env`: remuda itself sets `{}`", key.escape_debug());
+                let span = self.values.span(&at("env"));
+                self.problems
+                    .error("reserved", span, message, Some("remove it".to_owned()));
+            }
+        }
+        if command.first().is_some_and(String::is_empty) {
+            let span = self.values.span(&at("command"));
+            self.problems.error(
+                "value",
+                span,
+                "`command`: the program's name is empty",
+                None,
+            );
+        }
+        let connect = self.connect(name, &command, &env);
+        let umask = match self.maybe(&at("umask")) {
+            Some(Value::Umask(mask)) => Some(*mask),
+            _ => None,
+        };
+        Recipe {
+            connect,
+            cwd: self.path(&at("cwd")),
+            env_file: self.path(&at("env_file")),
+            env_clear: self.yes(&at("env_clear")),
+            user: self.text(&at("user")),
+            group: self.text(&at("group")),
+            umask,
+            command,
+            env,
+        }
+    }
+
+    fn connect(&mut self, name: &str, command: &[String], env: &[(String, String)]) -> Connect {
+        let at = |key: &str| format!("services.{name}.{key}");
+        let texts = || command.iter().chain(env.iter().map(|(_, value)| value));
+        let used = |word: &str| texts().any(|text| text.contains(&format!("{{{word}}}")));
+        for text in texts() {
+            for word in in_braces(text) {
+                if let Some(near) =
+                    nearest(word, PLACEHOLDERS.into_iter()).filter(|near| *near != word)
+                {
+                    let message = format!("`{{{word}}}` is passed on as it is");
+                    let help = format!("did you mean `{{{near}}}`?");
+                    let span = self.values.span(&at("command"));
+                    self.problems
+                        .warning("placeholder", span, message, Some(help));
+                }
+            }
+        }
+        let (port, socket) = (used("port"), used("socket"));
+        let named = self.text(&at("connect"));
+        let span = self
+            .values
+            .span(&at("connect"))
+            .or_else(|| self.values.span(&at("command")));
+        let mut wrong = |message: &str, help: &str| {
+            self.problems
+                .error("connect", span.clone(), message, Some(help.to_owned()));
+        };
+        match named.as_deref() {
+            Some("fd") => {
+                if socket {
+                    wrong(
+                        "`connect = \"fd\"` gives no `{socket}`",
+                        "remove the placeholder, or set `connect = \"socket\"`",
+                    );
+                }
+                Connect::Fd
+            }
+            Some("socket") => {
+                if !socket {
+                    wrong(
+                        "`connect = \"socket\"`, and nothing tells the worker its `{socket}`",
+                        "add it to `command`, such as \"unix:{socket}\", or to a value of `env`",
+                    );
+                }
+                if port {
+                    wrong(
+                        "`connect = \"socket\"` gives no `{port}`",
+                        "remove the placeholder",
+                    );
+                }
+                Connect::Socket
+            }
+            Some(_) => {
+                if socket {
+                    wrong(
+                        "`connect = \"port\"` gives no `{socket}`",
+                        "remove the placeholder, or set `connect = \"socket\"`",
+                    );
+                }
+                Connect::Port
+            }
+            None if port && socket => {
+                wrong(
+                    "`{port}` and `{socket}` are both used",
+                    "keep the one by which the worker is reached",
+                );
+                Connect::Port
+            }
+            None if socket => Connect::Socket,
+            None => Connect::Port,
+        }
+    }
+
+    fn settings(&mut self, name: &str) -> Settings {
+        let at = |key: &str| format!("services.{name}.{key}");
+        let max_surge = self.amount(&at("rollout.max_surge"));
+        let max_unavailable = self.amount(&at("rollout.max_unavailable"));
+        if max_surge == Amount::Count(0) && max_unavailable == Amount::Count(0) {
+            let span = self
+                .values
+                .span(&at("rollout.max_surge"))
+                .or_else(|| self.values.span(&at("rollout.max_unavailable")));
+            let message =
+                "`max_surge` and `max_unavailable` are both 0: no worker could ever be replaced";
+            let help = "set `max_surge = 1`".to_owned();
+            self.problems.error("both-zero", span, message, Some(help));
+        }
+        let (first, most) = (
+            self.time(&at("restart.first")),
+            self.time(&at("restart.most")),
+        );
+        if first > most {
+            let message = "`restart.first` is longer than `restart.most`";
+            let span = self.values.span(&at("restart.first"));
+            self.problems.error("conflict", span, message, None);
+        }
+        let on_failure = match self.text(&at("rollout.on_failure")).as_deref() {
+            Some("pause") => OnFailure::Pause,
+            _ => OnFailure::Rollback,
+        };
+        let not_enough = match self.text(&at("judge.not_enough")).as_deref() {
+            Some("hold") => NotEnough::Hold,
+            _ => NotEnough::Continue,
+        };
+        Settings {
+            ownership: Ownership::Managed,
+            wanted: self.count(&at("workers")),
+            max_surge,
+            max_unavailable,
+            ramp: self.time(&at("rollout.ramp")),
+            soak: self.time(&at("rollout.soak")),
+            progress_deadline: self.time(&at("rollout.progress_deadline")),
+            on_failure,
+            park: self.time(&at("rollout.park")),
+            max_generations: self.count(&at("rollout.max_generations")),
+            judge_min_requests: u64::from(self.count(&at("judge.min_requests"))),
+            not_enough,
+            rise: self.count(&at("health.rise")),
+            fall: self.count(&at("health.fall")),
+            start_timeout: self.time(&at("health.start_timeout")),
+            kill_grace: self.time(&at("drain.kill_grace")),
+            drain_request: self.time(&at("drain.request")),
+            backoff_first: first,
+            backoff_max: most,
+            backoff_reset: self.time(&at("restart.reset")),
+        }
+    }
+
+    fn rules(&self, name: &str, drain_request: Duration) -> ServiceRules {
+        let at = |key: &str| format!("services.{name}.{key}");
+        ServiceRules {
+            connect_timeout: self.time(&at("timeouts.connect")),
+            response_head_timeout: self.time(&at("timeouts.response_head")),
+            body_idle_timeout: self.time(&at("timeouts.body_idle")),
+            worker_idle_timeout: self.time(&at("timeouts.worker_idle")),
+            max_body: match self.maybe(&at("limits.body")) {
+                Some(Value::Size(size)) => Some(*size),
+                _ => None,
+            },
+            drain: DrainLimits {
+                request: drain_request,
+                upload: self.time(&at("drain.upload")),
+                stream: self.time(&at("drain.stream")),
+                tunnel: self.time(&at("drain.tunnel")),
+            },
+            parking: Parking {
+                max_requests: self.count(&at("parking.requests")),
+                max_bytes: self.size(&at("parking.bytes")),
+                max_wait: self.time(&at("parking.wait")),
+            },
+            retry: Retry {
+                tries: self.count(&at("retry.tries")),
+                budget_percent: match self.get(&at("retry.budget")) {
+                    Some(Value::Percent(part)) => part,
+                    _ => 0,
+                },
+                buffer: self.size(&at("retry.buffer")),
+            },
+            trusted: self.trusted(),
+        }
+    }
+
+    fn trusted(&self) -> Vec<Network> {
+        match self.maybe("trusted_proxies") {
+            Some(Value::Networks(networks)) => networks.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The value that was given.
+    fn maybe(&self, path: &str) -> Option<&Value> {
+        Some(&self.values.found.get(path)?.value)
+    }
+
+    /// The value that was given, else the default.
+    fn get(&self, path: &str) -> Option<Value> {
+        self.maybe(path).cloned().or_else(|| default(path))
+    }
+
+    // A key of another kind or without a default would be a slip in the table of keys; a test asks
+    // for every one of them, so the last arms below are for nobody.
+
+    fn time(&self, path: &str) -> Duration {
+        match self.get(path) {
+            Some(Value::Time(time)) => time,
+            other => slip(path, other.as_ref()),
+        }
+    }
+
+    fn count(&self, path: &str) -> u32 {
+        self.get(path)
+            .as_ref()
+            .and_then(count)
+            .unwrap_or_else(|| slip(path, None))
+    }
+
+    fn size(&self, path: &str) -> u64 {
+        match self.get(path) {
+            Some(Value::Size(size)) => size,
+            other => slip(path, other.as_ref()),
+        }
+    }
+
+    fn yes(&self, path: &str) -> bool {
+        matches!(self.get(path), Some(Value::Bool(true)))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        match self.get(path) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn path(&self, path: &str) -> Option<PathBuf> {
+        match self.maybe(path) {
+            Some(Value::Path(path)) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    /// A percentage of nothing is none, so that both ways to write zero are one.
+    fn amount(&self, path: &str) -> Amount {
+        match self.get(path) {
+            Some(Value::Amount(Amount::Percent(0))) => Amount::Count(0),
+            Some(Value::Amount(amount)) => amount,
+            other => slip(path, other.as_ref()),
+        }
+    }
+}
+
+fn slip<T: Zero>(path: &str, found: Option<&Value>) -> T {
+    debug_assert!(false, "the table of keys does not fit `{path}`: {found:?}");
+    T::ZERO
+}
+
+trait Zero {
+    const ZERO: Self;
+}
+impl Zero for Duration {
+    const ZERO: Self = Self::ZERO;
+}
+impl Zero for u32 {
+    const ZERO: Self = 0;
+}
+impl Zero for u64 {
+    const ZERO: Self = 0;
+}
+impl Zero for Amount {
+    const ZERO: Self = Self::Count(0);
+}
+
+fn count(value: &Value) -> Option<u32> {
+    match value {
+        Value::Count(count) => Some(*count),
+        _ => None,
+    }
+}
+
+/// The default of a key, from the table of keys.
+pub(crate) fn default(path: &str) -> Option<Value> {
+    let key = keys::at(path)?;
+    let literal = key.default?;
+    match literal
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+    {
+        Some(text) => key.kind.text(text).ok(),
+        None if key.kind == Kind::Bool => Some(Value::Bool(literal == "true")),
+        None => key.kind.number(literal.parse().ok()?).ok(),
+    }
+}
+
+/// Refuses a file that others may change (T21): who may write it says what we run.
+pub(crate) fn writable_by_others(file: &Path, span: Option<Range<usize>>, problems: &mut Problems) {
+    let Ok(meta) = std::fs::metadata(file) else {
+        return;
+    };
+    if meta.is_file() && meta.mode() & 0o022 != 0 {
+        let shown = file.display();
+        let message = format!(
+            "`{shown}` can be changed by other users (mode {:03o})",
+            meta.mode() & 0o777
+        );
+        problems.error(
+            "writable-by-others",
+            span,
+            message,
+            Some(format!("run `chmod go-w {shown}`")),
+        );
+    }
+}
+
+fn ephemeral_ports() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The words in single braces.
+fn in_braces(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{')
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('}')?.0))
+}

@@ -1,0 +1,417 @@
+//! From TOML text to values with their places. Reads on after a mistake, so that all are found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnose::Problems;
+use super::keys::{self, Key, LATER_STRATEGIES, SERVICE, Section};
+use super::paths::Env;
+use super::suggest::nearest;
+use super::value::{self, Kind, Value, Wrong};
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The file, at these bytes.
+    File(Range<usize>),
+    /// A flag or its environment variable, by name.
+    Flag(&'static str),
+}
+
+/// A value with its source.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) value: Value,
+    pub(crate) source: Source,
+}
+
+/// All values that were given, by their path, such as `services.app.drain.request`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Values {
+    pub(crate) found: BTreeMap<String, Found>,
+    /// The services, with the place of their name in the file.
+    pub(crate) services: BTreeMap<String, Option<Range<usize>>>,
+    /// Paths that were given, and could not be read.
+    pub(crate) refused: BTreeSet<String>,
+}
+
+impl Values {
+    pub(crate) fn put(&mut self, path: String, value: Value, source: Source) {
+        self.found.insert(path, Found { value, source });
+    }
+
+    /// The place of a value in the file, if it is from there.
+    pub(crate) fn span(&self, path: &str) -> Option<Range<usize>> {
+        match &self.found.get(path)?.source {
+            Source::File(span) => Some(span.clone()),
+            Source::Flag(_) => None,
+        }
+    }
+}
+
+/// Reads a text. Relative paths are taken from `base`.
+pub(crate) fn read(text: &str, base: &Path, env: &Env, problems: &mut Problems) -> Values {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        problems.error("syntax", error.span(), error.message(), None);
+    }
+    let mut reader = Reader {
+        base,
+        env,
+        problems,
+        values: Values::default(),
+    };
+    if let Some(top) = keys::section("") {
+        reader.section(top, "", table.get_ref());
+    }
+    reader.values
+}
+
+struct Reader<'a> {
+    base: &'a Path,
+    env: &'a Env,
+    problems: &'a mut Problems,
+    values: Values,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, section: &'static Section, at: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path = join(at, name.get_ref());
+            if let Some(key) = section.key(name.get_ref()) {
+                match self.value(key, value) {
+                    Some(read) => self.values.put(path, read, Source::File(value.span())),
+                    None => {
+                        self.values.refused.insert(path);
+                    }
+                }
+            } else if section.path.is_empty() && name.get_ref() == "services" {
+                self.services(value);
+            } else if section.path.is_empty() && name.get_ref() == "listen" {
+                self.listeners(value);
+            } else if let Some(below) = section.below(name.get_ref()) {
+                match value.get_ref() {
+                    DeValue::Table(table) => self.section(below, &path, table),
+                    _ => self.not_a_table(name.get_ref(), value.span()),
+                }
+            } else {
+                self.unknown(section, name);
+            }
+        }
+    }
+
+    fn services(&mut self, value: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(services) = value.get_ref() else {
+            let help = "write a table for each, such as `[services.app]`".to_owned();
+            self.problems.error(
+                "type",
+                Some(value.span()),
+                "`services` is a table of services",
+                Some(help),
+            );
+            return;
+        };
+        let Some(section) = keys::section(SERVICE) else {
+            return;
+        };
+        for (name, value) in services {
+            let fine = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte)
+            };
+            let text = name.get_ref();
+            if text.is_empty() || text.len() > 63 || !text.bytes().all(fine) {
+                let message = format!("`{}` cannot be the name of a service", text.escape_debug());
+                let help = "use 1 to 63 of a-z, 0-9, `_` and `-`".to_owned();
+                self.problems
+                    .error("service-name", Some(name.span()), message, Some(help));
+                continue;
+            }
+            self.values
+                .services
+                .insert(text.to_string(), Some(name.span()));
+            match value.get_ref() {
+                DeValue::Table(table) => self.section(section, &join("services", text), table),
+                _ => self.not_a_table(text, value.span()),
+            }
+        }
+    }
+
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (Some(section), DeValue::Array(array)) = (keys::section("listen"), value.get_ref())
+        else {
+            let help = "write it with two brackets: `[[listen]]`".to_owned();
+            self.problems.error(
+                "type",
+                Some(value.span()),
+                "`listen` is a list of tables",
+                Some(help),
+            );
+            return;
+        };
+        let mut all = Vec::new();
+        for one in array {
+            let DeValue::Table(table) = one.get_ref() else {
+                let help =
+                    "write `[[listen]]` and below it `address = \"0.0.0.0:8080\"`".to_owned();
+                self.problems.error(
+                    "type",
+                    Some(one.span()),
+                    "`listen` is a list of tables",
+                    Some(help),
+                );
+                continue;
+            };
+            if !table.iter().any(|(name, _)| name.get_ref() == "address") {
+                let help = "add `address = \"0.0.0.0:8080\"`".to_owned();
+                self.problems.error(
+                    "missing",
+                    Some(one.span()),
+                    "this listener has no `address`",
+                    Some(help),
+                );
+            }
+            self.section(section, "listen", table);
+            if let Some(found) = self.values.found.remove("listen.address")
+                && let Value::Listeners(mut addresses) = found.value
+            {
+                all.append(&mut addresses);
+            }
+        }
+        if !all.is_empty() {
+            self.values.put(
+                "listen.address".to_owned(),
+                Value::Listeners(all),
+                Source::File(value.span()),
+            );
+        }
+    }
+
+    fn not_a_table(&mut self, name: &str, span: Range<usize>) {
+        let message = format!("`{}` is a table", name.escape_debug());
+        let help = format!(
+            "write `[…{0}]` above its keys, or `{0} = {{ … }}`",
+            name.escape_debug()
+        );
+        self.problems.error("type", Some(span), message, Some(help));
+    }
+
+    fn unknown(&mut self, section: &'static Section, name: &Spanned<std::borrow::Cow<'_, str>>) {
+        let word = name.get_ref().as_ref();
+        let shown = word.escape_debug();
+        if let Some(purpose) = section.later(word) {
+            let message = format!("`{shown}` is not in this version yet: {purpose} comes later");
+            let help = "remove the key".to_owned();
+            self.problems
+                .error("not-yet", Some(name.span()), message, Some(help));
+            return;
+        }
+        let table = match section.path {
+            "" => "at the top level".to_owned(),
+            "listen" => "in `[[listen]]`".to_owned(),
+            path => format!("in `[{}]`", path.replace('*', "NAME")),
+        };
+        let place = |section: &Section| match section.path {
+            "" => "the top level, above the first table".to_owned(),
+            path => format!("`[{}]`", path.replace('*', "NAME")),
+        };
+        let help = if let Some(near) = nearest(word, section.names()) {
+            format!("did you mean `{near}`?")
+        } else if let Some(other) = keys::elsewhere(word).next() {
+            format!("`{shown}` belongs to {}", place(other))
+        } else {
+            format!("known here are {}", listed(section.names()))
+        };
+        let message = format!("unknown key `{shown}` {table}");
+        self.problems
+            .error("unknown-key", Some(name.span()), message, Some(help));
+    }
+
+    fn value(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        match self.convert(key, value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(Wrong { message, help }) => {
+                let message = format!("`{}`: {message}", key.name);
+                self.problems
+                    .error("value", Some(value.span()), message, help);
+                None
+            }
+        }
+    }
+
+    fn convert(&self, key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
+        let expected =
+            |found: &str| Wrong::new(format!("expected {}, found {found}", key.kind.noun()));
+        match (key.kind, value) {
+            (Kind::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
+            (Kind::Texts, DeValue::Array(array)) => {
+                let texts = self.texts(array, key, |text| Ok(text.to_owned()))?;
+                Ok(Value::Texts(texts))
+            }
+            (Kind::Upstreams, DeValue::Array(array)) => self
+                .texts(array, key, value::upstream)
+                .map(Value::Upstreams),
+            (Kind::Networks, DeValue::Array(array)) if array.is_empty() => {
+                Ok(Value::Networks(Vec::new()))
+            }
+            (Kind::Networks, DeValue::Array(array)) => {
+                self.texts(array, key, value::network).map(Value::Networks)
+            }
+            (Kind::Pairs, DeValue::Table(table)) => self.pairs(table),
+            (Kind::Texts, DeValue::String(text)) => {
+                let words = text
+                    .split_whitespace()
+                    .map(value::quoted)
+                    .collect::<Vec<_>>();
+                Err(expected("a text")
+                    .help(format!("there is no shell; write [{}]", words.join(", "))))
+            }
+            (Kind::Upstreams | Kind::Networks, DeValue::String(text)) => {
+                Err(expected("a text").help(format!("write [{}]", value::quoted(text))))
+            }
+            (Kind::Word(_), DeValue::String(text))
+                if key.name == "strategy" && LATER_STRATEGIES.contains(&text.as_ref()) =>
+            {
+                Err(
+                    Wrong::new(format!("strategy `{text}` is not in this version yet"))
+                        .help("write \"rolling\", or leave the key out"),
+                )
+            }
+            (kind, DeValue::String(text)) => {
+                let text = self.expand(text)?;
+                match kind.text(&text)? {
+                    Value::Path(path) => Ok(Value::Path(self.base.join(path))),
+                    Value::Listeners(list) => Ok(Value::Listeners(
+                        list.into_iter().map(|one| self.rooted(one)).collect(),
+                    )),
+                    other => Ok(other),
+                }
+            }
+            (kind, DeValue::Integer(number)) => {
+                let text = number.as_str().replace('_', "");
+                match u64::from_str_radix(&text, number.radix()) {
+                    Ok(number) => kind.number(number),
+                    Err(_) => Err(Wrong::new(format!("{number} is out of range"))),
+                }
+            }
+            (_, DeValue::Float(_)) => Err(expected("a number with a fraction")),
+            (_, DeValue::Boolean(yes)) => Err(expected(&format!("`{yes}`"))),
+            (_, DeValue::Datetime(_)) => Err(expected("a date")),
+            (_, DeValue::Array(_)) => Err(expected("a list")),
+            (_, DeValue::Table(_)) => Err(expected("a table")),
+        }
+    }
+
+    fn rooted(
+        &self,
+        listener: crate::link::message::PublicListener,
+    ) -> crate::link::message::PublicListener {
+        use crate::link::message::PublicListener;
+        match listener {
+            PublicListener::Unix(path) => PublicListener::Unix(self.base.join(path)),
+            PublicListener::Tcp(address) => PublicListener::Tcp(address),
+        }
+    }
+
+    fn texts<T>(
+        &self,
+        array: &toml::de::DeArray<'_>,
+        key: &Key,
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Result<Vec<T>, Wrong> {
+        if array.is_empty() {
+            return Err(Wrong::new(format!(
+                "the list is empty; expected {}",
+                key.kind.noun()
+            )));
+        }
+        let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::String(text) if text.contains('\0') => {
+                Err(Wrong::new("a NUL character is not allowed"))
+            }
+            DeValue::String(text) => read(&self.expand(text)?),
+            _ => Err(Wrong::new("every item of the list is a text in quotes")),
+        };
+        array.iter().map(one).collect()
+    }
+
+    fn pairs(&self, table: &DeTable<'_>) -> Result<Value, Wrong> {
+        let mut pairs = Vec::new();
+        for (name, value) in table {
+            let name = name.get_ref();
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(Wrong::new(format!(
+                    "`{}` cannot be a variable's name",
+                    name.escape_debug()
+                )));
+            }
+            match value.get_ref() {
+                DeValue::String(text) if !text.contains('\0') => {
+                    pairs.push((name.to_string(), self.expand(text)?));
+                }
+                _ => {
+                    return Err(
+                        Wrong::new(format!("`{}` must be a text", name.escape_debug()))
+                            .help("write the value in quotes, such as { WORKERS = \"4\" }"),
+                    );
+                }
+            }
+        }
+        Ok(Value::Pairs(pairs))
+    }
+
+    /// Fills in `${NAME}` and `${NAME:-default}`; `$${` is a plain `${`.
+    fn expand(&self, text: &str) -> Result<String, Wrong> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            let (before, after) = (&rest[..at], &rest[at + 2..]);
+            if let Some(literal) = before.strip_suffix('$') {
+                out.push_str(literal);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
+            out.push_str(before);
+            let Some((inner, tail)) = after.split_once('}') else {
+                return Err(Wrong::new("`${` without its `}`").help("write `$${` for a plain `${`"));
+            };
+            let (name, default) = match inner.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (inner, None),
+            };
+            let set = self
+                .env
+                .get(name)
+                .filter(|value| !value.is_empty() || default.is_none());
+            match set.map(String::as_str).or(default) {
+                Some(value) => out.push_str(value),
+                None => {
+                    let name = name.escape_debug();
+                    return Err(Wrong::new(format!("the variable `{name}` is not set"))
+                        .help(format!("set it, or write `${{{name}:-default}}`")));
+                }
+            }
+            rest = tail;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
+fn join(at: &str, name: &str) -> String {
+    if at.is_empty() {
+        return name.to_owned();
+    }
+    format!("{at}.{name}")
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
