@@ -14,6 +14,7 @@ use remuda::supervisor::image::Image;
 use remuda::supervisor::place::Place;
 use remuda::supervisor::ports::Ports;
 use remuda::supervisor::reaper::Reaper;
+use remuda::supervisor::remains::Remains;
 use remuda::supervisor::spawn::{Spawned, spawn};
 use remuda::supervisor::spec::{Individual, Spec};
 use tokio::io::AsyncReadExt;
@@ -353,6 +354,76 @@ async fn f24_a_worker_that_ignores_term_is_killed_and_a_reaped_pid_never_signall
         while std::fs::read_to_string("/proc/thread-self/children")
             .is_ok_and(|c| !c.trim().is_empty())
         {
+            hands.ended.extend(hands.reaper.reap_all());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A tree of twenty under one worker; every second one in a session of its own, every fifth without the
+/// environment, all deaf to SIGTERM.
+const TREE: &str = r"
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for n in range(20):
+    if os.fork() == 0:
+        if n % 2 == 0: os.setsid()
+        code = 'import os,signal,time; signal.signal(15, signal.SIG_IGN); os.write(1, bytes([46])); time.sleep(600)'
+        os.execve(sys.executable, [sys.executable, '-c', code], {} if n % 5 == 0 and n % 2 == 1 else os.environ)
+time.sleep(600)
+";
+
+#[tokio::test]
+async fn f26_a_tree_that_outlives_its_worker_is_found_and_ended() {
+    let mut hands = Hands::new();
+    let (mut spawned, _place) = hands.start(&recipe(&["python3", "-c", TREE]));
+    let remains = Remains::new(WorkerId(hands.next), spawned.pid);
+    within(spawned.outcome).await.expect("executes");
+    let mut dots = [0; 20];
+    within(spawned.stdout.read_exact(&mut dots))
+        .await
+        .expect("all up");
+    assert_eq!(remains.find().len(), 21);
+    // A neighbour must not be touched.
+    let (neighbour, _its_place) = hands.start(&sh("exec sleep 600"));
+    within(neighbour.outcome).await.expect("executes");
+
+    assert!(hands.reaper.kill(spawned.pid));
+    within(hands.exit(spawned.pid)).await;
+    assert_eq!(remains.find().len(), 20);
+    assert_eq!(remains.terminate(), 20);
+    assert_eq!(remains.find().len(), 20, "they are deaf");
+    assert!(remains.kill() >= 20);
+    within(async {
+        while !remains.find().is_empty() {
+            hands.ended.extend(hands.reaper.reap_all());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(hands.reaper.is_live(neighbour.pid));
+    assert!(hands.reaper.kill_group(neighbour.pid));
+    within(hands.exit(neighbour.pid)).await;
+}
+
+#[tokio::test]
+async fn f27_a_worker_that_daemonises_leaves_something_that_is_found() {
+    let mut hands = Hands::new();
+    let (mut spawned, _place) = hands.start(&sh(
+        "setsid sh -c 'setsid sleep 600 & echo up' & wait; exit 0",
+    ));
+    let remains = Remains::new(WorkerId(hands.next), spawned.pid);
+    within(spawned.outcome).await.expect("executes");
+    let mut up = [0; 2];
+    within(spawned.stdout.read_exact(&mut up))
+        .await
+        .expect("up");
+    assert_eq!(within(hands.exit(spawned.pid)).await, Exit::Code(0));
+    assert!(!remains.find().is_empty());
+    assert!(remains.kill() >= 1);
+    within(async {
+        while !remains.find().is_empty() {
             hands.ended.extend(hands.reaper.reap_all());
             tokio::task::yield_now().await;
         }

@@ -12,4 +12,6 @@ mod process;
 pub use descriptors::{
     MAX_FDS_PER_MESSAGE, close_on_exec_from, number_descriptors, recv_with_fds, send_with_fds,
 };
-pub use process::{WaitStatus, begin_session, die_with_parent, reap_one, reset_signals};
+pub use process::{
+    Pidfd, WaitStatus, begin_session, die_with_parent, page_size, reap_one, reset_signals,
+};

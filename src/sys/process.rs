@@ -1,6 +1,7 @@
 //! What a process says about itself before it becomes something else, and how its children ended.
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -98,5 +99,57 @@ pub fn reap_one() -> Option<(u32, WaitStatus)> {
             return Some((pid, WaitStatus::Signaled(libc::WTERMSIG(status), core)));
         }
         // Stops and continuations are not asked for.
+    }
+}
+
+/// Bytes in a page of memory.
+#[must_use]
+pub fn page_size() -> u64 {
+    // SAFETY: sysconf reads a constant.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
+/// A handle on one process, which never means another one, even if the pid is reused (F29).
+#[derive(Debug)]
+pub struct Pidfd {
+    fd: OwnedFd,
+}
+
+impl Pidfd {
+    /// The process that has this pid now. What is known of it must be checked after this.
+    ///
+    /// # Errors
+    /// The system's; ESRCH if there is none.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: no memory is involved; the result is a new descriptor (close-on-exec) or negative.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0);
+        let fd = fd.ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: just made, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
+    }
+
+    /// Signals it.
+    ///
+    /// # Errors
+    /// The system's; ESRCH if it has ended and was reaped.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        // SAFETY: a null siginfo means "as kill does"; the descriptor is ours.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                signal as i32,
+                ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }

@@ -1,0 +1,180 @@
+//! The public sockets: bound once at start, held until the end of the stop, shared with every plane by
+//! descriptor. Never `shutdown` (F03), never toggled back to blocking (F05); only we make and remove paths (F04).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use socket2::{Domain, Socket, Type};
+
+use super::unix_socket::{self, BoundPath};
+use crate::link::message::PublicListener;
+
+/// Connections that may wait while no plane accepts; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// A public socket's mode: whoever reaches its directory may connect, as with a TCP port.
+const MODE: u32 = 0o666;
+
+/// All public sockets. Dropping them closes ours and removes the paths.
+#[derive(Debug)]
+pub struct Listeners {
+    bound: Vec<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    address: PublicListener,
+    fd: OwnedFd,
+    _path: Option<BoundPath>,
+}
+
+impl Listeners {
+    /// Binds them all.
+    ///
+    /// # Errors
+    /// One sentence for each that cannot be bound; none is kept then.
+    pub fn bind(wanted: &[PublicListener]) -> Result<Self, Vec<String>> {
+        let (mut bound, mut wrong) = (Vec::new(), Vec::new());
+        for address in wanted {
+            let one = match address {
+                PublicListener::Tcp(address) => bind_tcp(*address),
+                PublicListener::Unix(path) => {
+                    unix_socket::bind(path, MODE, BACKLOG).map(|(listener, bound)| Bound {
+                        address: address.clone(),
+                        fd: listener.into(),
+                        _path: Some(bound),
+                    })
+                }
+            };
+            match one {
+                Ok(one) => bound.push(one),
+                Err(sentence) => wrong.push(sentence),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(Self { bound })
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// The addresses as bound (port 0 is replaced), in the order of [`Listeners::fds`].
+    #[must_use]
+    pub fn addresses(&self) -> Vec<PublicListener> {
+        self.bound.iter().map(|one| one.address.clone()).collect()
+    }
+
+    /// The descriptors, for a plane.
+    #[must_use]
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.bound.iter().map(|one| one.fd.as_fd()).collect()
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<Bound, String> {
+    let bound = || -> io::Result<_> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok(Bound {
+            address: PublicListener::Tcp(address),
+            fd: socket.into(),
+            _path: None,
+        })
+    };
+    bound().map_err(|error| explain(address, &error))
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "cannot listen on {address}: the address is in use; `ss -ltnp 'sport = :{}'` shows by whom",
+            address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "cannot listen on {address}: this machine has no such address; `ip address` lists them"
+            )
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "cannot listen on {address}: not allowed; a port below 1024 needs CAP_NET_BIND_SERVICE (systemd: `AmbientCapabilities=CAP_NET_BIND_SERVICE`), or choose one above"
+        ),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::Listeners;
+    use crate::link::message::PublicListener;
+
+    fn any_port() -> PublicListener {
+        PublicListener::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    #[test]
+    fn connections_queue_and_a_taken_address_is_explained() {
+        let listeners = Listeners::bind(&[any_port()]).expect("binds");
+        let [PublicListener::Tcp(address)] = listeners.addresses()[..] else {
+            panic!("one TCP address")
+        };
+        assert_ne!(address.port(), 0);
+        TcpStream::connect(address).expect("queued");
+        let wrong =
+            Listeners::bind(&[PublicListener::Tcp(address), any_port()]).expect_err("taken");
+        assert_eq!(wrong.len(), 1);
+        assert!(wrong[0].contains("is in use; `ss"), "{}", wrong[0]);
+    }
+
+    #[test]
+    fn f04_a_live_path_is_refused_a_stale_one_taken_over_and_ours_removed() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("public.sock");
+        let wanted = [PublicListener::Unix(path.clone())];
+        let alive = UnixListener::bind(&path).expect("bind");
+        let wrong = Listeners::bind(&wanted).expect_err("alive");
+        assert!(wrong[0].contains("another process listens"), "{}", wrong[0]);
+        drop(alive);
+        let listeners = Listeners::bind(&wanted).expect("stale");
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o666);
+        UnixStream::connect(&path).expect("listens");
+        let count = std::fs::read_dir(directory.path()).expect("list").count();
+        assert_eq!(count, 1);
+        drop(listeners);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn f04_a_path_that_another_has_taken_over_is_not_removed() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("public.sock");
+        let listeners = Listeners::bind(&[PublicListener::Unix(path.clone())]).expect("binds");
+        std::fs::remove_file(&path).expect("remove");
+        let _other = UnixListener::bind(&path).expect("bind");
+        drop(listeners);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_replaced() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").expect("write");
+        Listeners::bind(&[PublicListener::Unix(path.clone())]).expect_err("no socket");
+        assert_eq!(std::fs::read(&path).expect("there"), b"data");
+    }
+}

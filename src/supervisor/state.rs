@@ -1,0 +1,205 @@
+//! Generation numbers across restarts, so that one is never used twice: `STATE_DIR/state.json`.
+//!
+//! Written whole to another name, synced and renamed, so that a crash leaves the old or the new file (F64).
+//! A file that cannot be understood never stops a start: it is set aside with a message.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::rollout::{Generation, ServiceName};
+
+/// Version of the file's shape.
+const VERSION: u32 = 1;
+/// Largest file read; ours is far below.
+const LARGEST: u64 = 1 << 20;
+/// Largest number believed: JSON's exact integers end at 2^53.
+const LARGEST_GENERATION: u64 = 1 << 53;
+
+/// The newest generation number of each service.
+#[derive(Debug)]
+pub struct State {
+    directory: Option<PathBuf>,
+    file: Shape,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Shape {
+    version: u32,
+    generations: BTreeMap<String, u64>,
+}
+
+impl State {
+    /// Reads what an earlier life left. Without a directory every life starts at 1. The sentence says what
+    /// could not be used and what became of it.
+    ///
+    /// # Errors
+    /// A sentence, if the directory cannot be used at all.
+    pub fn load(directory: Option<&Path>) -> Result<(Self, Option<String>), String> {
+        let mut state = Self {
+            directory: directory.map(Path::to_owned),
+            file: Shape {
+                version: VERSION,
+                generations: BTreeMap::new(),
+            },
+        };
+        let Some(directory) = directory else {
+            return Ok((state, None));
+        };
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
+        made.map_err(|error| {
+            format!(
+                "cannot make the state directory {}: {error}",
+                directory.display()
+            )
+        })?;
+        let path = directory.join("state.json");
+        let problem = match read(&path) {
+            Ok(Some(file)) => {
+                state.file = file;
+                return Ok((state, None));
+            }
+            Ok(None) => return Ok((state, None)),
+            Err(problem) => problem,
+        };
+        let aside = directory.join("state.json.unusable");
+        fs::rename(&path, &aside).map_err(|error| {
+            format!(
+                "cannot use {} ({problem}) nor set it aside: {error}",
+                path.display()
+            )
+        })?;
+        let message = format!(
+            "{} could not be used ({problem}); it is now {}, and generations are numbered from 1 again",
+            path.display(),
+            aside.display()
+        );
+        Ok((state, Some(message)))
+    }
+
+    /// The number for the first generation of this life.
+    #[must_use]
+    pub fn first(&self, service: &ServiceName) -> Generation {
+        let newest = self.file.generations.get(&*service.0).copied().unwrap_or(0);
+        Generation(newest + 1)
+    }
+
+    /// Keeps the number of a new generation; older ones change nothing. To be called before it is used.
+    ///
+    /// # Errors
+    /// A sentence; serving can go on, but the number may be used again after a restart (F65).
+    pub fn record(&mut self, service: &ServiceName, generation: Generation) -> Result<(), String> {
+        let newest = self
+            .file
+            .generations
+            .entry(service.to_string())
+            .or_insert(0);
+        if generation.0 <= *newest {
+            return Ok(());
+        }
+        *newest = generation.0;
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        write(directory, &self.file)
+            .map_err(|error| format!("cannot keep state in {}: {error}", directory.display()))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Shape>, String> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut text = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut text)
+        .map_err(|error| error.to_string())?;
+    let shape: Shape = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    if shape.version != VERSION {
+        return Err(format!(
+            "it is of version {}, ours is {VERSION}",
+            shape.version
+        ));
+    }
+    if shape
+        .generations
+        .values()
+        .any(|number| *number > LARGEST_GENERATION)
+    {
+        return Err("a number in it is too large".to_owned());
+    }
+    Ok(Some(shape))
+}
+
+fn write(directory: &Path, file: &Shape) -> io::Result<()> {
+    let temporary = directory.join("state.json.new");
+    let mut new = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    new.write_all(&serde_json::to_vec_pretty(file)?)?;
+    new.sync_all()?;
+    fs::rename(&temporary, directory.join("state.json"))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::State;
+    use crate::rollout::{Generation, ServiceName};
+
+    #[test]
+    fn numbers_go_on_across_lives() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let app = ServiceName::new("app");
+        let (mut state, message) = State::load(Some(directory.path())).expect("loads");
+        assert_eq!((state.first(&app), message), (Generation(1), None));
+        state.record(&app, Generation(7)).expect("kept");
+        state.record(&app, Generation(3)).expect("older");
+        let (state, _) = State::load(Some(directory.path())).expect("loads");
+        assert_eq!(state.first(&app), Generation(8));
+        assert_eq!(state.first(&ServiceName::new("other")), Generation(1));
+        let (state, _) = State::load(None).expect("loads");
+        assert_eq!(state.first(&app), Generation(1));
+    }
+
+    #[test]
+    fn f64_a_file_cut_anywhere_is_set_aside_with_a_message() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let app = ServiceName::new("app");
+        let path = directory.path().join("state.json");
+        let (mut state, _) = State::load(Some(directory.path())).expect("loads");
+        state.record(&app, Generation(7)).expect("kept");
+        let whole = fs::read(&path).expect("there");
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).expect("write");
+            let (state, message) = State::load(Some(directory.path())).expect("loads");
+            assert!(message.is_some_and(|message| message.contains("numbered from 1")));
+            assert_eq!(state.first(&app), Generation(1));
+            assert!(!path.exists());
+        }
+        for foreign in [
+            r#"{"version":2,"generations":{}}"#,
+            r#"{"version":1,"generations":{"app":18446744073709551615}}"#,
+            r#"{"version":1,"generations":{"app":-1}}"#,
+            "[]",
+        ] {
+            fs::write(&path, foreign).expect("write");
+            let (_, message) = State::load(Some(directory.path())).expect("loads");
+            assert!(message.is_some(), "{foreign}");
+        }
+    }
+}
