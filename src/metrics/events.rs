@@ -6,7 +6,7 @@ use super::histogram::{Buckets, DRAIN_BOUNDS, LONG_BOUNDS};
 use super::labels::{self, RESULTS};
 use crate::rollout::{
     Event, Exit, Generation, InFlight, Moment, Record, ServiceName, Slot, Trigger, View,
-    WorkerFailure, WorkerId,
+    WorkerFailure, WorkerId, WorkerState,
 };
 
 /// `exits_total{reason}`: it was asked to, it ended by itself (while it served, before it was ready,
@@ -114,7 +114,9 @@ impl Events {
         }
     }
 
-    pub(super) fn record(&mut self, record: &Record, now: Moment) {
+    /// `was_cut`: planes cut requests of the worker whose drain the record ends. They do so themselves,
+    /// so nothing may be left of it by the time the drain is over.
+    pub(super) fn record(&mut self, record: &Record, was_cut: bool, now: Moment) {
         let service = &record.service;
         let counts = self
             .services
@@ -158,7 +160,7 @@ impl Events {
                 worker, took, left, ..
             } => {
                 self.lives.entry(*worker).or_default().draining_since = None;
-                let is_clean = *left == InFlight::default();
+                let is_clean = *left == InFlight::default() && !was_cut;
                 counts.drained(if is_clean { "clean" } else { "deadline" }, *took);
             }
             Event::WorkerKilling { worker, .. } => {
@@ -211,7 +213,7 @@ impl Events {
 
     /// Forgets workers and failures that no view can bring back.
     pub(super) fn keep_only(&mut self, view: &View) {
-        let mut workers = std::collections::BTreeSet::new();
+        let mut workers = BTreeMap::new();
         let mut generations = std::collections::BTreeSet::new();
         for service in &view.services {
             self.services
@@ -219,13 +221,21 @@ impl Events {
                 .or_insert_with(Counts::new);
             for generation in &service.generations {
                 generations.insert((&service.service, generation.number));
-                workers.extend(generation.workers.iter().map(|worker| worker.worker));
+                let states = generation
+                    .workers
+                    .iter()
+                    .map(|worker| (worker.worker, worker.state));
+                workers.extend(states);
             }
         }
         self.lives.retain(|worker, life| {
-            let here = workers.contains(worker);
-            let keep = here || !life.shown;
-            life.shown |= here;
+            let state = workers.get(worker);
+            if state == Some(&WorkerState::Ready) {
+                // A person drained it and has opened its gate again.
+                life.draining_since = None;
+            }
+            let keep = state.is_some() || !life.shown;
+            life.shown |= state.is_some();
             keep
         });
         self.failed

@@ -306,8 +306,9 @@ impl Page {
                 for (state, count) in &mut states {
                     *count += u32::from(*state == worker.state);
                 }
-                // A slot belongs to one worker; a second row of one slot would spoil the whole scrape.
-                if slots.insert(worker.slot) {
+                // A slot belongs to one worker at most (none while it waits for a restart); two rows of one
+                // slot would spoil the whole scrape.
+                if worker.state != WorkerState::Backoff && slots.insert(worker.slot) {
                     self.worker(state, view, worker, &number);
                 }
             }
@@ -322,9 +323,6 @@ impl Page {
     }
 
     fn worker(&mut self, state: &State, view: &ServiceView, worker: &WorkerView, number: &str) {
-        if worker.state == WorkerState::Backoff {
-            return;
-        }
         let service: &str = &view.service.0;
         let slot = worker.slot.to_string();
         let labels = [service, &*slot];

@@ -367,6 +367,15 @@ impl Planes {
         total
     }
 
+    /// Whether a drain's limit cut a request of this worker in a live plane.
+    pub(super) fn was_cut(&self, worker: WorkerId) -> bool {
+        let mut seen = self
+            .live
+            .values()
+            .filter_map(|plane| plane.workers.get(&worker));
+        seen.any(|seen| seen.sums.cut != Cut::default())
+    }
+
     pub(super) fn load(&self, worker: WorkerId) -> Load {
         let mut total = Load::default();
         for plane in self.live.values() {

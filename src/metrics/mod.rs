@@ -28,7 +28,9 @@ pub use self::labels::LogStream;
 pub use self::ledger::{LedgerCounts, Load};
 pub use self::sums::Refused;
 use crate::link::message::Sample;
-use crate::rollout::{Generation, Moment, Outcomes, Record, ServiceName, Slot, View, WorkerId};
+use crate::rollout::{
+    Event, Generation, Moment, Outcomes, Record, ServiceName, Slot, View, WorkerId,
+};
 
 /// What was built, for `remuda_build_info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +157,12 @@ impl Metrics {
 
     /// A transition of the core.
     pub fn record(&self, record: &Record, now: Moment) {
-        self.state().events.record(record, now);
+        let state = &mut *self.state();
+        let was_cut = match &record.event {
+            Event::WorkerDrained { worker, .. } => state.planes.was_cut(*worker),
+            _ => false,
+        };
+        state.events.record(record, was_cut, now);
     }
 
     /// What the core looks like: the source of every live gauge. To be called after each step, at least

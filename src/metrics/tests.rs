@@ -419,6 +419,31 @@ fn records_count_starts_exits_restarts_and_drains() {
 }
 
 #[test]
+fn a_drain_that_planes_cut_is_not_clean_though_nothing_is_left() {
+    let metrics = metrics();
+    let mut cut = sample(10, 0);
+    cut.workers[0].cut.plain = 1;
+    metrics.plane_sample(1, &cut, at(1)).expect("sane");
+    let event = Event::WorkerDrained {
+        worker: WorkerId(1),
+        slot: Slot(0),
+        generation: Generation(1),
+        took: Duration::from_secs(30),
+        left: InFlight::default(),
+    };
+    let service = shop();
+    metrics.record(&Record { service, event }, at(2));
+    let drains = |outcome: &str| {
+        let series = format!(r#"remuda_drains_total{{service="shop",outcome="{outcome}"}}"#);
+        value(&metrics, &series)
+    };
+    assert_eq!(
+        (drains("clean"), drains("deadline")),
+        (Some(0.0), Some(1.0))
+    );
+}
+
+#[test]
 fn the_ledger_accounts_for_a_span() {
     let metrics = metrics();
     metrics
