@@ -11,6 +11,7 @@ use remuda::config::{Connect, Recipe};
 use remuda::link::message::WorkerAddress;
 use remuda::rollout::{Exit, Generation, ServiceName, Slot, WorkerId};
 use remuda::supervisor::image::Image;
+use remuda::supervisor::notify::{Notice, Notify};
 use remuda::supervisor::place::Place;
 use remuda::supervisor::ports::Ports;
 use remuda::supervisor::reaper::Reaper;
@@ -30,6 +31,8 @@ struct Hands {
     ended: BTreeMap<u32, Exit>,
     runtime: tempfile::TempDir,
     next: u64,
+    /// The last worker's notify socket.
+    notify: Option<Notify>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -42,14 +45,17 @@ struct Ran {
 
 impl Hands {
     fn new() -> Self {
+        let runtime = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(runtime.path().join("w")).expect("mkdir");
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         Self {
             image: Image::open_path(env!("CARGO_BIN_EXE_remuda")).expect("the binary"),
             reaper: Reaper::new().expect("subreaper"),
             children: signal(SignalKind::child()).expect("SIGCHLD"),
             ended: BTreeMap::new(),
-            runtime: tempfile::tempdir().expect("tempdir"),
+            runtime,
             next: 0,
+            notify: None,
             _alone: alone,
         }
     }
@@ -61,13 +67,14 @@ impl Hands {
         let (slot, generation) = (Slot(0), Generation(self.next));
         let ports = Ports::new((21_000, 21_999));
         let mut place = Place::make(
-            self.runtime.path(),
+            &self.runtime.path().join("w"),
             (slot, generation),
             spec.connect(),
             &ports,
             spec.identity(),
         )
         .expect("a place");
+        let mut notify = Notify::bind(&place.notify_path(), spec.identity()).expect("binds");
         let job = spec.job(Individual {
             worker: WorkerId(self.next),
             slot,
@@ -77,6 +84,8 @@ impl Hands {
         });
         let listeners: Vec<OwnedFd> = place.take_listener().into_iter().collect();
         let spawned = spawn(&self.image, &mut self.reaper, job, listeners).expect("spawns");
+        notify.expect_session(spawned.pid);
+        self.notify = Some(notify);
         (spawned, place)
     }
 
@@ -429,4 +438,118 @@ async fn f27_a_worker_that_daemonises_leaves_something_that_is_found() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn e3_a_worker_is_terminated_when_the_thread_that_started_it_ends() {
+    let mut hands = Hands::new();
+    let image = Image::open_path(env!("CARGO_BIN_EXE_remuda")).expect("the binary");
+    let spec = Spec::resolve(&ServiceName::new("app"), "", &sh("echo up; exec sleep 600"))
+        .expect("resolves");
+    let job = spec.job(Individual {
+        worker: WorkerId(1),
+        slot: Slot(0),
+        generation: Generation(1),
+        address: &WorkerAddress::Unix("/unused".into()),
+        notify: Path::new("/unused"),
+    });
+    let mut wrong = job.clone();
+    wrong.parent = 1;
+    // The supervisor stands in as a thread: its end is what the kernel looks at.
+    let (end, wait) = std::sync::mpsc::channel::<()>();
+    let (started, hear) = tokio::sync::oneshot::channel();
+    let life = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("runtime").block_on(async {
+            let mut reaper = Reaper::new().expect("subreaper");
+            let refused = spawn(&image, &mut reaper, wrong, Vec::new()).expect("spawns");
+            let why = refused.outcome.await.expect_err("another parent");
+            assert!(why.contains("is gone"), "{why}");
+            let mut spawned = spawn(&image, &mut reaper, job, Vec::new()).expect("spawns");
+            spawned.outcome.await.expect("executes");
+            let mut up = [0; 2];
+            spawned.stdout.read_exact(&mut up).await.expect("up");
+            started.send(spawned.pid).expect("heard");
+            wait.recv().expect_err("told to end");
+        });
+    });
+    let pid = within(hear).await.expect("started");
+    drop(end);
+    assert_eq!(
+        within(hands.exit(pid)).await.to_string(),
+        "killed by SIGTERM"
+    );
+    life.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn f28_orphans_come_to_us_and_are_reaped() {
+    let mut hands = Hands::new();
+    let (mut spawned, _place) = hands.start(&sh("(setsid sh -c 'echo $$; exit 5' &) ; sleep 600"));
+    within(spawned.outcome).await.expect("executes");
+    let mut pid = [0; 16];
+    let length = within(spawned.stdout.read(&mut pid)).await.expect("read");
+    let orphan = String::from_utf8_lossy(&pid[..length])
+        .trim()
+        .parse()
+        .expect("a pid");
+    assert_eq!(within(hands.exit(orphan)).await, Exit::Code(5));
+    assert!(hands.reaper.kill_group(spawned.pid));
+    within(hands.exit(spawned.pid)).await;
+}
+
+#[tokio::test]
+async fn a_child_of_the_worker_may_say_that_it_is_ready() {
+    let mut hands = Hands::new();
+    let (spawned, place) = hands.start(&recipe(&[
+        "python3",
+        "-c",
+        "import os,socket,subprocess,sys,time\ncode = 'import os,socket,time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(os.environ[\"NOTIFY_SOCKET\"]); s.send(b\"STATUS=up\" + bytes([10]) + b\"READY=1\"); time.sleep(600)'\nsubprocess.run([sys.executable, '-c', code])",
+    ]));
+    within(spawned.outcome).await.expect("executes");
+    let mut notify = hands.notify.take().expect("bound");
+    let notices = within(notify.recv()).await.expect("recv");
+    assert_eq!(notices, [Notice::Status("up".into()), Notice::Ready]);
+    let directory = place.notify_path();
+    place.clear();
+    assert!(!directory.parent().is_some_and(Path::exists));
+    assert!(hands.reaper.kill_group(spawned.pid));
+    within(hands.exit(spawned.pid)).await;
+}
+
+#[tokio::test]
+async fn t18_a_worker_of_another_user_reaches_its_own_directory_and_no_other() {
+    let mut hands = Hands::new();
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else can change users; the refusal is tested above.
+        return;
+    }
+    let outer = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(hands.runtime.path(), outer).expect("chmod");
+    let script = "python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.bind('$1'); print('bound')\"; ls $2 $3 2>/dev/null; echo end";
+    let socket = hands.runtime.path().join("w/0-1/s");
+    let (ours, others) = (
+        hands.runtime.path().join("w"),
+        hands.runtime.path().to_owned(),
+    );
+    let text = |path: &Path| path.display().to_string();
+    let mut recipe = recipe(&[
+        "/bin/sh",
+        "-c",
+        script,
+        "sh",
+        "{socket}",
+        &text(&ours),
+        &text(&others),
+    ]);
+    recipe.connect = Connect::Socket;
+    recipe.user = Some("65534".into());
+    recipe.group = Some("65534".into());
+    recipe.env = vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())];
+    recipe.cwd = Some("/".into());
+    let ran = within(hands.run(&recipe)).await.expect("runs");
+    assert_eq!(ran.out, "bound\nend\n", "{}", ran.error);
+    assert!(!socket.exists(), "cleared with its place");
 }

@@ -43,19 +43,22 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Binds it, before the spawn: it exists when the worker begins. Must be called within a runtime.
+    /// Binds it, before the spawn: it exists when the worker begins. If the worker is to be another user,
+    /// its directory becomes that user's, as the last step: from then on other processes of the user could
+    /// put a link in the way of whatever we did there by name (T18). Must be called within a runtime.
     ///
     /// # Errors
     /// The system's.
     pub fn bind(path: &Path, identity: Option<&Identity>) -> io::Result<Self> {
         let socket = StdDatagram::bind(path)?;
-        // The directory is the worker's alone, so the moment between bind and this shows it to nobody.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        if let Some(identity) = identity {
-            chown(path, Some(identity.uid), Some(identity.gid))?;
-        }
         setsockopt(&socket, sockopt::PassCred, &true)?;
         socket.set_nonblocking(true)?;
+        if let Some(identity) = identity {
+            for owned in [Some(path), path.parent()].into_iter().flatten() {
+                chown(owned, Some(identity.uid), Some(identity.gid))?;
+            }
+        }
         Ok(Self {
             socket: UnixDatagram::from_std(socket)?,
             uid: identity.map_or_else(|| getuid().as_raw(), |identity| identity.uid),

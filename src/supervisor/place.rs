@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::ports::{Lease, Ports};
@@ -27,7 +27,8 @@ pub struct Place {
 
 impl Place {
     /// Makes the place below `workers` (`RUNTIME/w`), which exists. Paths are numbers only (T27); a
-    /// directory left by an earlier life is removed first. With an `identity` the directory is its own.
+    /// directory left by an earlier life is removed first. With an `identity` the way to the directory is
+    /// made passable, not readable; the directory itself becomes its own in [`super::notify::Notify::bind`].
     ///
     /// # Errors
     /// A sentence.
@@ -53,8 +54,12 @@ impl Place {
             .mode(0o700)
             .create(&directory)
             .map_err(wrong)?;
-        if let Some(identity) = identity {
-            chown(&directory, Some(identity.uid), Some(identity.gid)).map_err(wrong)?;
+        if identity.is_some() {
+            let runtime = workers.parent().into_iter();
+            for passage in runtime.chain([workers]) {
+                let passable = fs::Permissions::from_mode(0o711);
+                fs::set_permissions(passage, passable).map_err(wrong)?;
+            }
         }
         let mut place = Self {
             address: WorkerAddress::Unix(directory.join("s")),

@@ -37,11 +37,15 @@ impl Remains {
     #[must_use]
     pub fn find(&self) -> Vec<u32> {
         let below = below_us();
+        // The number of a session that has died out may be another process's by now: a plane's, say.
+        let is_reused = below.get(&self.session).is_some_and(|leader| {
+            !leader.is_dead() && marker_of(self.session).as_ref() != Some(&self.marker)
+        });
         let mut ours = BTreeSet::new();
         for (&pid, stat) in &below {
             let belongs = match marker_of(pid) {
                 Some(marker) => marker == self.marker,
-                None => stat.session == self.session,
+                None => stat.session == self.session && !is_reused,
             };
             if belongs {
                 ours.insert(pid);

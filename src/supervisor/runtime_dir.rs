@@ -1,9 +1,9 @@
 //! The directory of everything that lives as long as we: lock, token, workers' directories; and the admin
 //! socket. Nobody but us may write in it; all of it goes at exit.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -78,19 +78,6 @@ impl RuntimeDir {
     #[must_use]
     pub fn workers(&self) -> PathBuf {
         self.path.join("w")
-    }
-
-    /// Lets workers of other users pass through to their own directories, which nobody else can enter
-    /// (T18); listing stays forbidden.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub fn admit_other_users(&self) -> Result<(), String> {
-        for path in [self.path.clone(), self.workers()] {
-            fs::set_permissions(&path, Permissions::from_mode(0o711))
-                .map_err(|error| format!("cannot open {} to workers: {error}", path.display()))?;
-        }
-        Ok(())
     }
 
     /// The admin token: from the operator's file, or a new one in `token` here, mode 0600.
