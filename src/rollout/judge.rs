@@ -68,15 +68,11 @@ pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
 
 /// At least 5 points and at least 3 times above.
 fn worse(candidate: Outcomes, stable: Outcomes) -> bool {
-    let (bad, all) = (
-        u128::from(candidate.failures),
-        u128::from(candidate.requests),
-    );
+    // Counts beyond this say nothing more, and the products below stay within range.
+    let cap = |count: u64| u128::from(count.min(1 << 50));
+    let (bad, all) = (cap(candidate.failures), cap(candidate.requests));
     // A stable generation without any request ever has a rate of 0 of 1.
-    let (old_bad, old_all) = (
-        u128::from(stable.failures),
-        u128::from(stable.requests.max(1)),
-    );
+    let (old_bad, old_all) = (cap(stable.failures), cap(stable.requests.max(1)));
     let (new, old) = (bad * old_all, old_bad * all);
     new > old && (new - old) * 100 >= POINTS * all * old_all && new >= TIMES * old
 }
