@@ -58,7 +58,8 @@ impl Service {
             let Some(generation) = self.generations.get_mut(&number) else {
                 continue;
             };
-            if generation.parked.is_some_and(|until| turn.passed(until)) {
+            // Its time is over, or all of it has crashed.
+            if places == 0 || generation.parked.is_some_and(|until| turn.passed(until)) {
                 generation.parked = None;
             }
             generation.wanted = if number == stable {
@@ -77,7 +78,6 @@ impl Service {
     /// so whatever they lose the stable one gets back.
     fn forward_numbers(&mut self) {
         let wanted = self.settings.wanted;
-        let surge = self.surge();
         let Some(rollout) = &self.rollout else { return };
         let (to, paused) = (rollout.to, rollout.hold.is_some());
         let failed = rollout.held_by_failure();
@@ -91,10 +91,10 @@ impl Service {
             Stage::Retiring { .. } => goal,
             Stage::Refilling { .. } | Stage::Ended => 0,
         };
-        let old = if self.settings.park.is_zero() {
-            wanted - left
-        } else {
+        let old = if self.keeps_old() {
             wanted
+        } else {
+            wanted - left
         };
         let candidate = if paused {
             goal.min(self.places(to))
@@ -113,7 +113,6 @@ impl Service {
         if failed {
             self.fall_back_share(first);
         }
-        debug_assert!(surge > 0 || self.unavailable() > 0, "some room to move");
     }
 
     /// The others leave as the stable generation gets ready, and it is refilled as they make room.
@@ -162,6 +161,13 @@ impl Service {
             Weight::FULL
         } else {
             share(old, wanted)
+        };
+        // A candidate that lost its share because none of its workers answers does not get it back when
+        // one does: going back, a share never rises.
+        let carried = if candidate.is_some_and(|to| self.routable(to) == 0) {
+            Weight::FULL
+        } else {
+            carried
         };
         if let Some(rollout) = &mut self.rollout {
             rollout.share = rollout.share.min(Weight(Weight::FULL.0 - carried.0));

@@ -146,6 +146,11 @@ impl Service {
             .min(self.settings.wanted)
     }
 
+    /// Old workers stay until the end, to be parked. Not where the surge is 0: there is no room for both.
+    pub(super) fn keeps_old(&self) -> bool {
+        !self.settings.park.is_zero() && self.surge() > 0
+    }
+
     /// Workers of a batch after the first.
     pub(super) fn batch_size(&self) -> u32 {
         match self.surge() {

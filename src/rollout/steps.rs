@@ -315,7 +315,7 @@ impl Service {
             .filter(|(number, generation)| **number != to && generation.parked.is_none())
             .map(|(number, _)| self.places(*number))
             .sum();
-        if self.settings.park.is_zero() && old > wanted - goal {
+        if !self.keeps_old() && old > wanted - goal {
             return false;
         }
         let Some(rollout) = &mut self.rollout else {
