@@ -5,13 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::accounts::LedgerCounts;
 use super::process::Usage;
 use super::sums::{Cut, PlaneSums, Refused, ServiceSums, WorkerSums};
-use crate::link::message::{ProxyReason, Sample};
-use crate::rollout::{
-    Generation, InFlight, Moment, Outcomes, Role, ServiceName, Slot, View, WorkerId,
-};
-use crate::wire;
+use crate::link::message::Sample;
+use crate::rollout::{Generation, InFlight, Moment, Outcomes, ServiceName, Slot, View, WorkerId};
 
 /// Generations of a service whose totals are remembered: far more than can be alive at once.
 const GENERATIONS_KEPT: usize = 64;
@@ -76,65 +74,6 @@ pub struct Load {
     pub active_connections: u32,
     /// Connections to it open and unused.
     pub idle_connections: u32,
-}
-
-/// A service's accounts at one moment. Take one when a rollout begins and one later; the difference is
-/// what happened meanwhile.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LedgerCounts {
-    /// Requests that ended.
-    pub requests: u64,
-    /// Of these, by the role that the answering generation had then: stable, candidate, parked, retiring.
-    pub by_role: [u64; 4],
-    /// Tries after the first.
-    pub retried: u64,
-    /// Answers of our own and cut ones, but for clients that left.
-    pub proxy_errors: u64,
-    /// Requests that a drain's limit cut, by class: plain, upload, stream, tunnel.
-    pub cut: [u64; 4],
-    /// Clients that left.
-    pub client_gone: u64,
-}
-
-impl LedgerCounts {
-    /// What was added since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        let less =
-            |now: [u64; 4], then: [u64; 4]| std::array::from_fn(|i| now[i].saturating_sub(then[i]));
-        Self {
-            requests: self.requests.saturating_sub(earlier.requests),
-            by_role: less(self.by_role, earlier.by_role),
-            retried: self.retried.saturating_sub(earlier.retried),
-            proxy_errors: self.proxy_errors.saturating_sub(earlier.proxy_errors),
-            cut: less(self.cut, earlier.cut),
-            client_gone: self.client_gone.saturating_sub(earlier.client_gone),
-        }
-    }
-
-    /// As the API shows it. `candidate` is what the rollout's new generation answered
-    /// ([`Metrics::outcomes`](super::Metrics::outcomes)): roles change during a rollout, numbers do not.
-    #[must_use]
-    pub fn wire(self, candidate: Outcomes) -> wire::Ledger {
-        let answered: u64 = self.by_role.iter().sum();
-        let candidate = candidate.requests.min(answered);
-        let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let [plain, upload, stream, tunnel] = self.cut.map(narrow);
-        wire::Ledger {
-            requests: self.requests,
-            candidate,
-            stable: answered - candidate,
-            retried: self.retried,
-            proxy_errors: self.proxy_errors,
-            cut: wire::InFlight {
-                plain,
-                upload,
-                stream,
-                tunnel,
-            },
-            client_gone: self.client_gone,
-        }
-    }
 }
 
 impl Planes {
@@ -410,24 +349,7 @@ impl Planes {
         let mut counts = LedgerCounts::default();
         let parts = std::iter::once(&self.base).chain(self.live.values().map(|plane| &plane.sums));
         for sums in parts.filter_map(|sums| sums.services.get(service)) {
-            for (ended, count) in &sums.ended {
-                counts.requests = counts.requests.saturating_add(*count);
-                if let Some(role) = ended.role {
-                    let of_role = &mut counts.by_role[index(role)];
-                    *of_role = of_role.saturating_add(*count);
-                }
-            }
-            for count in sums.retries.values() {
-                counts.retried = counts.retried.saturating_add(*count);
-            }
-            for (reason, count) in &sums.errors {
-                let sum = if *reason == ProxyReason::ClientGone {
-                    &mut counts.client_gone
-                } else {
-                    &mut counts.proxy_errors
-                };
-                *sum = sum.saturating_add(*count);
-            }
+            counts.add(sums);
         }
         let cut = self.cut(service);
         counts.cut = [cut.plain, cut.upload, cut.stream, cut.tunnel];
@@ -497,14 +419,5 @@ impl Planes {
                 self.past.remove(&oldest);
             }
         }
-    }
-}
-
-fn index(role: Role) -> usize {
-    match role {
-        Role::Stable => 0,
-        Role::Candidate => 1,
-        Role::Parked => 2,
-        Role::Retiring => 3,
     }
 }

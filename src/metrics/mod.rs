@@ -9,6 +9,7 @@
 //! There is one registry with one collector; [`catalogue`] lists its families, and
 //! `tests/dashboards.rs` holds the dashboards to that list.
 
+mod accounts;
 pub mod catalogue;
 mod events;
 mod exposition;
@@ -16,6 +17,7 @@ mod histogram;
 mod labels;
 mod ledger;
 mod live;
+mod page;
 pub mod process;
 mod sums;
 
@@ -24,8 +26,9 @@ use std::time::SystemTime;
 
 use prometheus::{Registry, TextEncoder};
 
+pub use self::accounts::LedgerCounts;
 pub use self::labels::LogStream;
-pub use self::ledger::{LedgerCounts, Load};
+pub use self::ledger::Load;
 pub use self::sums::Refused;
 use crate::link::message::Sample;
 use crate::rollout::{
