@@ -7,6 +7,8 @@ fn main() -> ExitCode {
     let role = std::env::args_os().nth(1);
     match role.as_ref().and_then(|role| role.to_str()) {
         Some("shim") => remuda::shim::run(),
+        Some("demo-child") => remuda::demo::become_child(),
+        Some("demo-worker") => remuda::demo::run_worker(),
         _ => remuda::cli::main(),
     }
 }

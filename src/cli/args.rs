@@ -85,6 +85,8 @@ pub(crate) enum ColorWhen {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// See the whole thing in half a minute, on built-in workers under load
+    Demo(crate::demo::Flags),
     /// Replace every worker without losing a request, and wait for the end
     #[command(after_long_help = ROLLOUT_EXAMPLES)]
     Rollout(Rollout),

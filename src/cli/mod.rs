@@ -4,13 +4,13 @@
 //! the packaging commands are clients of the admin API. Never decides anything about a rollout.
 
 mod args;
-mod client;
-mod exit;
+pub(crate) mod client;
+pub(crate) mod exit;
 mod follow;
 mod history;
 mod live;
 mod logs;
-mod out;
+pub(crate) mod out;
 mod packaging;
 mod patience;
 mod requests;
@@ -19,11 +19,10 @@ mod service;
 mod status;
 mod steer;
 mod table;
-mod time;
-mod words;
+pub(crate) mod time;
+pub(crate) mod words;
 mod workers;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -35,6 +34,7 @@ use self::exit::{Code, Failure};
 use self::out::Out;
 use self::steer::Way;
 use self::workers::Order;
+use crate::config::paths::default_admin_socket;
 
 /// Reads the command line and does what it says.
 #[must_use]
@@ -54,10 +54,11 @@ pub fn main() -> ExitCode {
     };
     let out = Out::new(cli.common.json, cli.common.color);
     match cli.command {
+        Command::Demo(flags) => crate::demo::run(flags, &out),
         Command::Completions { shell } => packaging::completions(&out, shell).into(),
         Command::Man { dir } => end(&out, packaging::man(&out, dir.as_deref())),
         command => {
-            let socket = cli.common.admin_socket.unwrap_or_else(default_socket);
+            let socket = cli.common.admin_socket.unwrap_or_else(default_admin_socket);
             end(&out, speak(&Client::new(socket), &out, command))
         }
     }
@@ -98,7 +99,7 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
             Command::Reload => reload(client, out).await,
             Command::Healthcheck => status::healthcheck(client, out).await,
-            Command::Completions { .. } | Command::Man { .. } => {
+            Command::Demo(_) | Command::Completions { .. } | Command::Man { .. } => {
                 unreachable!("these speak to nobody and were done before")
             }
         }
@@ -127,15 +128,4 @@ async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
         serde_json::json!({ "changes": changes }),
     );
     Ok(Code::Done)
-}
-
-/// Where an instance of this user has its admin socket if nobody said otherwise.
-fn default_socket() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let dir = match (set("RUNTIME_DIRECTORY"), set("XDG_RUNTIME_DIR")) {
-        (Some(dir), _) => PathBuf::from(dir),
-        (None, Some(dir)) => PathBuf::from(dir).join("remuda"),
-        (None, None) => PathBuf::from(format!("/tmp/remuda-{}", nix::unistd::getuid())),
-    };
-    dir.join("admin.sock")
 }

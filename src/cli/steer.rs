@@ -54,7 +54,14 @@ pub(crate) async fn steer(
         return Err(Failure::new(Code::Conflict, message));
     };
     let path = format!("/v1/rollouts/{}/{}", escape(&rollout.id), way.verb());
-    let _: Value = client.post(&path, &json!({})).await?;
+    let _: Value = client.post(&path, &json!({})).await.map_err(|failure| {
+        // Its service is there, so this one is about the rollout: it ended before our word arrived.
+        let code = match failure.code {
+            Code::Usage => Code::Conflict,
+            other => other,
+        };
+        Failure { code, ..failure }
+    })?;
     if args.wait.detach {
         return Ok(detached(out, &[rollout]));
     }
