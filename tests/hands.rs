@@ -15,7 +15,7 @@ use remuda::supervisor::notify::{Notice, Notify};
 use remuda::supervisor::place::Place;
 use remuda::supervisor::ports::Ports;
 use remuda::supervisor::reaper::Reaper;
-use remuda::supervisor::remains::Remains;
+use remuda::supervisor::remains::{Remains, kill_everything_but};
 use remuda::supervisor::spawn::{Spawned, spawn};
 use remuda::supervisor::spec::{Individual, Spec};
 use tokio::io::AsyncReadExt;
@@ -552,4 +552,30 @@ async fn t18_a_worker_of_another_user_reaches_its_own_directory_and_no_other() {
     let ran = within(hands.run(&recipe)).await.expect("runs");
     assert_eq!(ran.out, "bound\nend\n", "{}", ran.error);
     assert!(!socket.exists(), "cleared with its place");
+}
+
+#[tokio::test]
+async fn f26_what_has_shed_session_and_environment_is_ended_at_the_very_end() {
+    let mut hands = Hands::new();
+    let (mut spawned, _place) = hands.start(&sh(
+        "(setsid env -i /bin/sh -c 'echo $$; exec sleep 600' &) ; sleep 600",
+    ));
+    let remains = Remains::new(WorkerId(hands.next), spawned.pid);
+    within(spawned.outcome).await.expect("executes");
+    let mut pid = [0; 16];
+    let length = within(spawned.stdout.read(&mut pid)).await.expect("read");
+    let escaped = String::from_utf8_lossy(&pid[..length])
+        .trim()
+        .parse()
+        .expect("a pid");
+    assert!(
+        !remains.find().contains(&escaped),
+        "nothing tells whose it is"
+    );
+    assert_eq!(kill_everything_but(&[spawned.pid]), 1);
+    let exit = within(hands.exit(escaped)).await;
+    assert_eq!(exit.to_string(), "killed by SIGKILL");
+    assert!(hands.reaper.is_live(spawned.pid));
+    assert!(hands.reaper.kill_group(spawned.pid));
+    within(hands.exit(spawned.pid)).await;
 }
