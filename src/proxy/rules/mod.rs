@@ -111,7 +111,11 @@ pub fn outgoing(
 ) -> Result<Outgoing, Rejection> {
     let target = target::check(request, front)?;
     let size = target::check_size(request, front)?;
-    let framing = framing(request)?;
+    let framing = match framing(request)? {
+        // The frames of HTTP/2 delimit a body by themselves.
+        Framing::Empty if request.version == Version::HTTP_2 => body,
+        framing => framing,
+    };
     let same = match (framing, body) {
         (Framing::Empty | Framing::Length(0), Framing::Empty | Framing::Length(0)) => true,
         (framing, body) => framing == body,
@@ -301,20 +305,19 @@ fn put_forwarding(head: &mut BytesMut, request: &request::Parts, origin: &Origin
     };
     let client = origin.client.map(|address| address.to_canonical());
 
-    head.put_slice(b"x-forwarded-for: ");
-    let start = head.len();
-    for line in theirs(&X_FORWARDED_FOR) {
-        put_member(head, start, line);
-    }
-    match client {
-        Some(address) => {
+    // A unix peer has no address; a made-up word in the list would break those who parse it.
+    if client.is_some() || theirs(&X_FORWARDED_FOR).next().is_some() {
+        head.put_slice(b"x-forwarded-for: ");
+        let start = head.len();
+        for line in theirs(&X_FORWARDED_FOR) {
+            put_member(head, start, line);
+        }
+        if let Some(address) = client {
             put_member(head, start, b"");
             let _ = write!(head, "{address}");
         }
-        None if head.len() == start => head.put_slice(b"unknown"),
-        None => {}
+        head.put_slice(b"\r\n");
     }
-    head.put_slice(b"\r\n");
 
     let scheme = theirs(&X_FORWARDED_PROTO).next();
     fields::write(

@@ -1,6 +1,7 @@
 //! One open connection to a worker, TCP or unix, without boxing.
 
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Con
                 stream.set_nodelay(true)?;
                 Socket::Tcp(stream)
             }
-            WorkerAddress::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            WorkerAddress::Unix(path) => Socket::Unix(connect_unix(path).await?),
         })
     };
     let socket = timeout(limit, opening)
@@ -43,6 +44,20 @@ pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Con
         timer: Timer::default(),
         reused: false,
     })
+}
+
+/// A full accept queue refuses a unix client at once where a TCP one would wait, and nothing tells when
+/// there is room again; so it is asked again, within the caller's limit, ever more slowly.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(path).await {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 /// The two kinds of socket.

@@ -374,7 +374,7 @@ impl Exchange {
             self.over = true;
             self.watch.ended(whole);
             let buffer = std::mem::take(&mut self.buffer);
-            if !self.large && buffer.is_empty() {
+            if !self.large && buffer.is_empty() && buffer.capacity() > 0 {
                 self.pool.put_buffer(buffer);
             }
         }
