@@ -1,5 +1,8 @@
 //! Scripted workers on real sockets: each test plays the worker by hand.
 
+mod duplex;
+mod property;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
