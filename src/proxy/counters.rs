@@ -1,0 +1,246 @@
+//! A loop's counters: written by that loop alone, read when a sample is asked for.
+//!
+//! A request takes its loop's lock twice, uncontended but for the moment of a sample; nothing that
+//! another loop writes is touched.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+
+use crate::link::message::{
+    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, ServiceSample,
+};
+use crate::rollout::{Role, ServiceName};
+
+/// One loop's counters.
+#[derive(Debug, Default)]
+pub(super) struct LoopCounters {
+    pub(super) accepted: AtomicU64,
+    pub(super) connections: AtomicU32,
+    /// Accept tasks that still run.
+    pub(super) accepting: AtomicU32,
+    accept_errors: Mutex<BTreeMap<AcceptError, u64>>,
+    services: Mutex<Vec<(ServiceName, Arc<ServiceCounters>)>>,
+}
+
+impl LoopCounters {
+    /// A service's counters, which outlive every table.
+    pub(super) fn service(&self, name: &ServiceName) -> Arc<ServiceCounters> {
+        let mut services = lock(&self.services);
+        if let Some((_, counters)) = services.iter().find(|(known, _)| known == name) {
+            return Arc::clone(counters);
+        }
+        let counters = Arc::<ServiceCounters>::default();
+        services.push((name.clone(), Arc::clone(&counters)));
+        counters
+    }
+
+    /// An accept failed.
+    pub(super) fn accept_failed(&self, error: AcceptError) {
+        *lock(&self.accept_errors).entry(error).or_default() += 1;
+    }
+
+    /// Adds this loop's part.
+    pub(super) fn add_to(&self, sums: &mut Sums) {
+        sums.accepted += self.accepted.load(Ordering::Relaxed);
+        sums.connections += self.connections.load(Ordering::Relaxed);
+        for (error, count) in lock(&self.accept_errors).iter() {
+            *sums.accept_errors.entry(*error).or_default() += count;
+        }
+        for (name, counters) in lock(&self.services).iter() {
+            let tally = counters.tally();
+            if let Some((_, sum)) = sums.services.iter_mut().find(|(known, _)| known == name) {
+                sum.add(&tally);
+            } else {
+                let mut sum = Tally::default();
+                sum.add(&tally);
+                sums.services.push((name.clone(), sum));
+            }
+        }
+    }
+}
+
+/// Sums over loops.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    pub(super) accepted: u64,
+    pub(super) connections: u32,
+    pub(super) accept_errors: BTreeMap<AcceptError, u64>,
+    pub(super) services: Vec<(ServiceName, Tally)>,
+}
+
+/// One service's counters in one loop.
+#[derive(Debug, Default)]
+pub(super) struct ServiceCounters(Mutex<Tally>);
+
+impl ServiceCounters {
+    /// The counters, to be let go at once.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counters are whole after each single step, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The numbers themselves.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    ended: HashMap<(Option<Role>, u16, MethodLabel), u64, foldhash::fast::RandomState>,
+    duration: BTreeMap<Option<Role>, Times>,
+    pub(super) first_byte: Times,
+    pub(super) in_flight: u32,
+    pub(super) parked: u32,
+    pub(super) park_wait: Times,
+    pub(super) park_dropped: u64,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+    retries: BTreeMap<ProxyReason, u64>,
+    errors: BTreeMap<ProxyReason, u64>,
+}
+
+impl Tally {
+    /// A request ended.
+    pub(super) fn ended(
+        &mut self,
+        role: Option<Role>,
+        code: u16,
+        method: MethodLabel,
+        took: Duration,
+    ) {
+        *self.ended.entry((role, code, method)).or_default() += 1;
+        self.duration.entry(role).or_default().observe(took);
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// A further try.
+    pub(super) fn retried(&mut self, reason: ProxyReason) {
+        *self.retries.entry(reason).or_default() += 1;
+    }
+
+    /// An answer of ours, or a cut one.
+    pub(super) fn failed(&mut self, reason: ProxyReason) {
+        *self.errors.entry(reason).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (key, count) in &other.ended {
+            *self.ended.entry(*key).or_default() += count;
+        }
+        for (role, times) in &other.duration {
+            self.duration.entry(*role).or_default().add(times);
+        }
+        self.first_byte.add(&other.first_byte);
+        self.park_wait.add(&other.park_wait);
+        self.in_flight += other.in_flight;
+        self.parked += other.parked;
+        self.park_dropped += other.park_dropped;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        for (reason, count) in &other.retries {
+            *self.retries.entry(*reason).or_default() += count;
+        }
+        for (reason, count) in &other.errors {
+            *self.errors.entry(*reason).or_default() += count;
+        }
+    }
+
+    /// As it is sent, in an order that does not depend on chance.
+    pub(super) fn into_sample(self, name: ServiceName) -> ServiceSample {
+        let mut ended: Vec<_> = self
+            .ended
+            .into_iter()
+            .map(|((role, code, method), count)| EndedSample {
+                role,
+                code,
+                method,
+                count,
+            })
+            .collect();
+        ended.sort_by_key(|sample| (sample.role, sample.code, sample.method));
+        ServiceSample {
+            name,
+            ended,
+            duration: self
+                .duration
+                .into_iter()
+                .map(|(role, times)| (role, times.into_histogram()))
+                .collect(),
+            first_byte: self.first_byte.into_histogram(),
+            in_flight: self.in_flight,
+            parked: self.parked,
+            park_wait: self.park_wait.into_histogram(),
+            park_dropped: self.park_dropped,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            retries: self.retries.into_iter().collect(),
+            errors: self.errors.into_iter().collect(),
+        }
+    }
+}
+
+/// A histogram of [`DURATION_BOUNDS`].
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    counts: [u64; DURATION_BOUNDS.len() + 1],
+    sum: u64,
+}
+
+impl Times {
+    /// One observation.
+    pub(super) fn observe(&mut self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let at = DURATION_BOUNDS.partition_point(|bound| *bound < micros);
+        self.counts[at] += 1;
+        self.sum = self.sum.saturating_add(micros);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += count;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    fn into_histogram(self) -> Histogram {
+        Histogram {
+            counts: self.counts.to_vec(),
+            sum: self.sum,
+        }
+    }
+}
+
+/// The label of a method.
+pub(super) fn method_label(method: &Method) -> MethodLabel {
+    match *method {
+        Method::GET => MethodLabel::Get,
+        Method::HEAD => MethodLabel::Head,
+        Method::POST => MethodLabel::Post,
+        Method::PUT => MethodLabel::Put,
+        Method::DELETE => MethodLabel::Delete,
+        Method::OPTIONS => MethodLabel::Options,
+        Method::PATCH => MethodLabel::Patch,
+        Method::TRACE => MethodLabel::Trace,
+        _ => MethodLabel::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observation_at_a_bound_belongs_to_it() {
+        let mut times = Times::default();
+        times.observe(Duration::from_micros(500));
+        times.observe(Duration::from_micros(501));
+        times.observe(Duration::from_secs(100));
+        assert_eq!((times.counts[0], times.counts[1]), (1, 1));
+        assert_eq!(times.counts[DURATION_BOUNDS.len()], 1);
+    }
+}

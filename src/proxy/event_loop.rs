@@ -1,0 +1,350 @@
+//! One event loop: a thread with a runtime of its own, whose connections never leave it.
+//!
+//! It takes orders from the plane's main task and keeps the time limits of everything that lives on it,
+//! at each turn of its clock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt::Write as _, io};
+
+use hyper::server::conn::http1;
+use tokio::runtime::Builder as RuntimeBuilder;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::accept::{self, Listener};
+use super::connection::{Client, Phase};
+use super::counters::LoopCounters;
+use super::drain::Draining;
+use super::live::{Clock, Registry, millis};
+use super::park::{Line, Lot};
+use super::pick::Random;
+use super::table::{Published, View};
+use super::upstream::Pool;
+use crate::link::message::{Front, ProxyReason, PublicListener};
+use crate::rollout::WorkerId;
+
+/// One turn of a loop's clock: time limits are kept this exactly.
+const TURN: Duration = Duration::from_millis(100);
+/// Orders that may wait; the main task waits for each one, so there is hardly ever a second.
+const ORDERS: usize = 16;
+/// Least buffer hyper takes.
+const LEAST_BUFFER: usize = 8 << 10;
+
+/// What all loops and the main task share. Nothing in it is written for each request.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) live: Registry,
+    pub(super) parked: Lot,
+    /// Client connections of all loops.
+    pub(super) connections: AtomicU32,
+    /// The main task should look: a shut gate was left by its last request, or a drain went on.
+    pub(super) wake: Notify,
+}
+
+/// An order from the main task.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Use this table from now on.
+    Table(Arc<Published>),
+    /// Keep these listeners.
+    Listen(Vec<(PublicListener, OwnedFd)>),
+    /// Accept on them.
+    Accept,
+    /// Show that you turn.
+    Turn,
+    /// Stop accepting and let everything end.
+    Drain(Draining),
+}
+
+/// The main task's end of a loop.
+#[derive(Debug)]
+pub(super) struct Handle {
+    orders: mpsc::Sender<(Order, oneshot::Sender<()>)>,
+    pub(super) counters: Arc<LoopCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Starts a loop.
+    ///
+    /// # Errors
+    /// The system's, if there is no thread or no runtime.
+    pub(super) fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let counters = Arc::<LoopCounters>::default();
+        let theirs = Arc::clone(&counters);
+        let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
+        let thread = thread::Builder::new()
+            .name(format!("loop-{index}"))
+            .spawn(move || {
+                let local = LocalSet::new();
+                local.block_on(&runtime, async move {
+                    Rc::new(Loop::new(index, shared, theirs)).run(inbox).await;
+                });
+            })?;
+        Ok(Self {
+            orders,
+            counters,
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives an order; the receiver resolves when it is carried out, or fails if the loop is gone.
+    pub(super) async fn order(&self, order: Order) -> oneshot::Receiver<()> {
+        let (done, carried_out) = oneshot::channel();
+        // If the loop is gone `done` is dropped with the message, which says so.
+        let _ = self.orders.send((order, done)).await;
+        carried_out
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::channel(1);
+        self.orders = closed;
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One event loop, as its connections see it.
+#[derive(Debug)]
+pub(super) struct Loop {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) counters: Arc<LoopCounters>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) random: Random,
+    pub(super) line: Line,
+    pub(super) clients: RefCell<HashMap<u64, Rc<Client>, foldhash::fast::RandomState>>,
+    pub(super) draining: Cell<Option<Draining>>,
+    view: RefCell<Rc<View>>,
+    builder: RefCell<http1::Builder>,
+    now: Cell<u64>,
+    listeners: RefCell<Vec<Listener>>,
+    accepts: Cell<bool>,
+    stopped: Cell<bool>,
+    stop: Notify,
+    turns: Cell<u32>,
+}
+
+impl Loop {
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<LoopCounters>) -> Self {
+        let seed = RandomState::new().hash_one(index);
+        Self {
+            index,
+            now: Cell::new(shared.clock.now()),
+            shared,
+            counters,
+            pool: Pool::new(),
+            random: Random::new(seed),
+            line: Line::default(),
+            clients: RefCell::default(),
+            draining: Cell::new(None),
+            view: RefCell::default(),
+            builder: RefCell::new(builder(&Front::default())),
+            listeners: RefCell::default(),
+            accepts: Cell::new(false),
+            stopped: Cell::new(false),
+            stop: Notify::new(),
+            turns: Cell::new(0),
+        }
+    }
+
+    /// The table in use.
+    pub(super) fn table(&self) -> Rc<View> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// The time of the last turn, on the plane's clock.
+    pub(super) fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    /// How hyper is to serve.
+    pub(super) fn builder(&self) -> http1::Builder {
+        self.builder.borrow().clone()
+    }
+
+    /// An id for a request whose client gave none that is believed.
+    pub(super) fn request_id(&self) -> String {
+        let mut id = String::with_capacity(32);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{:016x}{:016x}", self.random.next(), self.random.next());
+        id
+    }
+
+    /// A head that hyper could not read was answered by hyper.
+    pub(super) fn count_unreadable(&self) {
+        if let Some(service) = self.table().services.first() {
+            service.counters.tally().failed(ProxyReason::BadRequest);
+        }
+    }
+
+    /// Resolves when this loop is to accept no more.
+    pub(super) async fn until_accepting_stops(&self) {
+        let stop = self.stop.notified();
+        if !self.stopped.get() {
+            stop.await;
+        }
+    }
+
+    /// Waits; true if this loop is to accept no more.
+    pub(super) async fn stops_within(&self, time: Duration) -> bool {
+        let stop = self.until_accepting_stops();
+        tokio::time::timeout(time, stop).await.is_ok()
+    }
+
+    async fn run(self: Rc<Self>, mut inbox: mpsc::Receiver<(Order, oneshot::Sender<()>)>) {
+        let mut clock = interval(TURN);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                order = inbox.recv() => {
+                    let Some((order, done)) = order else {
+                        return;
+                    };
+                    self.obey(order);
+                    // The main task may have given up waiting.
+                    let _ = done.send(());
+                }
+                _ = clock.tick() => self.turn(),
+            }
+        }
+    }
+
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Table(published) => self.publish(&published),
+            Order::Listen(listeners) => self.listen(listeners),
+            Order::Accept => {
+                self.accepts.set(true);
+                self.begin_to_accept();
+            }
+            Order::Turn => {}
+            Order::Drain(draining) => {
+                self.draining.set(Some(draining));
+                self.stopped.set(true);
+                self.listeners.borrow_mut().clear();
+                self.stop.notify_waiters();
+                self.turn();
+            }
+        }
+    }
+
+    fn publish(&self, published: &Published) {
+        let before = self.table();
+        let view = View::new(published, &before, &self.counters);
+        for worker in before.gone(&view) {
+            self.pool.close(worker);
+        }
+        *self.builder.borrow_mut() = builder(&view.front);
+        *self.view.borrow_mut() = Rc::new(view);
+        self.line.wake();
+        self.turn();
+    }
+
+    fn listen(self: &Rc<Self>, listeners: Vec<(PublicListener, OwnedFd)>) {
+        for (kind, fd) in listeners {
+            match Listener::new(&kind, fd) {
+                Ok(listener) => self.listeners.borrow_mut().push(listener),
+                Err(error) => tracing::error!(?kind, %error, "cannot use a listener"),
+            }
+        }
+        if self.accepts.get() {
+            self.begin_to_accept();
+        }
+    }
+
+    fn begin_to_accept(self: &Rc<Self>) {
+        if self.stopped.get() {
+            return;
+        }
+        for listener in self.listeners.borrow_mut().drain(..) {
+            self.counters.accepting.fetch_add(1, Ordering::AcqRel);
+            tokio::task::spawn_local(accept::run(Rc::clone(self), listener));
+        }
+    }
+
+    /// One turn of the clock.
+    fn turn(&self) {
+        self.now.set(self.shared.clock.now());
+        self.turns.set(self.turns.get().wrapping_add(1));
+        if self.turns.get().is_multiple_of(3) {
+            self.pool.sweep();
+        }
+        let view = self.table();
+        let mut left: Vec<(WorkerId, u64)> = Vec::new();
+        for client in self.clients.borrow().values() {
+            self.keep_limits(client, &view.front, &mut left);
+        }
+        for worker in view.workers() {
+            let left = left.iter().filter(|(id, _)| *id == worker.id);
+            let left = left.map(|(_, left)| *left).max();
+            let idle = self.pool.idle(worker.id);
+            worker.gate.observe(self.index, idle, left);
+        }
+    }
+
+    fn keep_limits(&self, client: &Rc<Client>, front: &Front, left: &mut Vec<(WorkerId, u64)>) {
+        let now = self.now();
+        let (phase, since) = client.phase();
+        match phase {
+            Phase::Idle => {
+                let idle_since = since.max(client.last_write());
+                let limit = idle_since.saturating_add(millis(front.idle_timeout));
+                let close_at = self.draining.get().map_or(limit, |draining| {
+                    draining.close_at(client.entry.number(), idle_since)
+                });
+                if now >= close_at {
+                    client.close_if_idle();
+                }
+            }
+            Phase::Head => {
+                if now >= since.saturating_add(millis(front.header_timeout)) {
+                    client.kill();
+                }
+            }
+            Phase::Busy => {
+                let Some(exchange) = client.exchange() else {
+                    return;
+                };
+                exchange.classify();
+                let cut_at = exchange.cut_at();
+                exchange.live.set_cut_at(cut_at);
+                if cut_at.is_some_and(|at| now >= at) {
+                    exchange.cut();
+                } else if exchange.is_stuck() {
+                    client.kill();
+                }
+                if let (Some(at), Some(worker)) = (cut_at, exchange.worker()) {
+                    left.push((worker.id, at.saturating_sub(now)));
+                }
+            }
+        }
+    }
+}
+
+fn builder(front: &Front) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    let head = usize::try_from(front.max_head).unwrap_or(usize::MAX);
+    builder
+        // The loop's clock keeps these limits: hyper's own would count idle time as well.
+        .header_read_timeout(None)
+        .max_header_size(head)
+        .max_headers(usize::try_from(front.max_headers).unwrap_or(usize::MAX))
+        .max_buf_size(head.max(LEAST_BUFFER));
+    builder
+}

@@ -1,0 +1,349 @@
+//! One request, from the end of its head to the last byte of its answer: what is known of it, its place
+//! at a gate, and the one place where its end is counted.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use http::{Method, StatusCode, response};
+
+use super::connection::Client;
+use super::counters::method_label;
+use super::event_loop::Loop;
+use super::live::{Live, millis};
+use super::table::{Service, Worker};
+use super::upload::Upload;
+use super::upstream::Watch;
+use crate::link::message::{Class, MethodLabel, ProxyReason};
+use crate::rollout::Role;
+
+/// An upload is one when its body still comes in after so long, or so much of it came.
+const UPLOAD_AFTER: u64 = 1_000;
+const UPLOAD_BYTES: u64 = 64 << 10;
+/// An answer that takes longer is a stream, whatever its length: it is cut for standing still only.
+const STREAM_AFTER: u64 = 5_000;
+/// The status counted when the client left before an answer began.
+const CLIENT_GONE: u16 = 499;
+
+/// What is known of a request in flight. Everything that must happen at its end, happens when its
+/// [`Held`] is dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) lp: Rc<Loop>,
+    pub(super) service: Rc<Service>,
+    pub(super) live: Arc<Live>,
+    pub(super) upload: Rc<Upload>,
+    client: Rc<Client>,
+    method: MethodLabel,
+    began: Instant,
+    lease: RefCell<Option<Lease>>,
+    /// The role of the generation that had it last.
+    role: Cell<Option<Role>>,
+    /// The head of an answer is on its way to the client: its status and since when.
+    answered: Cell<Option<(StatusCode, u64)>>,
+    /// The answer says that it is a stream of events.
+    events: Cell<bool>,
+    tunnel: Cell<bool>,
+    whole: Cell<bool>,
+    reason: Cell<Option<ProxyReason>>,
+    cut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The one owner of an exchange; dropping it is the exchange's end.
+#[derive(Debug)]
+pub(super) struct Held(pub(super) Rc<Exchange>);
+
+/// A place inside a worker's gate.
+#[derive(Debug)]
+struct Lease {
+    worker: Rc<Worker>,
+    lp: Rc<Loop>,
+    class: Cell<Class>,
+    failed: Cell<bool>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (gate, index) = (&self.worker.gate, self.lp.index);
+        gate.reclass(index, self.class.get(), Class::Plain);
+        gate.ended(index, self.failed.get());
+        if gate.leave(index) {
+            self.lp.shared.wake.notify_one();
+        }
+    }
+}
+
+/// What a new exchange is about.
+pub(super) struct Begin<'a> {
+    pub(super) client: &'a Rc<Client>,
+    pub(super) service: Rc<Service>,
+    pub(super) request_id: String,
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) upload: Rc<Upload>,
+}
+
+impl Exchange {
+    /// A request's head is complete.
+    pub(super) fn begin(lp: &Rc<Loop>, begin: Begin<'_>) -> Held {
+        let client = begin.client;
+        let live = Live::new(
+            begin.service.name.clone(),
+            begin.request_id,
+            begin.method,
+            begin.path,
+            lp.now(),
+        );
+        begin.service.counters.tally().in_flight += 1;
+        let exchange = Rc::new(Self {
+            lp: Rc::clone(lp),
+            live,
+            client: Rc::clone(client),
+            method: method_label(begin.method),
+            began: Instant::now(),
+            service: begin.service,
+            upload: begin.upload,
+            lease: RefCell::new(None),
+            role: Cell::new(None),
+            answered: Cell::new(None),
+            events: Cell::new(false),
+            tunnel: Cell::new(false),
+            whole: Cell::new(false),
+            reason: Cell::new(None),
+            cut: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        client.begin(&exchange);
+        Held(exchange)
+    }
+
+    /// It has passed this worker's gate.
+    pub(super) fn lease(&self, worker: &Rc<Worker>, attempt: u32) {
+        self.role.set(Some(worker.role));
+        self.live.set_worker(Some(worker.id));
+        self.live.set_attempt(attempt);
+        self.live.set_class(Class::Plain);
+        *self.lease.borrow_mut() = Some(Lease {
+            worker: Rc::clone(worker),
+            lp: Rc::clone(&self.lp),
+            class: Cell::new(Class::Plain),
+            failed: Cell::new(false),
+        });
+    }
+
+    /// The worker that has it failed, as far as we can see.
+    pub(super) fn blame_worker(&self) {
+        if let Some(lease) = &*self.lease.borrow() {
+            lease.failed.set(true);
+        }
+    }
+
+    /// It leaves its worker's gate, before its own end if it will be tried elsewhere.
+    pub(super) fn release(&self) {
+        self.live.set_worker(None);
+        self.live.set_cut_at(None);
+        drop(self.lease.borrow_mut().take());
+    }
+
+    /// The head of an answer goes to the client.
+    pub(super) fn answer_begins(&self, head: &response::Parts) {
+        self.answered.set(Some((head.status, self.lp.now())));
+        self.progress(0, 0);
+        let kind = head.headers.get(http::header::CONTENT_TYPE);
+        self.events.set(kind.is_some_and(|kind| {
+            let kind = kind.as_bytes();
+            kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream")
+        }));
+        let mut tally = self.service.counters.tally();
+        tally.first_byte.observe(self.began.elapsed());
+    }
+
+    /// An answer of ours goes to the client.
+    pub(super) fn refuse(&self, status: StatusCode, reason: ProxyReason) {
+        self.reason.set(Some(reason));
+        self.answered.set(Some((status, self.lp.now())));
+    }
+
+    /// It has become a tunnel.
+    pub(super) fn becomes_tunnel(&self) {
+        self.tunnel.set(true);
+        self.classify();
+    }
+
+    /// The answer's last byte was handed on.
+    pub(super) fn ends_whole(&self) {
+        self.whole.set(true);
+    }
+
+    /// The answer broke off on the worker's side.
+    pub(super) fn breaks(&self, reason: ProxyReason) {
+        self.blame_worker();
+        self.reason.set(Some(reason));
+    }
+
+    /// Bytes moved.
+    pub(super) fn progress(&self, bytes_in: u64, bytes_out: u64) {
+        self.live.progress(bytes_in, bytes_out, self.lp.now());
+    }
+
+    /// Whether a drain's limit has cut it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// Resolves when a drain's limit cuts it.
+    pub(super) async fn until_cut(&self) {
+        poll_fn(|cx| {
+            if self.cut.get() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Counts what it is now; called at each turn of the loop's clock.
+    pub(super) fn classify(&self) -> Class {
+        let now = self.lp.now();
+        let streams = |(_, since): (StatusCode, u64)| {
+            self.events.get() || now.saturating_sub(since) >= STREAM_AFTER
+        };
+        let uploads = !self.upload.is_complete()
+            && (self.upload.received() >= UPLOAD_BYTES
+                || now.saturating_sub(self.live.began) >= UPLOAD_AFTER);
+        let lease = self.lease.borrow();
+        let class = if self.tunnel.get() {
+            Class::Tunnel
+        } else if self.answered.get().is_some_and(streams) {
+            Class::Stream
+        } else if lease.is_none() {
+            return self.live.class();
+        } else if uploads {
+            Class::Upload
+        } else {
+            Class::Plain
+        };
+        if let Some(lease) = &*lease {
+            let before = lease.class.replace(class);
+            if before != class {
+                lease.worker.gate.reclass(self.lp.index, before, class);
+                self.live.set_class(class);
+            }
+        }
+        class
+    }
+
+    /// The worker that has it.
+    pub(super) fn worker(&self) -> Option<Rc<Worker>> {
+        let lease = self.lease.borrow();
+        Some(Rc::clone(&lease.as_ref()?.worker))
+    }
+
+    /// When it is to be cut, if its gate is shut or the plane drains.
+    pub(super) fn cut_at(&self) -> Option<u64> {
+        let shut = self.worker().and_then(|worker| worker.gate.shut_at());
+        let drain = self.lp.draining.get();
+        let since = match (shut, drain) {
+            (Some(shut), Some(drain)) => shut.min(drain.since),
+            (shut, drain) => shut.or(drain.map(|drain| drain.since))?,
+        };
+        let limits = &self.service.rules.drain;
+        if let Some(drain) = drain.filter(|drain| drain.orphaned) {
+            return Some(drain.since.saturating_add(millis(limits.request)));
+        }
+        let last = self.live.last().max(since);
+        let (from, limit) = match self.classify() {
+            Class::Plain | Class::Parked => (since, limits.request),
+            Class::Upload => (last, limits.upload),
+            Class::Stream => (last, limits.stream),
+            Class::Tunnel => (last, limits.tunnel),
+        };
+        Some(from.saturating_add(millis(limit)))
+    }
+
+    /// The drain's limit is over.
+    pub(super) fn cut(&self) {
+        if self.cut.replace(true) {
+            return;
+        }
+        self.reason.set(Some(ProxyReason::DrainLimit));
+        if let Some(lease) = &*self.lease.borrow() {
+            let class = lease.class.get();
+            lease.worker.gate.count_cut(self.lp.index, class);
+        }
+        if self.answered.get().is_some() && !self.tunnel.get() {
+            // A client that does not read would keep the answer's body from being asked again.
+            self.client.kill();
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the client has stopped to take its answer: no byte went either way for longer than a
+    /// body may stand still.
+    pub(super) fn is_stuck(&self) -> bool {
+        let last = self.live.last().max(self.client.last_write());
+        let idle = self.lp.now().saturating_sub(last);
+        // The worker's side has the same limit and must win, so that it gets the blame.
+        let limit = millis(self.service.rules.body_idle_timeout).saturating_add(1_000);
+        self.answered.get().is_some() && !self.events.get() && !self.tunnel.get() && idle > limit
+    }
+
+    fn end(&self) {
+        let (bytes_in, bytes_out) = self.live.bytes();
+        let answered = self.answered.get();
+        let bad = answered.is_some_and(|(status, _)| status.is_server_error());
+        if bad && self.reason.get().is_none() {
+            self.blame_worker();
+        }
+        if !self.whole.get() && self.reason.get().is_none() {
+            self.reason.set(Some(ProxyReason::ClientGone));
+        }
+        let code = answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16());
+        self.release();
+        let mut tally = self.service.counters.tally();
+        tally.request_bytes += bytes_in;
+        tally.response_bytes += bytes_out;
+        if let Some(reason) = self.reason.get() {
+            tally.failed(reason);
+        }
+        let took = self.began.elapsed();
+        tally.ended(self.role.get(), code, self.method, took);
+        drop(tally);
+        self.client.end(!self.upload.is_complete());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Tells an exchange what its bytes do.
+#[derive(Debug)]
+pub(super) struct Progress(pub(super) Rc<Exchange>);
+
+impl Watch for Progress {
+    fn uploaded(&self, bytes: u64) {
+        self.0.progress(bytes, 0);
+    }
+
+    fn upload_ended(&self) {}
+
+    fn downloaded(&self, bytes: u64) {
+        self.0.progress(0, bytes);
+    }
+
+    fn informational(&self, _head: &response::Parts) {
+        self.0.progress(0, 0);
+    }
+
+    fn ended(&self, _whole: bool) {}
+}

@@ -1,0 +1,295 @@
+//! Gets an answer for a request: pick, pass the gate, connect, send; again elsewhere if the rules of
+//! [`super::retry`] allow it; park while nobody can answer.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::exchange::{Exchange, Progress};
+use super::pick::pick;
+use super::respond::ProxyError;
+use super::retry::{Failed, Tried, may_repeat};
+use super::rules::Outgoing;
+use super::table::Worker;
+use super::upstream::{self, Answer, Limits, SendError, SendErrorKind};
+use crate::link::message::{Class, ProxyReason};
+use crate::rollout::WorkerId;
+
+/// A request that no worker would take is offered again after so long, or at the next table: long
+/// enough that a dead worker is not stormed, short enough that its restart is noticed.
+const OFFER_AGAIN: Duration = Duration::from_millis(100);
+
+/// The head of a worker's answer, and its body to come.
+///
+/// # Errors
+/// What to answer instead.
+pub(super) async fn forward(
+    exchange: &Rc<Exchange>,
+    outgoing: &Outgoing,
+) -> Result<Answer, ProxyError> {
+    let mut errand = Errand {
+        exchange,
+        outgoing,
+        tries: 0,
+        failed: Vec::new(),
+        fresh: false,
+        patience: None,
+    };
+    exchange
+        .service
+        .budget
+        .deposit(exchange.service.rules.retry);
+    loop {
+        let worker = errand.worker().await?;
+        match errand.attempt(&worker).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => errand.after(&worker, &failure)?,
+        }
+    }
+}
+
+/// One request's tries.
+struct Errand<'a> {
+    exchange: &'a Rc<Exchange>,
+    outgoing: &'a Outgoing,
+    tries: u32,
+    /// Workers that failed it since somebody else was last there to take it.
+    failed: Vec<WorkerId>,
+    /// Only a new connection will do: the last try met a dead one.
+    fresh: bool,
+    /// When waiting for a worker ends, once it has begun.
+    patience: Option<Instant>,
+}
+
+/// How a try failed.
+struct Failure {
+    how: Failed,
+    error: ProxyError,
+    /// The worker is to blame, and not a connection that had waited too long.
+    blame: bool,
+}
+
+impl Errand<'_> {
+    /// A worker whose gate was passed.
+    async fn worker(&mut self) -> Result<Rc<Worker>, ProxyError> {
+        let exchange = self.exchange;
+        let lp = &exchange.lp;
+        loop {
+            // The table may be another than at the request's begin.
+            let table = lp.table();
+            let service = table
+                .services
+                .iter()
+                .find(|s| s.name == exchange.service.name);
+            let picked = service
+                .or(Some(&exchange.service))
+                .and_then(|service| pick(service, lp.index, &lp.random, &self.failed));
+            if let Some(worker) = picked {
+                exchange.lease(&worker, self.tries + 1);
+                return Ok(worker);
+            }
+            drop(table);
+            self.park().await?;
+            self.failed.clear();
+        }
+    }
+
+    /// Waits until there may be somebody.
+    async fn park(&mut self) -> Result<(), ProxyError> {
+        let exchange = self.exchange;
+        let rules = &exchange.service.rules.parking;
+        let counters = &exchange.service.counters;
+        let unavailable = |why| {
+            counters.tally().park_dropped += 1;
+            Err(ProxyError::new(ProxyReason::Unavailable, why))
+        };
+        let bytes = self.outgoing.head.len() as u64 + exchange.upload.kept_bytes();
+        let lot = &exchange.lp.shared.parked;
+        let Some(_place) = lot.enter(bytes, rules) else {
+            return unavailable("nobody is ready, and parking is full");
+        };
+        let now = Instant::now();
+        let patience = *self.patience.get_or_insert(now + rules.max_wait);
+        if now >= patience {
+            return unavailable("nobody was ready in time");
+        }
+        exchange.live.set_class(Class::Parked);
+        let _parked = Parked::new(exchange, now);
+        // Those that somebody failed are offered again by time too: the table may not change.
+        let until = if self.failed.is_empty() {
+            patience
+        } else {
+            patience.min(now + OFFER_AGAIN)
+        };
+        tokio::select! {
+            biased;
+            () = exchange.until_cut() => Err(drain_limit()),
+            woken = timeout_at(until, exchange.lp.line.wait()) => match woken {
+                Ok(()) => Ok(()),
+                Err(_) if until < patience => Ok(()),
+                Err(_) => unavailable("nobody was ready in time"),
+            },
+        }
+    }
+
+    async fn attempt(&mut self, worker: &Rc<Worker>) -> Result<Answer, Failure> {
+        let exchange = self.exchange;
+        self.tries += 1;
+        tokio::select! {
+            biased;
+            () = exchange.until_cut() => Err(Failure {
+                how: Failed::Final,
+                error: drain_limit(),
+                blame: false,
+            }),
+            answer = self.send(worker) => answer,
+        }
+    }
+
+    async fn send(&self, worker: &Rc<Worker>) -> Result<Answer, Failure> {
+        let exchange = self.exchange;
+        let rules = &exchange.service.rules;
+        let pool = &exchange.lp.pool;
+        let waiting = if self.fresh {
+            None
+        } else {
+            pool.take(worker.id)
+        };
+        let reused = waiting.is_some();
+        let connection = match waiting {
+            Some(connection) => connection,
+            None => upstream::connect(&worker.address, rules.connect_timeout)
+                .await
+                .map_err(|error| {
+                    tracing::debug!(worker = worker.id.0, %error, "cannot connect");
+                    Failure {
+                        how: Failed::Unsent,
+                        error: ProxyError::new(ProxyReason::Connect, "cannot connect"),
+                        blame: true,
+                    }
+                })?,
+        };
+        let limits = Limits {
+            response_head: rules.response_head_timeout,
+            body_idle: rules.body_idle_timeout,
+            pool_idle: rules.worker_idle_timeout,
+        };
+        let watch = Rc::new(Progress(Rc::clone(exchange)));
+        let body = exchange.upload.replay();
+        let sending = upstream::send(
+            connection,
+            pool,
+            worker.id,
+            self.outgoing,
+            body,
+            limits,
+            watch,
+        );
+        sending.await.map_err(|error| {
+            tracing::debug!(worker = worker.id.0, ?error, reused, "no answer");
+            self.failure(&error, reused)
+        })
+    }
+
+    fn failure(&self, error: &SendError, reused: bool) -> Failure {
+        let (reason, why) = match error.kind {
+            SendErrorKind::Reset => (ProxyReason::Reset, "the worker closed the connection"),
+            SendErrorKind::BadAnswer => (ProxyReason::BadResponse, "the answer is not HTTP"),
+            SendErrorKind::Timeout => (ProxyReason::ResponseTimeout, "no answer in time"),
+            SendErrorKind::BodyTimeout => (ProxyReason::RequestTimeout, "the body did not come"),
+            SendErrorKind::ClientBody if self.exchange.upload.is_too_large() => {
+                return Failure {
+                    how: Failed::Final,
+                    error: ProxyError::too_large(),
+                    blame: false,
+                };
+            }
+            SendErrorKind::ClientBody => (ProxyReason::ClientGone, "the body broke off"),
+        };
+        let how = match error.kind {
+            SendErrorKind::Reset if error.answered => Failed::Final,
+            SendErrorKind::Reset if error.sent => Failed::Unanswered,
+            SendErrorKind::Reset => Failed::Unsent,
+            SendErrorKind::BadAnswer
+            | SendErrorKind::Timeout
+            | SendErrorKind::BodyTimeout
+            | SendErrorKind::ClientBody => Failed::Final,
+        };
+        let blame = match error.kind {
+            // A connection that had waited may be closed by a healthy worker at any time.
+            SendErrorKind::Reset => !reused || how != Failed::Unsent,
+            SendErrorKind::BadAnswer | SendErrorKind::Timeout => true,
+            SendErrorKind::BodyTimeout | SendErrorKind::ClientBody => false,
+        };
+        Failure {
+            how,
+            error: ProxyError::new(reason, why),
+            blame,
+        }
+    }
+
+    /// Whether it goes on after a failed try, and where it will not go.
+    fn after(&mut self, worker: &Rc<Worker>, failure: &Failure) -> Result<(), ProxyError> {
+        let exchange = self.exchange;
+        if failure.blame {
+            exchange.blame_worker();
+        }
+        let rules = exchange.service.rules.retry;
+        let tried = Tried {
+            idempotent: self.outgoing.idempotent,
+            replayable: exchange.upload.is_replayable(),
+            tries: self.tries,
+        };
+        let again = may_repeat(failure.how, tried, rules) && exchange.service.budget.withdraw();
+        if !again && !may_wait(failure, tried) {
+            return Err(failure.error);
+        }
+        exchange.release();
+        exchange
+            .service
+            .counters
+            .tally()
+            .retried(failure.error.reason);
+        self.fresh = true;
+        self.failed.push(worker.id);
+        if !again {
+            // Its tries are used up: nobody is asked before somebody may have come.
+            let table = exchange.lp.table();
+            self.failed.extend(table.workers().map(|worker| worker.id));
+        }
+        Ok(())
+    }
+}
+
+/// A request of which nothing was sent is not lost because workers are being replaced: it waits as long
+/// as a parked one may.
+fn may_wait(failure: &Failure, tried: Tried) -> bool {
+    let unsent = failure.how == Failed::Unsent && tried.replayable;
+    unsent && failure.error.reason == ProxyReason::Connect
+}
+
+fn drain_limit() -> ProxyError {
+    ProxyError::new(ProxyReason::DrainLimit, "cut by the drain's limit")
+}
+
+/// Counts a parked request.
+struct Parked<'a> {
+    exchange: &'a Exchange,
+    since: Instant,
+}
+
+impl<'a> Parked<'a> {
+    fn new(exchange: &'a Exchange, since: Instant) -> Self {
+        exchange.service.counters.tally().parked += 1;
+        Self { exchange, since }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        let mut tally = self.exchange.service.counters.tally();
+        tally.parked = tally.parked.saturating_sub(1);
+        tally.park_wait.observe(self.since.elapsed());
+    }
+}

@@ -1,0 +1,265 @@
+//! Where a request is counted in or turned away: the only counter of what is in flight.
+//!
+//! One padded cell per worker and event loop, so that a loop never writes what another one writes.
+//! The shut bit and the count share one word: once `shut` has returned, whoever got in is counted,
+//! and nobody else gets in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::live::Clock;
+use crate::link::message::Class;
+use crate::rollout::InFlight;
+
+const SHUT: u32 = 1 << 31;
+/// In `drain_left` and `shut_at`: there is none.
+const NONE: u64 = u64::MAX;
+
+/// A worker's gate, shared by all loops and the plane's main task.
+#[derive(Debug)]
+pub(super) struct Gate {
+    cells: Box<[Cell]>,
+    /// Milliseconds on the plane's clock, or `NONE` while open.
+    shut_at: AtomicU64,
+}
+
+/// One loop's part of a gate. Only that loop writes it, but for the shut bit.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Cell {
+    /// The shut bit and the count of requests that are in.
+    state: AtomicU32,
+    /// Those of `state`'s count that are an upload, a stream, a tunnel.
+    classes: [AtomicU32; 3],
+    /// Requests that ended here, and those that failed.
+    requests: AtomicU64,
+    failures: AtomicU64,
+    /// Cut by a drain's limit: plain, upload, stream, tunnel.
+    cut: [AtomicU32; 4],
+    /// Unused connections in the loop's pool.
+    idle: AtomicU32,
+    /// Milliseconds until the last one is cut, or `NONE`.
+    drain_left: AtomicU64,
+}
+
+impl Cell {
+    fn new(shut: bool) -> Self {
+        Self {
+            state: AtomicU32::new(if shut { SHUT } else { 0 }),
+            classes: Default::default(),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            cut: Default::default(),
+            idle: AtomicU32::new(0),
+            drain_left: AtomicU64::new(NONE),
+        }
+    }
+}
+
+/// A gate's sums over all loops.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) in_flight: InFlight,
+    pub(super) requests: u64,
+    pub(super) failures: u64,
+    pub(super) cut: InFlight,
+    pub(super) idle: u32,
+    pub(super) drain_left: Option<Duration>,
+}
+
+impl Gate {
+    /// A gate for so many loops.
+    pub(super) fn new(loops: usize, shut: bool, clock: &Clock) -> Arc<Self> {
+        Arc::new(Self {
+            cells: (0..loops).map(|_| Cell::new(shut)).collect(),
+            shut_at: AtomicU64::new(if shut { clock.now() } else { NONE }),
+        })
+    }
+
+    /// Counts a request in, unless the gate is shut.
+    pub(super) fn enter(&self, index: usize) -> bool {
+        let state = &self.cells[index].state;
+        let mut seen = state.load(Ordering::Relaxed);
+        loop {
+            if seen & SHUT != 0 {
+                return false;
+            }
+            match state.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Counts a request out; true if it was this loop's last one at a shut gate.
+    pub(super) fn leave(&self, index: usize) -> bool {
+        let before = self.cells[index].state.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before & !SHUT > 0, "every leave has its enter");
+        before == SHUT | 1
+    }
+
+    /// Turns every later request away, in all loops.
+    pub(super) fn shut(&self, clock: &Clock) {
+        let now = clock.now();
+        let _ = self
+            .shut_at
+            .compare_exchange(NONE, now, Ordering::AcqRel, Ordering::Relaxed);
+        for cell in &self.cells {
+            cell.state.fetch_or(SHUT, Ordering::AcqRel);
+        }
+    }
+
+    /// Lets requests in again.
+    pub(super) fn open(&self) {
+        self.shut_at.store(NONE, Ordering::Release);
+        for cell in &self.cells {
+            cell.state.fetch_and(!SHUT, Ordering::AcqRel);
+            cell.drain_left.store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a loop's cell turns requests away.
+    pub(super) fn is_shut(&self, index: usize) -> bool {
+        self.cells[index].state.load(Ordering::Acquire) & SHUT != 0
+    }
+
+    /// Since when it is shut, in milliseconds of the plane's clock.
+    pub(super) fn shut_at(&self) -> Option<u64> {
+        let at = self.shut_at.load(Ordering::Acquire);
+        (at != NONE).then_some(at)
+    }
+
+    /// Requests that are in, of all loops.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.cells
+            .iter()
+            .map(|cell| cell.state.load(Ordering::Relaxed) & !SHUT)
+            .sum()
+    }
+
+    /// A request that is in has become something else.
+    pub(super) fn reclass(&self, index: usize, from: Class, to: Class) {
+        let classes = &self.cells[index].classes;
+        if let Some(from) = class_index(from) {
+            classes[from].fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(to) = class_index(to) {
+            classes[to].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request that was in has ended.
+    pub(super) fn ended(&self, index: usize, failed: bool) {
+        let cell = &self.cells[index];
+        cell.requests.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            cell.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request was cut by the drain's limit.
+    pub(super) fn count_cut(&self, index: usize, class: Class) {
+        let at = class_index(class).map_or(0, |at| at + 1);
+        self.cells[index].cut[at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a loop saw last of its pool and of the time until its last request here is cut.
+    pub(super) fn observe(&self, index: usize, idle: u32, drain_left: Option<u64>) {
+        let cell = &self.cells[index];
+        cell.idle.store(idle, Ordering::Relaxed);
+        cell.drain_left
+            .store(drain_left.unwrap_or(NONE), Ordering::Relaxed);
+    }
+
+    /// Everything, summed over the loops.
+    pub(super) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        let mut left = None;
+        for cell in &self.cells {
+            let [upload, stream, tunnel] = cell.classes.each_ref().map(load);
+            let all = load(&cell.state) & !SHUT;
+            sums.in_flight.upload += upload;
+            sums.in_flight.stream += stream;
+            sums.in_flight.tunnel += tunnel;
+            // The words are read one after another, so the parts may exceed the whole for a moment.
+            sums.in_flight.plain += all.saturating_sub(upload + stream + tunnel);
+            sums.requests += cell.requests.load(Ordering::Relaxed);
+            sums.failures += cell.failures.load(Ordering::Relaxed);
+            let [plain, upload, stream, tunnel] = cell.cut.each_ref().map(load);
+            sums.cut.plain += plain;
+            sums.cut.upload += upload;
+            sums.cut.stream += stream;
+            sums.cut.tunnel += tunnel;
+            sums.idle += load(&cell.idle);
+            let cell_left = cell.drain_left.load(Ordering::Relaxed);
+            if cell_left != NONE && all > 0 {
+                left = left.max(Some(cell_left));
+            }
+        }
+        if self.shut_at().is_some() {
+            sums.drain_left = left.map(Duration::from_millis);
+        }
+        sums
+    }
+}
+
+fn load(cell: &AtomicU32) -> u32 {
+    cell.load(Ordering::Relaxed)
+}
+
+fn class_index(class: Class) -> Option<usize> {
+    match class {
+        Class::Plain | Class::Parked => None,
+        Class::Upload => Some(0),
+        Class::Stream => Some(1),
+        Class::Tunnel => Some(2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shut_gate_turns_away_and_still_counts_out() {
+        let clock = Clock::default();
+        let gate = Gate::new(2, false, &clock);
+        assert!(gate.enter(0) && gate.enter(1));
+        gate.shut(&clock);
+        assert!(!gate.enter(0) && !gate.enter(1));
+        assert_eq!(gate.in_flight(), 2);
+        assert!(gate.leave(0));
+        assert!(gate.leave(1));
+        assert_eq!(gate.sums().in_flight, InFlight::default());
+        gate.open();
+        assert!(gate.enter(1));
+    }
+
+    #[test]
+    fn classes_are_parts_of_the_whole() {
+        let gate = Gate::new(1, false, &Clock::default());
+        for _ in 0..3 {
+            assert!(gate.enter(0));
+        }
+        gate.reclass(0, Class::Plain, Class::Upload);
+        gate.reclass(0, Class::Plain, Class::Tunnel);
+        gate.reclass(0, Class::Upload, Class::Stream);
+        let in_flight = gate.sums().in_flight;
+        assert_eq!((in_flight.plain, in_flight.upload), (1, 0));
+        assert_eq!((in_flight.stream, in_flight.tunnel), (1, 1));
+    }
+
+    #[test]
+    fn nobody_slips_in_while_it_shuts() {
+        let clock = Clock::default();
+        let gate = Gate::new(1, false, &clock);
+        let other = Arc::clone(&gate);
+        let entering = std::thread::spawn(move || (0..10_000).filter(|_| other.enter(0)).count());
+        gate.shut(&clock);
+        let seen = gate.in_flight();
+        let entered = entering.join().expect("no panic");
+        assert_eq!(seen as usize, entered);
+        assert_eq!(gate.in_flight() as usize, entered);
+    }
+}

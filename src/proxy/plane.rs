@@ -1,0 +1,415 @@
+//! The plane's main task: it speaks with the supervisor and passes its orders on to the loops.
+//!
+//! It never sees a client's byte. It shuts gates before any loop hears of the table that shuts them, and
+//! acknowledges a table after every loop uses it.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::counters::Sums;
+use super::drain::{Draining, orphan_limit};
+use super::event_loop::{Handle, Order, Shared};
+use super::orphan;
+use super::table::{Gates, Published};
+use crate::link::channel::{Channel, Receiver, Sender};
+use crate::link::message::{
+    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, ToPlane, WorkerSample,
+};
+
+/// How often it is looked whether anything changed.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// More loops than that are a mistake.
+const MAX_LOOPS: u32 = 256;
+
+/// `remuda proxy`: the life of a plane over the given channel, as a process of its own.
+#[must_use]
+pub fn run(channel: StdStream) -> ExitCode {
+    // Fails only if we lead a session already, which is as good.
+    let _ = nix::unistd::setsid();
+    raise_descriptor_limit();
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                ignore_signals()?;
+                let mut terminate = signal(SignalKind::terminate())?;
+                let stop = async move {
+                    terminate.recv().await;
+                };
+                serve(channel, stop).await
+            })
+        });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the data plane failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `remuda proxy` as the supervisor starts it: the channel is its stdin.
+#[must_use]
+pub fn run_from_stdin() -> ExitCode {
+    match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(channel) => run(channel.into()),
+        Err(error) => {
+            tracing::error!(%error, "no channel on stdin");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The life of a plane within this process, until it has drained or its supervisor is gone. Blocks.
+///
+/// # Errors
+/// The system's, or `InvalidData` if the supervisor does not speak our protocol.
+pub fn serve_here(channel: StdStream) -> io::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(channel, pending()))
+}
+
+/// Signals that people send to `remuda`, meaning the supervisor.
+fn ignore_signals() -> io::Result<()> {
+    let kinds = [
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    for kind in kinds {
+        // The handler stays when its stream is dropped: from now on the signal does nothing.
+        drop(signal(SignalKind::from_raw(kind))?);
+    }
+    Ok(())
+}
+
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // If it fails we serve as many as we may.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+async fn serve(channel: StdStream, stop: impl Future<Output = ()>) -> io::Result<()> {
+    channel.set_nonblocking(true)?;
+    let (mut receiver, mut sender) = Channel::new(UnixStream::from_std(channel)?).split();
+    let hello = FromPlane::Hello {
+        magic: MAGIC,
+        protocol: PROTOCOL,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    sender.send(&hello, &[]).await?;
+    let loops = greeting(&mut receiver).await?;
+    let mut plane = Plane::start(loops, sender)?;
+    let end = plane.attend(&mut receiver, stop).await?;
+    if let End::Orphaned = end {
+        plane.finish_alone().await?;
+    }
+    Ok(())
+}
+
+async fn greeting(receiver: &mut Receiver) -> io::Result<u32> {
+    let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    match receiver.recv::<ToPlane>().await? {
+        Some((
+            ToPlane::Hello {
+                magic: MAGIC,
+                protocol: PROTOCOL,
+                loops,
+                ..
+            },
+            _,
+        )) => Ok(loops.clamp(1, MAX_LOOPS)),
+        Some(_) => refused("the first message is no hello of our protocol"),
+        None => refused("the supervisor left before its hello"),
+    }
+}
+
+/// How a plane's attendance ends.
+enum End {
+    Drained,
+    Orphaned,
+}
+
+struct Plane {
+    shared: Arc<Shared>,
+    loops: Vec<Handle>,
+    gates: Gates,
+    published: Option<Arc<Published>>,
+    sender: Sender,
+    /// What the supervisor was told last.
+    told: Sample,
+    draining: bool,
+}
+
+impl Plane {
+    fn start(loops: u32, sender: Sender) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let loops = (0..loops as usize)
+            .map(|index| Handle::start(index, Arc::clone(&shared)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            shared,
+            loops,
+            gates: Gates::default(),
+            published: None,
+            sender,
+            told: Sample::default(),
+            draining: false,
+        })
+    }
+
+    async fn attend(
+        &mut self,
+        receiver: &mut Receiver,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<End> {
+        let shared = Arc::clone(&self.shared);
+        let mut clock = interval(SAMPLE);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = Some(Box::pin(stop));
+        loop {
+            let stopped = async {
+                match &mut stop {
+                    Some(stop) => stop.await,
+                    None => pending().await,
+                }
+            };
+            let told = tokio::select! {
+                message = receiver.recv::<ToPlane>() => match message {
+                    Ok(Some((message, fds))) => self.on_message(message, fds).await,
+                    Ok(None) => return Ok(End::Orphaned),
+                    Err(error) => {
+                        tracing::error!(%error, "the link to the supervisor broke");
+                        return Ok(End::Orphaned);
+                    }
+                },
+                () = stopped => {
+                    stop = None;
+                    self.drain(false).await
+                }
+                () = shared.wake.notified() => self.tell_changes().await,
+                _ = clock.tick() => self.tell_changes().await,
+            };
+            match told {
+                Ok(()) => {}
+                Err(Trouble::Link(error)) => {
+                    tracing::error!(%error, "cannot reach the supervisor");
+                    return Ok(End::Orphaned);
+                }
+                Err(Trouble::Loop(error)) => return Err(error),
+            }
+            if self.draining && self.is_empty() {
+                // It may be gone already: then nobody needs to know.
+                let _ = self.tell_changes().await;
+                let _ = self.sender.send(&FromPlane::Drained, &[]).await;
+                return Ok(End::Drained);
+            }
+        }
+    }
+
+    async fn on_message(&mut self, message: ToPlane, fds: Vec<OwnedFd>) -> Result<(), Trouble> {
+        match message {
+            ToPlane::Hello { .. } => Ok(()),
+            ToPlane::Listeners(listeners) => self.listen(&listeners, &fds).await,
+            ToPlane::Table(table) => self.publish(table).await,
+            ToPlane::Accept => {
+                self.all(|| Ok(Order::Accept)).await?;
+                self.tell(&FromPlane::Accepting).await
+            }
+            ToPlane::Ping(number) => {
+                self.all(|| Ok(Order::Turn)).await?;
+                self.tell(&FromPlane::Pong(number)).await
+            }
+            ToPlane::Sample(number) => self.tell_sample(Some(number), self.sample()).await,
+            ToPlane::Exchanges(number) => {
+                let exchanges = FromPlane::Exchanges {
+                    answers: number,
+                    exchanges: self.shared.live.exchanges(&self.shared.clock),
+                };
+                self.tell(&exchanges).await
+            }
+            ToPlane::Drain => self.drain(false).await,
+        }
+    }
+
+    async fn listen(
+        &mut self,
+        listeners: &[PublicListener],
+        fds: &[OwnedFd],
+    ) -> Result<(), Trouble> {
+        if listeners.len() != fds.len() {
+            let error = "listeners and descriptors differ in number";
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            return Err(Trouble::Loop(error));
+        }
+        self.all(|| {
+            let copies = listeners.iter().zip(fds).map(|(listener, fd)| {
+                let copy = fd.try_clone()?;
+                Ok((listener.clone(), copy))
+            });
+            Ok(Order::Listen(copies.collect::<io::Result<_>>()?))
+        })
+        .await
+    }
+
+    async fn publish(&mut self, table: Arc<Table>) -> Result<(), Trouble> {
+        let epoch = table.epoch;
+        let newest = self.published.as_ref().map(|p| p.table.epoch);
+        if newest.is_some_and(|newest| epoch < newest) {
+            // Late news: what it says is over.
+            return Ok(());
+        }
+        let loops = self.loops.len();
+        let published = Arc::new(self.gates.apply(table, loops, &self.shared.clock));
+        self.published = Some(Arc::clone(&published));
+        self.all(|| Ok(Order::Table(Arc::clone(&published))))
+            .await?;
+        self.tell(&FromPlane::Ack(epoch)).await?;
+        self.tell_sample(None, self.sample()).await
+    }
+
+    async fn drain(&mut self, orphaned: bool) -> Result<(), Trouble> {
+        if self.draining && !orphaned {
+            return Ok(());
+        }
+        self.draining = true;
+        let since = self.shared.clock.now();
+        let draining = Draining { since, orphaned };
+        self.all(|| Ok(Order::Drain(draining))).await
+    }
+
+    /// The supervisor is gone: finish what is in flight within the plain limit, then end the workers.
+    async fn finish_alone(&mut self) -> io::Result<()> {
+        tracing::warn!("the supervisor is gone; finishing what is in flight");
+        let table = self.published.as_ref().map(|p| Arc::clone(&p.table));
+        let limit = Instant::now() + orphan_limit(table.as_ref());
+        match self.drain(true).await {
+            Ok(()) | Err(Trouble::Link(_)) => {}
+            Err(Trouble::Loop(error)) => return Err(error),
+        }
+        while !self.is_empty() {
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep(SAMPLE) => {}
+                () = sleep_until(limit) => break,
+            }
+        }
+        if let Some(table) = table {
+            orphan::end_workers(&table).await;
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.loops.iter().all(|handle| {
+            let counters = &handle.counters;
+            counters.accepting.load(Ordering::Acquire) == 0
+                && counters.connections.load(Ordering::Acquire) == 0
+        })
+    }
+
+    /// Gives every loop an order and waits until all have carried it out.
+    async fn all(&self, order: impl Fn() -> io::Result<Order>) -> Result<(), Trouble> {
+        let mut waiting = Vec::with_capacity(self.loops.len());
+        for handle in &self.loops {
+            waiting.push(handle.order(order().map_err(Trouble::Loop)?).await);
+        }
+        for carried_out in waiting {
+            let gone = |_| Trouble::Loop(io::Error::other("an event loop is gone"));
+            carried_out.await.map_err(gone)?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, message: &FromPlane) -> Result<(), Trouble> {
+        self.sender.send(message, &[]).await.map_err(Trouble::Link)
+    }
+
+    async fn tell_changes(&mut self) -> Result<(), Trouble> {
+        let sample = self.sample();
+        if sample == self.told {
+            return Ok(());
+        }
+        self.tell_sample(None, sample).await
+    }
+
+    async fn tell_sample(&mut self, answers: Option<u64>, sample: Sample) -> Result<(), Trouble> {
+        let message = FromPlane::Sample {
+            answers,
+            sample: Box::new(sample.clone()),
+        };
+        self.told = sample;
+        self.tell(&message).await
+    }
+
+    fn sample(&self) -> Sample {
+        let mut sums = Sums::default();
+        for handle in &self.loops {
+            handle.counters.add_to(&mut sums);
+        }
+        Sample {
+            services: sums
+                .services
+                .into_iter()
+                .map(|(name, tally)| tally.into_sample(name))
+                .collect(),
+            workers: self.worker_samples(),
+            accepted: sums.accepted,
+            connections: sums.connections,
+            accept_errors: sums.accept_errors.into_iter().collect(),
+        }
+    }
+
+    fn worker_samples(&self) -> Vec<WorkerSample> {
+        let Some(published) = &self.published else {
+            return Vec::new();
+        };
+        let mut samples: Vec<_> = published
+            .gates
+            .iter()
+            .map(|(worker, gate)| {
+                let sums = gate.sums();
+                WorkerSample {
+                    worker: *worker,
+                    in_flight: sums.in_flight,
+                    requests: sums.requests,
+                    failures: sums.failures,
+                    idle_connections: sums.idle,
+                    // Every request that is in holds one, or is about to.
+                    active_connections: sums.in_flight.total(),
+                    cut: sums.cut,
+                    drain_left: sums.drain_left,
+                }
+            })
+            .collect();
+        samples.sort_by_key(|sample| sample.worker);
+        samples
+    }
+}
+
+/// What ends a plane's attendance.
+enum Trouble {
+    /// The supervisor cannot be reached.
+    Link(io::Error),
+    /// One of our own loops is gone, or was given nonsense.
+    Loop(io::Error),
+}

@@ -1,0 +1,90 @@
+//! The only place that maps errors to answers: what the client reads, apart from what the log says.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::rules::Rejection;
+use crate::link::message::ProxyReason;
+
+/// Seconds a client is told to wait after a 503: a crashed worker is back in less.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request gets an answer of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProxyError {
+    /// The metric's label.
+    pub(super) reason: ProxyReason,
+    /// What the client reads.
+    pub(super) status: StatusCode,
+    /// For the log; never sent to the client.
+    pub(super) why: &'static str,
+}
+
+impl ProxyError {
+    /// The usual answer for a reason.
+    pub(super) fn new(reason: ProxyReason, why: &'static str) -> Self {
+        let status = match reason {
+            // The client is gone: nobody reads it if it is.
+            ProxyReason::BadRequest | ProxyReason::ClientGone => StatusCode::BAD_REQUEST,
+            ProxyReason::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            ProxyReason::Connect
+            | ProxyReason::Reset
+            | ProxyReason::BadResponse
+            | ProxyReason::Upgrade => StatusCode::BAD_GATEWAY,
+            ProxyReason::ResponseTimeout | ProxyReason::DrainLimit => StatusCode::GATEWAY_TIMEOUT,
+            ProxyReason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ProxyReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self {
+            reason,
+            status,
+            why,
+        }
+    }
+
+    /// The body is over `max_body`.
+    pub(super) fn too_large() -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Self::new(ProxyReason::BadRequest, "the body is over `max_body`")
+        }
+    }
+}
+
+impl From<Rejection> for ProxyError {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            reason: ProxyReason::BadRequest,
+            status: rejection.status,
+            why: rejection.why,
+        }
+    }
+}
+
+/// The answer to an error. `close` ends the connection after it, which it must whenever the request's
+/// framing is in doubt or its body was not read to the end.
+pub(super) fn answer(error: ProxyError, request_id: &str, close: bool) -> Response<Bytes> {
+    let text = format!(
+        "{} {}\nrequest {request_id}\n",
+        error.status.as_u16(),
+        error.status.canonical_reason().unwrap_or("error"),
+    );
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = error.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    if error.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,195 @@
+//! The client's body on its way to a worker: counted, limited, and its beginning kept for a second try.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+
+/// A request's body, read once from the client and given to one try after another.
+#[derive(Debug)]
+pub(super) struct Upload {
+    source: RefCell<Incoming>,
+    /// What was read so far; `None` once it was too much to keep.
+    kept: RefCell<Option<Vec<Piece>>>,
+    kept_bytes: Cell<u64>,
+    keep: u64,
+    received: Cell<u64>,
+    limit: Option<u64>,
+    ended: Cell<bool>,
+    too_large: Cell<bool>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// Why the client's body broke off.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The client left, or broke HTTP.
+    Client(hyper::Error),
+    /// It is over `max_body`.
+    TooLarge,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(error) => error.fmt(f),
+            Self::TooLarge => f.write_str("the body is over `max_body`"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Upload {
+    /// A body of which up to `keep` bytes are kept and at most `limit` are taken.
+    pub(super) fn new(source: Incoming, keep: u64, limit: Option<u64>) -> Rc<Self> {
+        let ended = source.is_end_stream();
+        Rc::new(Self {
+            source: RefCell::new(source),
+            kept: RefCell::new(Some(Vec::new())),
+            kept_bytes: Cell::new(0),
+            keep,
+            received: Cell::new(0),
+            limit,
+            ended: Cell::new(ended),
+            too_large: Cell::new(false),
+        })
+    }
+
+    /// The body from its first byte, for one try.
+    pub(super) fn replay(self: &Rc<Self>) -> Replay {
+        Replay {
+            upload: Rc::clone(self),
+            next: 0,
+        }
+    }
+
+    /// Whether another try can have it from its first byte.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.kept.borrow().is_some()
+    }
+
+    /// Whether its last byte has come.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Bytes that came.
+    pub(super) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Bytes kept.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.get()
+    }
+
+    /// Whether it broke off because it is over the limit.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.too_large.get()
+    }
+
+    fn keep(&self, piece: &Piece, bytes: u64) {
+        let mut kept = self.kept.borrow_mut();
+        let sum = self.kept_bytes.get() + bytes;
+        if sum > self.keep {
+            *kept = None;
+            self.kept_bytes.set(0);
+        } else if let Some(kept) = kept.as_mut() {
+            kept.push(piece.clone());
+            self.kept_bytes.set(sum);
+        }
+    }
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Broken>>> {
+        if self.ended.get() {
+            return Poll::Ready(None);
+        }
+        loop {
+            let frame = ready!(Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx));
+            let Some(frame) = frame else {
+                self.ended.set(true);
+                return Poll::Ready(None);
+            };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Poll::Ready(Some(Err(Broken::Client(error)))),
+            };
+            let piece = match frame.into_data() {
+                Ok(data) => Piece::Data(data),
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => Piece::Trailers(trailers),
+                    Err(_) => continue,
+                },
+            };
+            let bytes = match &piece {
+                Piece::Data(data) => data.len() as u64,
+                Piece::Trailers(_) => 0,
+            };
+            self.received.set(self.received.get() + bytes);
+            if self.limit.is_some_and(|limit| self.received.get() > limit) {
+                self.too_large.set(true);
+                return Poll::Ready(Some(Err(Broken::TooLarge)));
+            }
+            if self.source.borrow().is_end_stream() {
+                self.ended.set(true);
+            }
+            self.keep(&piece, bytes);
+            return Poll::Ready(Some(Ok(piece)));
+        }
+    }
+}
+
+/// An [`Upload`] as one try sees it.
+#[derive(Debug)]
+pub(super) struct Replay {
+    upload: Rc<Upload>,
+    /// Of what is kept, the first piece that this try has not had.
+    next: usize,
+}
+
+impl Replay {
+    fn kept(&self) -> Option<Piece> {
+        let kept = self.upload.kept.borrow();
+        kept.as_ref()?.get(self.next).cloned()
+    }
+}
+
+impl Body for Replay {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let piece = match self.kept() {
+            Some(piece) => piece,
+            None => match ready!(self.upload.poll_source(cx)) {
+                Some(Ok(piece)) => piece,
+                Some(Err(broken)) => return Poll::Ready(Some(Err(broken))),
+                None => return Poll::Ready(None),
+            },
+        };
+        self.next += 1;
+        Poll::Ready(Some(Ok(match piece {
+            Piece::Data(data) => Frame::data(data),
+            Piece::Trailers(trailers) => Frame::trailers(trailers),
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload.is_complete() && self.kept().is_none()
+    }
+}
