@@ -87,6 +87,8 @@ pub(crate) enum ColorWhen {
 pub(crate) enum Command {
     /// See the whole thing in half a minute, on built-in workers under load
     Demo(crate::demo::Flags),
+    /// Say everything that is wrong with a config, before anything is touched
+    Check(super::check::CheckArgs),
     /// Replace every worker without losing a request, and wait for the end
     #[command(after_long_help = ROLLOUT_EXAMPLES)]
     Rollout(Rollout),

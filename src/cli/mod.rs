@@ -4,6 +4,7 @@
 //! the packaging commands are clients of the admin API. Never decides anything about a rollout.
 
 mod args;
+mod check;
 pub(crate) mod client;
 pub(crate) mod exit;
 mod follow;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
     let out = Out::new(cli.common.json, cli.common.color);
     match cli.command {
         Command::Demo(flags) => crate::demo::run(flags, &out),
+        Command::Check(args) => check::check(&out, args),
         Command::Completions { shell } => packaging::completions(&out, shell).into(),
         Command::Man { dir } => end(&out, packaging::man(&out, dir.as_deref())),
         command => {
@@ -99,7 +101,10 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
             Command::Reload => reload(client, out).await,
             Command::Healthcheck => status::healthcheck(client, out).await,
-            Command::Demo(_) | Command::Completions { .. } | Command::Man { .. } => {
+            Command::Check(_)
+            | Command::Demo(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => {
                 unreachable!("these speak to nobody and were done before")
             }
         }

@@ -62,6 +62,11 @@ impl Out {
         self.live
     }
 
+    /// Colour may be used on stderr, for what is drawn elsewhere.
+    pub(crate) fn stderr_colored(&self) -> bool {
+        self.stderr_color
+    }
+
     /// Nobody reads stdout any more: what only looks can stop.
     pub(crate) fn gone(&self) -> bool {
         self.gone.get()

@@ -99,7 +99,7 @@ impl Reader<'_> {
                     _ => self.not_a_table(name.get_ref(), value.span()),
                 }
             } else {
-                self.unknown(section, name);
+                self.unknown(section, at, name);
             }
         }
     }
@@ -199,7 +199,12 @@ impl Reader<'_> {
         self.problems.error("type", Some(span), message, Some(help));
     }
 
-    fn unknown(&mut self, section: &'static Section, name: &Spanned<std::borrow::Cow<'_, str>>) {
+    fn unknown(
+        &mut self,
+        section: &'static Section,
+        at: &str,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+    ) {
         let word = name.get_ref().as_ref();
         let shown = word.escape_debug();
         if let Some(purpose) = section.later(word) {
@@ -219,6 +224,8 @@ impl Reader<'_> {
             path => format!("`[{}]`", path.replace('*', "NAME")),
         };
         let help = if let Some(near) = nearest(word, section.names()) {
+            // Probably given, so nobody needs to hear that it is missing too.
+            self.values.refused.insert(join(at, near));
             format!("did you mean `{near}`?")
         } else if let Some(other) = keys::elsewhere(word).next() {
             format!("`{shown}` belongs to {}", place(other))

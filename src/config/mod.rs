@@ -106,6 +106,16 @@ fn assemble(
     })
 }
 
+/// Listeners as people write them.
+#[must_use]
+pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
+    let name = |one: &PublicListener| match one {
+        PublicListener::Tcp(address) => address.to_string(),
+        PublicListener::Unix(path) => format!("unix:{}", path.display()),
+    };
+    listeners.iter().map(name).collect()
+}
+
 /// A config is short; more is a mistake, or somebody who wants our memory.
 const MAX_FILE: u64 = 1 << 20;
 

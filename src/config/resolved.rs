@@ -62,11 +62,7 @@ fn listeners(lines: &mut String, value: &super::value::Value, from: &str) {
     let Value::Listeners(all) = value else {
         return;
     };
-    for one in all {
-        let address = match one {
-            crate::link::message::PublicListener::Tcp(address) => address.to_string(),
-            crate::link::message::PublicListener::Unix(path) => format!("unix:{}", path.display()),
-        };
+    for address in super::listener_names(all) {
         let _ = writeln!(
             lines,
             "\n[[listen]]\naddress = {} # {from}",

@@ -559,3 +559,12 @@ fn secrets_in_env_are_not_shown() {
         "remove",
     );
 }
+
+#[test]
+fn a_misspelt_key_is_not_missing_too() {
+    only(
+        "[services.app]\ncomand = [\"x\"]\n",
+        "unknown key `comand`",
+        "`command`",
+    );
+}

@@ -432,10 +432,7 @@ impl Value {
             Self::Percent(part) | Self::Amount(Amount::Percent(part)) => {
                 quoted(&format!("{part}%"))
             }
-            Self::Listeners(list) => list_of(list.iter().map(|one| match one {
-                PublicListener::Tcp(address) => address.to_string(),
-                PublicListener::Unix(path) => format!("unix:{}", path.display()),
-            })),
+            Self::Listeners(list) => list_of(super::listener_names(list).into_iter()),
             Self::Address(address) => quoted(&address.to_string()),
             Self::Off => quoted("off"),
             Self::Ports(first, last) => quoted(&format!("{first}-{last}")),

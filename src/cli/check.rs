@@ -1,0 +1,149 @@
+//! `remuda check`: everything that is wrong with a config, before anything is touched.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Command, FromArgMatches};
+use serde_json::json;
+
+use super::exit::Code;
+use super::out::Out;
+use crate::config::{self, Config, Env, Loaded, Problems, RunFlags, Workers, schema};
+
+/// The exit code of an invalid config, part of the contract.
+const INVALID: u8 = 78;
+
+/// What `remuda check` takes.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Config files [default: `REMUDA_CONFIG`, else remuda.toml]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print the JSON Schema of the config, for editors, and do nothing else
+    #[arg(long, exclusive = true)]
+    schema: bool,
+    /// Print every value in effect as TOML, each with where it comes from
+    #[arg(long)]
+    resolved: bool,
+}
+
+/// Checks each file as `remuda run` would read it, `REMUDA_…` variables included.
+pub(crate) fn check(out: &Out, args: CheckArgs) -> ExitCode {
+    if args.schema {
+        out.raw(schema::text().as_bytes());
+        return Code::Done.into();
+    }
+    let variables = match variables() {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return Code::Usage.into();
+        }
+    };
+    let files = if args.files.is_empty() {
+        vec![
+            variables
+                .config
+                .clone()
+                .unwrap_or_else(|| "remuda.toml".into()),
+        ]
+    } else {
+        args.files
+    };
+    let env = config::paths::environment();
+    let mut invalid = 0;
+    for file in &files {
+        if !one(out, file.clone(), &variables, &env, args.resolved) {
+            invalid += 1;
+        }
+    }
+    let code = if invalid == 0 { 0 } else { INVALID };
+    out.result(json!({
+        "result": if invalid == 0 { "valid" } else { "invalid" },
+        "exit_code": code,
+        "files": files.len(),
+        "invalid": invalid,
+    }));
+    ExitCode::from(code)
+}
+
+/// The flags of `run` as far as the environment sets them.
+fn variables() -> Result<RunFlags, clap::Error> {
+    let line = RunFlags::augment_args(Command::new("remuda check"));
+    RunFlags::from_arg_matches(&line.try_get_matches_from(["remuda check"])?)
+}
+
+/// Whether this file is valid.
+fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool) -> bool {
+    let name = file.display().to_string();
+    let flags = RunFlags {
+        config: Some(file),
+        ..variables.clone()
+    };
+    match config::load(&flags, env) {
+        Ok(loaded) => {
+            tell(out, &loaded.warnings);
+            if resolved {
+                out.event(
+                    "resolved",
+                    json!({ "file": name, "toml": loaded.resolved() }),
+                );
+                out.line(loaded.resolved().trim());
+            } else {
+                out.line(&summary(&name, &loaded));
+            }
+            true
+        }
+        Err(problems) => {
+            tell(out, &problems);
+            let errors = problems.errors();
+            let mistakes = if errors == 1 { "mistake" } else { "mistakes" };
+            out.say(&format!("{name}: invalid, {errors} {mistakes}"));
+            false
+        }
+    }
+}
+
+/// Shows problems: to people on stderr, to tools one object a line.
+fn tell(out: &Out, problems: &Problems) {
+    for report in problems.reports() {
+        out.event("problem", report);
+    }
+    if !problems.is_empty() {
+        out.say(problems.render(out.stderr_colored()).trim_end());
+        out.say("");
+    }
+}
+
+fn summary(name: &str, loaded: &Loaded) -> String {
+    let Config {
+        listen, services, ..
+    } = &loaded.config;
+    let services = services.iter().map(|service| {
+        let count = service.settings.wanted;
+        let noun = if count == 1 { "worker" } else { "workers" };
+        match &service.workers {
+            Workers::Managed(recipe) => {
+                format!(
+                    "service `{}` with {count} {noun} of `{}`",
+                    service.name,
+                    recipe.command.join(" ")
+                )
+            }
+            Workers::Unmanaged(_) => {
+                format!(
+                    "service `{}` with {count} {noun} that somebody else runs",
+                    service.name
+                )
+            }
+        }
+    });
+    let services = services.collect::<Vec<_>>().join(", ");
+    let listen = config::listener_names(listen).join(", ");
+    let warnings = match loaded.warnings.list().len() {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        many => format!(", {many} warnings"),
+    };
+    format!("{name}: valid: {services} on {listen}{warnings}")
+}
