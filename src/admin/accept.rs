@@ -216,3 +216,18 @@ impl AsyncWrite for Impatient {
         self.watched(cx, |stream, cx| stream.poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::may_enter;
+
+    #[test]
+    fn t1_only_our_own_user_and_root_may_enter() {
+        let own = nix::unistd::geteuid().as_raw();
+        assert!(may_enter(own));
+        assert!(may_enter(0));
+        for other in [own + 1, 65_534, u32::MAX] {
+            assert!(!may_enter(other), "{other}");
+        }
+    }
+}

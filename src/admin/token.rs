@@ -62,7 +62,7 @@ impl Token {
         if !status.is_file() {
             return refused("is not a regular file");
         }
-        if status.mode() & 0o026 != 0 || status.mode() & 0o004 != 0 {
+        if status.mode() & 0o026 != 0 {
             return refused("may be read or written by others; `chmod 600` it");
         }
         let owner = status.uid();

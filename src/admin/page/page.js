@@ -74,7 +74,11 @@ function span(seconds) {
 }
 
 const age = (at) => (at ? span((now() - Date.parse(at)) / 1000) : "–");
-const left = (at) => span((Date.parse(at) - now()) / 1000);
+
+function left(at) {
+  const ms = Date.parse(at) - now();
+  return ms > 0 ? `${span(ms / 1000)} to the deadline` : "the deadline has passed";
+}
 
 function memory(bytes) {
   if (bytes === null) return "–";
@@ -85,7 +89,7 @@ function memory(bytes) {
 
 function waiting(what) {
   if (!what) return null;
-  return what.deadline ? `${what.message}; ${left(what.deadline)} to the deadline` : what.message;
+  return what.deadline ? `${what.message}; ${left(what.deadline)}` : what.message;
 }
 
 function headline(service) {
@@ -213,7 +217,7 @@ function showDrains(v, draining) {
         el("span", { class: "name" }, `Slot ${w.slot}`, el("span", { class: "quiet" }, ` generation ${w.generation}`)),
         bar(first ? 1 - w.in_flight / first : 1, `Drain of slot ${w.slot}`, "draining"),
         el("span", {}, `${w.in_flight} of ${plural(first, "request")} left${kinds ? ` (${kinds})` : ""}`),
-        el("span", { class: "quiet" }, w.drain_deadline ? `${left(w.drain_deadline)} to the deadline` : "no deadline"));
+        el("span", { class: "quiet" }, w.drain_deadline ? left(w.drain_deadline) : "no deadline"));
     }));
 }
 
