@@ -18,8 +18,21 @@ pub struct Tunnel {
     socket: Socket,
     /// What came behind the 101; read first.
     early: Bytes,
+    /// Last, so that it tells when the socket is closed already.
+    end: End,
+}
+
+/// Tells the end when it is dropped.
+struct End {
     watch: Rc<dyn Watch>,
-    ended: bool,
+    /// The worker has closed its side.
+    whole: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.watch.ended(self.whole);
+    }
 }
 
 impl Tunnel {
@@ -27,8 +40,10 @@ impl Tunnel {
         Self {
             socket: connection.socket,
             early,
-            watch,
-            ended: false,
+            end: End {
+                watch,
+                whole: false,
+            },
         }
     }
 }
@@ -49,7 +64,7 @@ impl AsyncRead for Tunnel {
         let (before, room) = (buf.filled().len(), buf.remaining());
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         if matches!(read, Poll::Ready(Ok(()))) && room > 0 && buf.filled().len() == before {
-            this.ended = true;
+            this.end.whole = true;
         }
         read
     }
@@ -82,12 +97,6 @@ impl AsyncWrite for Tunnel {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.watch.ended(self.ended);
     }
 }
 
