@@ -57,6 +57,9 @@
 //! | [`sys`] | the few system calls that need `unsafe` | hold policy |
 //! | [`demo`] | the built-in sample worker, load generator and score card | be needed by anything else |
 
+/// Version of this build, as the hello of the link and the status say it.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
 pub mod admin;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::config::RunFlags;
+
 const EXAMPLES: &str = "\
 Examples:
   remuda run -- ./server --port {port}    front a server, two workers, on port 8080
@@ -33,6 +35,18 @@ Examples:
   remuda rollout                                restart every worker of every service
   remuda rollout shop --release 2026-11-23.1    a named release of one service
   remuda rollout --timeout 10m --json           for a deploy script";
+
+const RUN_EXAMPLES: &str = "\
+What is after `--` is the command of a service named `app`, and no file is needed. The worker listens at
+`{port}` or `$PORT`, at the unix socket `{socket}`, or on descriptor 3 with `--connect fd`.
+
+Examples:
+  remuda run -- ./server --port {port}
+  remuda run --workers 4 --health /healthz -- gunicorn --bind unix:{socket} app:app
+  remuda run -c remuda.toml
+
+Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice: now),
+QUIT stops now, TTIN and TTOU change the number of workers.";
 
 /// A front proxy that owns a service's socket and its workers, and replaces them without losing a request.
 #[derive(Debug, Parser)]
@@ -85,6 +99,9 @@ pub(crate) enum ColorWhen {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Front a service: own its socket, run its workers, in the foreground
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(Box<RunFlags>),
     /// See the whole thing in half a minute, on built-in workers under load
     Demo(crate::demo::Flags),
     /// Say everything that is wrong with a config, before anything is touched

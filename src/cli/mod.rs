@@ -16,6 +16,7 @@ mod packaging;
 mod patience;
 mod requests;
 mod rollout;
+mod run;
 mod service;
 mod status;
 mod steer;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
     };
     let out = Out::new(cli.common.json, cli.common.color);
     match cli.command {
+        Command::Run(flags) => run::run(&out, *flags),
         Command::Demo(flags) => crate::demo::run(flags, &out),
         Command::Check(args) => check::check(&out, args),
         Command::Completions { shell } => packaging::completions(&out, shell).into(),
@@ -101,7 +103,8 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
             Command::Reload => reload(client, out).await,
             Command::Healthcheck => status::healthcheck(client, out).await,
-            Command::Check(_)
+            Command::Run(_)
+            | Command::Check(_)
             | Command::Demo(_)
             | Command::Completions { .. }
             | Command::Man { .. } => {

@@ -1,21 +1,47 @@
 //! The supervisor: one thread, one loop around the pure core. It owns listeners, children and the
 //! admin socket; it carries out actions and reports facts, and decides nothing about rollouts.
+//!
+//! ```text
+//!  signals ─┐                                             ┌─▶ planes: tables, pings        [planes]
+//!  asks ────┼─▶ control loop ─ facts, commands ─▶ core ───┼─▶ workers: spawn, signal       [workers]
+//!  planes ──┤    [control]   ◀─ actions, view ─           ├─▶ log, events, metrics         [journal]
+//!  workers ─┘                                             └─▶ status                       [status]
+//! ```
 
+mod asks;
+mod clock;
 pub mod console;
+mod control;
 pub mod handle;
 pub mod image;
+mod input;
+mod journal;
 pub mod listeners;
+mod logging;
 pub mod notify;
 pub mod output;
+mod pid_file;
 pub mod place;
+mod planes;
 pub mod ports;
 pub mod probe;
 pub mod procstat;
 pub mod reaper;
+mod reload;
 pub mod remains;
 pub mod runtime_dir;
+mod shell;
+mod signals;
 pub mod spawn;
 pub mod spec;
+mod start;
 pub mod state;
+mod status;
+mod stopping;
+mod table;
 mod text;
 mod unix_socket;
+mod workers;
+
+pub use self::control::Reread;
+pub use self::start::run;

@@ -1,0 +1,539 @@
+//! The set of data planes: started, fed with tables, watched, replaced (F33, F34).
+//!
+//! Usually there is one; while one is replaced or drains there are two. A plane that does not
+//! acknowledge a table within [`ACK_LIMIT`], or answer [`PING_MISSES`] pings, is killed and replaced. One
+//! that exits has thereby acknowledged everything, and its counts are zero.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::image::Image;
+use super::input::{Input, Inputs};
+use super::listeners::Listeners;
+use crate::link::channel::Channel;
+use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, ToPlane};
+use crate::rollout::{Epoch, InFlight, Moment, WorkerId};
+
+/// How long a plane may take to acknowledge a table (`DESIGN` §2).
+pub(super) const ACK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a plane may take from its start to accepting.
+const START_LIMIT: Duration = Duration::from_secs(5);
+/// Between two pings.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// Unanswered pings that make a plane hung.
+pub(super) const PING_MISSES: u32 = 3;
+/// A pause between two turns of the loop that is longer than this means that we were stopped
+/// ourselves, so nobody is judged by the clock that went on meanwhile (F35).
+const OWN_STALL: Duration = Duration::from_millis(900);
+/// Messages that may wait for a plane that does not read. Then it is hung.
+const OUTBOX: usize = 256;
+/// Crashes in a row, each within [`QUICK_CRASH`] of the start, before the next start waits.
+const FREE_CRASHES: u32 = 2;
+/// A plane that lived no longer counts as a quick crash.
+const QUICK_CRASH: Duration = Duration::from_secs(2);
+
+/// The planes.
+#[derive(Debug)]
+pub(super) struct Planes {
+    image: Rc<Image>,
+    loops: u32,
+    listeners: Option<Listeners>,
+    table: Arc<Table>,
+    set: BTreeMap<u64, Plane>,
+    next_incarnation: u64,
+    next_question: u64,
+    inputs: Inputs,
+    quick_crashes: u32,
+    start_at: Option<Moment>,
+    last_tick: Moment,
+    stopping: bool,
+}
+
+/// One plane.
+#[derive(Debug)]
+pub(super) struct Plane {
+    /// Its pid.
+    pub(super) pid: u32,
+    /// What it does.
+    pub(super) state: PlaneState,
+    /// When it was started.
+    pub(super) started_at: Moment,
+    /// Its newest counters.
+    pub(super) sample: Sample,
+    outbox: mpsc::Sender<ToPlane>,
+    acknowledged: Epoch,
+    unacknowledged: VecDeque<(Epoch, Moment)>,
+    pings: Pings,
+}
+
+#[derive(Debug, Default)]
+struct Pings {
+    sent: u64,
+    answered: u64,
+    next: Moment,
+}
+
+/// What a plane does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PlaneState {
+    /// Gets its listeners and its first table.
+    Starting,
+    /// Serves.
+    Accepting,
+    /// Finishes what it has.
+    Draining,
+    /// Was sent SIGKILL.
+    Killing,
+}
+
+impl PlaneState {
+    /// The word in the API.
+    #[must_use]
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Accepting => "accepting",
+            Self::Draining => "draining",
+            Self::Killing => "killing",
+        }
+    }
+}
+
+/// What follows from a plane's message.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The common epoch may have moved.
+    Acknowledged,
+    /// It serves now.
+    Accepting,
+    /// It has new counters; answers this question, if any.
+    Sampled(Option<u64>),
+    /// The answer to a question about exchanges.
+    Exchanges(u64, Vec<crate::link::message::Exchange>),
+    /// It broke the protocol and must be killed; the text says how.
+    Broken(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl Planes {
+    /// No plane yet.
+    #[must_use]
+    pub(super) fn new(image: Rc<Image>, loops: u32, listeners: Listeners, inputs: Inputs) -> Self {
+        Self {
+            image,
+            loops,
+            listeners: Some(listeners),
+            table: Arc::new(Table::default()),
+            set: BTreeMap::new(),
+            next_incarnation: 1,
+            next_question: 1,
+            inputs,
+            quick_crashes: 0,
+            start_at: None,
+            last_tick: Moment::default(),
+            stopping: false,
+        }
+    }
+
+    /// Starts a plane with the newest table. Returns its pid, for the reaper to watch.
+    ///
+    /// # Errors
+    /// The system's, if there is no process or no socket pair; another start is due in a second.
+    pub(super) fn start(&mut self, now: Moment) -> io::Result<u32> {
+        self.start_at = None;
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        let started = self.spawn(incarnation, now);
+        match started {
+            Ok(plane) => {
+                let pid = plane.pid;
+                self.set.insert(incarnation, plane);
+                Ok(pid)
+            }
+            Err(error) => {
+                self.start_at = Some(now + Duration::from_secs(1));
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(&self, incarnation: u64, now: Moment) -> io::Result<Plane> {
+        let (channel, theirs) = Channel::pair()?;
+        let mut fds = Vec::new();
+        let mut names = Vec::new();
+        if let Some(listeners) = &self.listeners {
+            names = listeners.addresses();
+            for fd in listeners.fds() {
+                fds.push(fd.try_clone_to_owned()?);
+            }
+        }
+        let pid = self.image.spawn_self(&["proxy"], theirs)?;
+        let (outbox, queue) = mpsc::channel(OUTBOX);
+        let hello = ToPlane::Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            build: crate::BUILD.to_owned(),
+            incarnation,
+            loops: self.loops,
+        };
+        tokio::task::spawn_local(converse(
+            channel,
+            incarnation,
+            vec![(hello, Vec::new()), (ToPlane::Listeners(names), fds)],
+            queue,
+            self.inputs.clone(),
+        ));
+        let mut plane = Plane {
+            pid,
+            state: PlaneState::Starting,
+            started_at: now,
+            sample: Sample::default(),
+            outbox,
+            acknowledged: Epoch(0),
+            unacknowledged: VecDeque::new(),
+            pings: Pings {
+                sent: 0,
+                answered: 0,
+                next: now + PING_EVERY,
+            },
+        };
+        plane.say_table(now, &self.table);
+        Ok(plane)
+    }
+
+    /// Sends a table to every plane.
+    pub(super) fn publish(&mut self, now: Moment, table: Table) {
+        self.table = Arc::new(table);
+        for plane in self.set.values_mut() {
+            plane.say_table(now, &self.table);
+        }
+    }
+
+    /// The newest epoch that every plane which can serve a request uses.
+    #[must_use]
+    pub(super) fn acknowledged(&self) -> Epoch {
+        self.set
+            .values()
+            .filter(|plane| plane.state != PlaneState::Starting)
+            .map(|plane| plane.acknowledged)
+            .min()
+            .unwrap_or(self.table.epoch)
+    }
+
+    /// Requests in flight at a worker, over all planes.
+    #[must_use]
+    pub(super) fn in_flight(&self, worker: WorkerId) -> InFlight {
+        let mut sum = InFlight::default();
+        for sample in self.samples_of(worker) {
+            sum.plain += sample.in_flight.plain;
+            sum.upload += sample.in_flight.upload;
+            sum.stream += sample.in_flight.stream;
+            sum.tunnel += sample.in_flight.tunnel;
+        }
+        sum
+    }
+
+    /// The latest time any plane may take until it cuts a worker's last request.
+    #[must_use]
+    pub(super) fn drain_left(&self, worker: WorkerId) -> Option<Duration> {
+        self.samples_of(worker)
+            .filter_map(|sample| sample.drain_left)
+            .max()
+    }
+
+    fn samples_of(
+        &self,
+        worker: WorkerId,
+    ) -> impl Iterator<Item = &crate::link::message::WorkerSample> {
+        self.set
+            .values()
+            .flat_map(|plane| &plane.sample.workers)
+            .filter(move |sample| sample.worker == worker)
+    }
+
+    /// Every plane that is not gone, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Plane)> {
+        self.set
+            .iter()
+            .map(|(incarnation, plane)| (*incarnation, plane))
+    }
+
+    /// Whether any plane serves.
+    #[must_use]
+    pub(super) fn accepting(&self) -> bool {
+        self.set
+            .values()
+            .any(|plane| plane.state == PlaneState::Accepting)
+    }
+
+    /// Whether no plane is left.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Takes a plane's message.
+    pub(super) fn hear(&mut self, incarnation: u64, message: FromPlane) -> News {
+        let Some(plane) = self.set.get_mut(&incarnation) else {
+            return News::Nothing;
+        };
+        match message {
+            FromPlane::Hello {
+                magic,
+                protocol,
+                build,
+            } => {
+                if magic == MAGIC && protocol == PROTOCOL && build == crate::BUILD {
+                    News::Nothing
+                } else {
+                    News::Broken(format!("its hello is that of another program ({build})"))
+                }
+            }
+            FromPlane::Ack(epoch) => {
+                if plane.acknowledge(epoch) {
+                    News::Acknowledged
+                } else {
+                    News::Broken("it acknowledged a table it was never sent".to_owned())
+                }
+            }
+            FromPlane::Accepting => {
+                if plane.state == PlaneState::Starting {
+                    plane.state = PlaneState::Accepting;
+                }
+                News::Accepting
+            }
+            FromPlane::Pong(number) => {
+                plane.pings.answered = plane.pings.answered.max(number.min(plane.pings.sent));
+                News::Nothing
+            }
+            FromPlane::Sample { answers, sample } => {
+                plane.sample = *sample;
+                News::Sampled(answers)
+            }
+            FromPlane::Exchanges { answers, exchanges } => News::Exchanges(answers, exchanges),
+            FromPlane::Drained => News::Nothing,
+        }
+    }
+
+    /// Takes note that a plane's process is gone. `None` if the pid is no plane's.
+    pub(super) fn exited(&mut self, now: Moment, pid: u32) -> Option<(u64, Plane)> {
+        let incarnation = *self.set.iter().find(|(_, plane)| plane.pid == pid)?.0;
+        let plane = self.set.remove(&incarnation)?;
+        if plane.state != PlaneState::Draining && !self.stopping {
+            if now.since(plane.started_at) < QUICK_CRASH {
+                self.quick_crashes += 1;
+            } else {
+                self.quick_crashes = 0;
+            }
+            let wait = match self.quick_crashes.saturating_sub(FREE_CRASHES) {
+                0 => Duration::ZERO,
+                more => Duration::from_millis(100 << more.min(6)),
+            };
+            self.start_at = Some(now + wait);
+        }
+        Some((incarnation, plane))
+    }
+
+    /// Asks every serving plane for a sample; returns the question's number and who was asked.
+    pub(super) fn ask_samples(&mut self) -> (u64, Vec<u64>) {
+        self.ask(ToPlane::Sample)
+    }
+
+    /// Asks every serving plane for what is in flight.
+    pub(super) fn ask_exchanges(&mut self) -> (u64, Vec<u64>) {
+        self.ask(ToPlane::Exchanges)
+    }
+
+    fn ask(&mut self, question: fn(u64) -> ToPlane) -> (u64, Vec<u64>) {
+        let number = self.next_question;
+        self.next_question += 1;
+        let mut asked = Vec::new();
+        for (incarnation, plane) in &self.set {
+            if plane.state != PlaneState::Starting && plane.say(question(number)) {
+                asked.push(*incarnation);
+            }
+        }
+        (number, asked)
+    }
+
+    /// Tells every plane to finish, closes our own copies of the listeners and starts no other plane.
+    pub(super) fn drain(&mut self) {
+        self.stopping = true;
+        self.start_at = None;
+        for plane in self.set.values_mut() {
+            if plane.say(ToPlane::Drain) {
+                plane.state = PlaneState::Draining;
+            }
+        }
+        self.listeners = None;
+    }
+
+    /// Marks a plane as killed; returns its pid for whoever may signal.
+    pub(super) fn kill(&mut self, incarnation: u64) -> Option<u32> {
+        let plane = self.set.get_mut(&incarnation)?;
+        plane.state = PlaneState::Killing;
+        Some(plane.pid)
+    }
+
+    /// Sends pings, and returns who must be killed and why.
+    #[must_use]
+    pub(super) fn tick(&mut self, now: Moment) -> Vec<(u64, String)> {
+        let stalled = now.since(self.last_tick) > OWN_STALL;
+        self.last_tick = now;
+        let mut hung = Vec::new();
+        for (incarnation, plane) in &mut self.set {
+            if stalled {
+                plane.forgive(now);
+            }
+            if let Some(why) = plane.tick(now) {
+                hung.push((*incarnation, why));
+            }
+        }
+        hung
+    }
+
+    /// Whether a plane is to be started now.
+    #[must_use]
+    pub(super) fn start_is_due(&self, now: Moment) -> bool {
+        !self.stopping && self.start_at.is_some_and(|at| at <= now)
+    }
+
+    /// When [`Self::tick`] is due next, at most half a second from now.
+    #[must_use]
+    pub(super) fn next_deadline(&self, now: Moment) -> Moment {
+        let soon = now + Duration::from_millis(500);
+        self.start_at.map_or(soon, |at| at.min(soon))
+    }
+}
+
+impl Plane {
+    fn say(&self, message: ToPlane) -> bool {
+        self.outbox.try_send(message).is_ok()
+    }
+
+    fn say_table(&mut self, now: Moment, table: &Arc<Table>) {
+        // A full outbox is a plane that does not read: the missing acknowledgement will tell.
+        self.say(ToPlane::Table(Arc::clone(table)));
+        self.unacknowledged.push_back((table.epoch, now));
+    }
+
+    /// False if the epoch was never sent.
+    fn acknowledge(&mut self, epoch: Epoch) -> bool {
+        let newest = self
+            .unacknowledged
+            .back()
+            .map_or(self.acknowledged, |(epoch, _)| *epoch);
+        if epoch > newest {
+            return false;
+        }
+        self.acknowledged = self.acknowledged.max(epoch);
+        self.unacknowledged.retain(|(sent, _)| *sent > epoch);
+        if self.state == PlaneState::Starting && self.unacknowledged.is_empty() {
+            self.say(ToPlane::Accept);
+        }
+        true
+    }
+
+    /// We were stopped ourselves: what is overdue gets its time again.
+    fn forgive(&mut self, now: Moment) {
+        for (_, sent) in &mut self.unacknowledged {
+            *sent = now;
+        }
+        self.pings = Pings {
+            sent: self.pings.sent,
+            answered: self.pings.sent,
+            next: now + PING_EVERY,
+        };
+    }
+
+    fn tick(&mut self, now: Moment) -> Option<String> {
+        match self.state {
+            PlaneState::Killing => return None,
+            PlaneState::Starting => {
+                if now.since(self.started_at) > START_LIMIT {
+                    return Some(format!(
+                        "did not serve within {} s of its start",
+                        START_LIMIT.as_secs()
+                    ));
+                }
+                return None;
+            }
+            PlaneState::Accepting | PlaneState::Draining => {}
+        }
+        if let Some((_, sent)) = self.unacknowledged.front()
+            && now.since(*sent) > ACK_LIMIT
+        {
+            return Some(format!(
+                "did not acknowledge a routing table within {} s",
+                ACK_LIMIT.as_secs()
+            ));
+        }
+        if now >= self.pings.next {
+            let missed = self.pings.sent - self.pings.answered;
+            if missed >= u64::from(PING_MISSES) {
+                return Some(format!("did not answer {missed} heartbeats"));
+            }
+            self.pings.sent += 1;
+            self.pings.next = now + PING_EVERY;
+            self.say(ToPlane::Ping(self.pings.sent));
+        }
+        None
+    }
+}
+
+/// Carries messages both ways until either end is gone.
+async fn converse(
+    channel: Channel,
+    incarnation: u64,
+    first: Vec<(ToPlane, Vec<OwnedFd>)>,
+    mut queue: mpsc::Receiver<ToPlane>,
+    inputs: Inputs,
+) {
+    let (mut receiver, mut sender) = channel.split();
+    let writing = async {
+        for (message, fds) in first {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            sender.send(&message, &fds).await?;
+        }
+        while let Some(message) = queue.recv().await {
+            sender.send(&message, &[]).await?;
+        }
+        io::Result::Ok(())
+    };
+    let reading = async {
+        loop {
+            match receiver.recv::<FromPlane>().await {
+                Ok(Some((message, _fds))) => {
+                    if inputs
+                        .send(Input::Plane {
+                            incarnation,
+                            message,
+                        })
+                        .await
+                        .is_err()
+                    {
+                        return "the supervisor ends".to_owned();
+                    }
+                }
+                Ok(None) => return "it closed its channel".to_owned(),
+                Err(error) => return format!("its channel failed: {error}"),
+            }
+        }
+    };
+    let why = tokio::select! {
+        why = reading => why,
+        written = writing => match written {
+            Ok(()) => "it was let go".to_owned(),
+            Err(error) => format!("its channel failed: {error}"),
+        },
+    };
+    // Nobody listens only when the supervisor ends.
+    let _ = inputs.send(Input::PlaneClosed { incarnation, why }).await;
+}

@@ -1,0 +1,139 @@
+//! A re-read config: what can change at once changes, what needs other workers becomes a rollout, and
+//! what needs another socket is named and left (F14: a broken file changes nothing).
+
+use serde_json::json;
+use tracing::Level;
+
+use super::control::Supervisor;
+use crate::config::{Config, ServiceConfig};
+use crate::rollout::{Command, Refusal, RolloutOrder, Trigger};
+
+impl Supervisor {
+    /// Re-reads the config and applies it. Returns what changed, in sentences.
+    pub(super) fn reload(&mut self) -> Result<Vec<String>, Refusal> {
+        if self.stopping.is_some() {
+            return Err(Refusal::Stopping);
+        }
+        let now = self.clock.now();
+        let read = (self.reread)();
+        self.metrics
+            .config_reload(read.is_ok(), self.clock.wall(now));
+        let new = read.map_err(|problems| {
+            self.journal.note(
+                now,
+                Level::ERROR,
+                "reload_failed",
+                "the new config is not valid; the running one stays",
+                json!({"problems": problems}),
+            );
+            Refusal::Invalid(problems)
+        })?;
+        let changes = self.apply(&new)?;
+        for change in &changes {
+            self.journal
+                .note(now, Level::INFO, "reloaded", change, json!({}));
+        }
+        Ok(changes)
+    }
+
+    fn apply(&mut self, new: &Config) -> Result<Vec<String>, Refusal> {
+        let mut changes = restart_needed(&self.config, new);
+        let names = |config: &Config| -> Vec<_> {
+            config
+                .services
+                .iter()
+                .map(|service| service.name.clone())
+                .collect()
+        };
+        if names(&self.config) != names(new) {
+            return Err(Refusal::Invalid(
+                "services cannot be added, removed or renamed while running in this version; restart remuda"
+                    .to_owned(),
+            ));
+        }
+        for service in &new.services {
+            changes.extend(self.apply_service(service)?);
+        }
+        self.config.front = new.front.clone();
+        self.config.shutdown_delay = new.shutdown_delay;
+        self.config.stop_timeout = new.stop_timeout;
+        if changes.is_empty() {
+            changes.push("nothing changed".to_owned());
+        }
+        Ok(changes)
+    }
+
+    fn apply_service(&mut self, new: &ServiceConfig) -> Result<Vec<String>, Refusal> {
+        let Some(index) = self
+            .config
+            .services
+            .iter()
+            .position(|of| of.name == new.name)
+        else {
+            return Ok(Vec::new());
+        };
+        let old = self.config.services[index].clone();
+        let name = &new.name;
+        let mut changes = Vec::new();
+        if old.settings != new.settings {
+            self.command(Command::Configure {
+                service: name.clone(),
+                settings: new.settings.clone(),
+            })?;
+            changes.push(if old.settings.wanted == new.settings.wanted {
+                format!("service {name}: settings changed (live)")
+            } else {
+                format!(
+                    "service {name}: workers {} → {} (live)",
+                    old.settings.wanted, new.settings.wanted
+                )
+            });
+        }
+        if old.rules != new.rules || old.health != new.health {
+            changes.push(format!("service {name}: limits or health changed (live)"));
+        }
+        self.config.services[index] = new.clone();
+        self.workers.configure(new);
+        self.republish();
+        if old.workers != new.workers || old.release != new.release {
+            let order = RolloutOrder {
+                release: new.release.clone().filter(|_| old.release != new.release),
+                trigger: Trigger::Reload,
+                reason: Some("the config changed".to_owned()),
+                force: true,
+                expected: None,
+            };
+            self.command(Command::Rollout {
+                service: name.clone(),
+                order,
+            })?;
+            changes.push(format!(
+                "service {name}: command or environment changed (rollout)"
+            ));
+        }
+        Ok(changes)
+    }
+
+    /// The same routes with new rules. The epoch stays the core's: an acknowledgement of the same number
+    /// only says what is true already.
+    fn republish(&mut self) {
+        let table = super::table::build(&self.routes, &self.config, &self.workers);
+        self.planes.publish(self.clock.now(), table);
+    }
+}
+
+fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut differs = |name: &str, differs: bool| {
+        if differs {
+            names.push(format!("`{name}` changed, which needs a restart of remuda"));
+        }
+    };
+    differs("listen", old.listen != new.listen);
+    differs("admin", old.admin != new.admin);
+    differs("metrics", old.metrics != new.metrics);
+    differs("threads", old.loops != new.loops);
+    differs("state_dir", old.state_dir != new.state_dir);
+    differs("pid_file", old.pid_file != new.pid_file);
+    names
+}

@@ -1,0 +1,310 @@
+//! The start in its order, and the end: what is bound, made and written before the loop runs, and what
+//! is removed after it. Anything that fails here ends the start with one sentence and status 1.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::clock::Clock;
+use super::console::{Console, Stream};
+use super::control::{Identity, Outlets, Reread, Supervisor, Told};
+use super::handle::Handle;
+use super::image::Image;
+use super::journal::Journal;
+use super::listeners::Listeners;
+use super::logging;
+use super::pid_file::PidFile;
+use super::planes::Planes;
+use super::reaper::Reaper;
+use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
+use super::signals::Signals;
+use super::state::State;
+use super::workers::{Parts, Workers};
+use crate::admin;
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::link::message::PublicListener;
+use crate::metrics::{Build, Metrics};
+use crate::rollout::{Command, Core, Moment};
+
+/// Events kept for readers that come late.
+const EVENTS: usize = 1000;
+/// Lines of output kept over all workers.
+const LINES: usize = 5000;
+/// How long the last lines may take to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Questions of the admin side that wait.
+const ASKS: usize = 64;
+
+/// Runs remuda in the foreground until it is stopped.
+///
+/// Status 0 after a graceful stop, 1 if it cannot start.
+#[must_use]
+pub fn run(config: Config, reread: Reread) -> ExitCode {
+    let console = match Console::start() {
+        Ok(console) => console,
+        // Without a thread there is nobody to write the reason; the status says that it failed.
+        Err(_no_thread) => return ExitCode::from(1),
+    };
+    logging::install(&console);
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&console, &format!("cannot start: {error}")),
+    };
+    let local = tokio::task::LocalSet::new();
+    let outcome = local.block_on(&runtime, serve(config, reread, console.clone()));
+    // Tasks hold sockets and child handles; they go before the last words.
+    drop(local);
+    match outcome {
+        Ok(()) => {
+            console.flush(LAST_WORDS);
+            ExitCode::SUCCESS
+        }
+        Err(why) => refuse(&console, &why),
+    }
+}
+
+fn refuse(console: &Console, why: &str) -> ExitCode {
+    console.write(Stream::Error, format!("remuda: {why}\n").into_bytes());
+    console.flush(LAST_WORDS);
+    ExitCode::from(1)
+}
+
+async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), String> {
+    let clock = Clock::start();
+    let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let image = Image::open().map_err(|error| format!("cannot open our own program: {error}"))?;
+    let reaper = Reaper::new().map_err(|error| format!("cannot adopt orphans: {error}"))?;
+    let (state, remark) = State::load(config.state_dir.as_deref())?;
+    if let Some(remark) = remark {
+        tracing::warn!("{remark}");
+    }
+
+    let runtime = RuntimeDir::open(&config.admin.runtime_dir)?;
+    let bound = Listeners::bind(&config.listen).map_err(|wrong| wrong.join("\n"))?;
+    let doors = open_doors(&config).await?;
+    let (token, own_token) = token(&config, &runtime)?;
+    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+
+    let listener_names: Vec<String> = bound.addresses().iter().map(name_of).collect();
+    let admin_name = doors.tcp_address.map(|address| address.to_string());
+    announce(
+        &listener_names,
+        &config,
+        doors.tcp_address,
+        doors.metrics_address,
+    );
+
+    let (inputs_end, inputs) = mpsc::channel(super::input::QUEUE);
+    let (asks_end, asks) = mpsc::channel(ASKS);
+    let (status_end, status) = watch::channel(Arc::default());
+    let (rollouts_end, rollouts) = watch::channel(Arc::default());
+    let (ready_end, ready) = watch::channel(false);
+    let events = Feed::new(EVENTS);
+    let logs = Feed::new(LINES);
+    let handle = Handle {
+        asks: asks_end,
+        status,
+        rollouts,
+        events: events.clone(),
+        logs: logs.clone(),
+        ready,
+    };
+    let admin = admin::serve(doors.listeners, handle, token);
+
+    let image = Rc::new(image);
+    let names: Vec<_> = config
+        .services
+        .iter()
+        .map(|service| service.name.clone())
+        .collect();
+    let loops = config.loops.unwrap_or_else(cores);
+    let mut supervisor = Supervisor {
+        clock,
+        core: Core::new(u64::from(std::process::id())),
+        planes: Planes::new(Rc::clone(&image), loops, bound, inputs_end.clone()),
+        workers: Workers::new(
+            Parts {
+                image,
+                reaper,
+                directory: runtime.workers(),
+                console: console.clone(),
+                logs,
+                inputs: inputs_end,
+            },
+            &config,
+        ),
+        journal: Journal::new(clock, events),
+        metrics: Metrics::new(Build::current(), &names, clock.wall(Moment::default())),
+        state,
+        inputs,
+        asks,
+        signals,
+        outlets: Outlets {
+            status: status_end,
+            rollouts: rollouts_end,
+            ready: ready_end,
+        },
+        identity: Identity {
+            listeners: listener_names,
+            admin: admin_name,
+        },
+        questions: Vec::new(),
+        stopping: None,
+        routes: crate::rollout::Routes::default(),
+        told: Told::default(),
+        ledgers: std::collections::BTreeMap::new(),
+        releases: std::collections::BTreeMap::new(),
+        ever_ready: false,
+        finished: false,
+        failed_start: None,
+        rollout_due: None,
+        process_due: Moment::default(),
+        sweep_due: Moment::default(),
+        console: console.clone(),
+        config,
+        reread,
+    };
+    supervisor.begin();
+    let outcome = supervisor.run().await;
+    admin.stop().await;
+    drop(pid_file);
+    drop(doors.path);
+    if let Some(path) = own_token {
+        // Gone already if somebody wiped the directory.
+        let _ = std::fs::remove_file(path);
+    }
+    drop(runtime);
+    outcome
+}
+
+impl Supervisor {
+    /// The first plane, and the first generation of every service.
+    fn begin(&mut self) {
+        let now = self.clock.now();
+        self.start_plane(now);
+        for service in self.config.services.clone() {
+            let first = self.state.first(&service.name);
+            if let Err(error) = self.state.record(&service.name, first) {
+                tracing::error!("{error}");
+            }
+            let release = service.release.clone().unwrap_or_default();
+            self.releases
+                .insert((service.name.clone(), first), release.clone());
+            let started = self.command(Command::Start {
+                service: service.name.clone(),
+                settings: service.settings.clone(),
+                first,
+                release,
+            });
+            if let Err(refusal) = started {
+                self.failed_start = Some(refusal.to_string());
+                self.stop(true);
+            }
+        }
+    }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|cores| u32::try_from(cores.get()).ok())
+        .unwrap_or(1)
+}
+
+fn name_of(listener: &PublicListener) -> String {
+    match listener {
+        PublicListener::Tcp(address) => address.to_string(),
+        PublicListener::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// The operator's token, or a fresh one in the runtime directory, which is removed at the end.
+fn token(config: &Config, runtime: &RuntimeDir) -> Result<(admin::Token, Option<PathBuf>), String> {
+    if let Some(named) = &config.admin.token_file {
+        return Ok((
+            admin::Token::read(named).map_err(|error| error.to_string())?,
+            None,
+        ));
+    }
+    let path = runtime.path().join("token");
+    let token = admin::Token::create(&path)
+        .map_err(|error| format!("cannot write the token file {}: {error}", path.display()))?;
+    Ok((token, Some(path)))
+}
+
+/// The admin side's sockets.
+struct Doors {
+    listeners: admin::Listeners,
+    tcp_address: Option<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    /// Removes the unix socket's path when it goes.
+    path: AdminPath,
+}
+
+async fn open_doors(config: &Config) -> Result<Doors, String> {
+    let (unix, path) = AdminSocket::bind(&config.admin.socket)?.into_parts();
+    unix.set_nonblocking(true)
+        .map_err(|error| error.to_string())?;
+    let unix = tokio::net::UnixListener::from_std(unix).map_err(|error| error.to_string())?;
+    let mut tcp = None;
+    if let Some(address) = config.admin.address {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => tcp = Some(listener),
+            Err(error) if config.admin.address_named => {
+                return Err(format!(
+                    "cannot listen on the admin address {address}: {error}; choose another with `--admin ADDR`, or `--admin off`"
+                ));
+            }
+            Err(error) => tracing::warn!(
+                "the default admin address {address} cannot be used ({error}); going on with the unix socket alone; name another with `--admin ADDR`"
+            ),
+        }
+    }
+    let mut metrics = None;
+    if let Some(address) = config.metrics {
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+            format!("cannot listen on the metrics address {address}: {error}; choose another with `--metrics ADDR`")
+        })?;
+        metrics = Some(listener);
+    }
+    let tcp_address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+    let metrics_address = metrics
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    Ok(Doors {
+        listeners: admin::Listeners { unix, tcp, metrics },
+        tcp_address,
+        metrics_address,
+        path,
+    })
+}
+
+fn announce(
+    listeners: &[String],
+    config: &Config,
+    admin: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+) {
+    let pid = std::process::id();
+    tracing::info!(
+        "remuda {} (pid {pid}) listens on {}",
+        crate::BUILD,
+        listeners.join(", ")
+    );
+    let page = admin
+        .map(|address| format!(", page at http://{address}/"))
+        .unwrap_or_default();
+    tracing::info!("admin socket {}{page}", config.admin.socket.display());
+    if let Some(address) = metrics {
+        tracing::info!("metrics at http://{address}/metrics");
+    }
+}

@@ -1,0 +1,334 @@
+//! From the core's view to the JSON that people read. Nothing is decided here.
+
+use std::collections::BTreeMap;
+
+use super::clock::Clock;
+use crate::rollout::{
+    FailureReason, FailureView, GenerationView, Health, InFlight, Outcomes, Role, RolloutState,
+    RolloutView, ServiceName, ServiceView, Step, Trigger, Verdict, VerdictView, WaitingKind,
+    WaitingOn, WorkerId, WorkerState, WorkerView,
+};
+use crate::wire;
+
+/// What the shell knows of a worker beyond the core's view.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WorkerFacts {
+    /// Resident memory in bytes.
+    pub(super) rss: Option<u64>,
+    /// Where it listens.
+    pub(super) address: Option<String>,
+}
+
+/// What the shell knows of a failed worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Evidence {
+    /// Its last lines, oldest first.
+    pub(super) output: Vec<String>,
+    /// The last probe's answer or error.
+    pub(super) probe: Option<String>,
+}
+
+/// Looks up what the shell knows.
+pub(super) trait Shell {
+    /// Of a worker.
+    fn worker(&self, worker: WorkerId) -> WorkerFacts;
+    /// Of a failed worker.
+    fn evidence(&self, worker: WorkerId) -> Evidence;
+    /// Every request of a service between a rollout's begin and end (or now).
+    fn ledger(&self, service: &ServiceName, rollout: &RolloutView) -> wire::Ledger;
+    /// Requests that wait for a worker.
+    fn parked(&self, service: &ServiceName) -> u32;
+}
+
+/// One service.
+#[must_use]
+pub(super) fn service(view: &ServiceView, clock: &Clock, shell: &impl Shell) -> wire::Service {
+    let parked = shell.parked(&view.service);
+    let in_flight: u32 = view
+        .generations
+        .iter()
+        .flat_map(|generation| &generation.workers)
+        .map(|worker| worker.in_flight.total())
+        .sum();
+    wire::Service {
+        generation: view.stable.0,
+        release: named(&view.release),
+        wanted: view.wanted,
+        ready: view.ready,
+        waiting_on: view
+            .waiting_on
+            .as_ref()
+            .map(|waiting| waiting_on(waiting, clock)),
+        rollout: view
+            .rollout
+            .as_ref()
+            .map(|view_of| rollout(&view.service, view.wanted, view_of, clock, shell)),
+        generations: view
+            .generations
+            .iter()
+            .map(|of| generation(of, clock, shell))
+            .collect(),
+        in_flight: in_flight + parked,
+        parked,
+    }
+}
+
+fn generation(view: &GenerationView, clock: &Clock, shell: &impl Shell) -> wire::Generation {
+    wire::Generation {
+        number: view.number.0,
+        role: role(view.role).to_owned(),
+        release: named(&view.release),
+        weight: view.weight.ratio(),
+        workers: view
+            .workers
+            .iter()
+            .map(|of| worker(of, view.number.0, clock, shell))
+            .collect(),
+    }
+}
+
+fn worker(view: &WorkerView, generation: u64, clock: &Clock, shell: &impl Shell) -> wire::Worker {
+    let facts = shell.worker(view.worker);
+    wire::Worker {
+        slot: view.slot.0,
+        pid: view.pid,
+        generation,
+        state: worker_state(view.state).to_owned(),
+        health: health(view.health).to_owned(),
+        in_flight: view.in_flight.total(),
+        in_flight_by_class: in_flight(view.in_flight),
+        rss: facts.rss,
+        started_at: Some(clock.print(view.started_at)),
+        address: facts.address,
+        drain_deadline: view.drain_deadline.map(|at| clock.print(at)),
+        drain_initial: view.drain_initial.map(InFlight::total),
+        failures: view.failures,
+    }
+}
+
+/// One rollout.
+#[must_use]
+pub(super) fn rollout(
+    service: &ServiceName,
+    wanted: u32,
+    view: &RolloutView,
+    clock: &Clock,
+    shell: &impl Shell,
+) -> wire::Rollout {
+    wire::Rollout {
+        id: rollout_id(service, view.to.0),
+        service: service.to_string(),
+        from: view.from.0,
+        to: view.to.0,
+        release: named(&view.release),
+        trigger: trigger(view.trigger).to_owned(),
+        reason: view.reason.clone(),
+        state: rollout_state(view.state).to_owned(),
+        step: wire::RolloutStep {
+            name: step(view.step).to_owned(),
+            batch: view.batch,
+            of: view.batches,
+        },
+        progress: view.progress.ratio(),
+        waiting_on: view
+            .waiting_on
+            .as_ref()
+            .map(|waiting| waiting_on(waiting, clock)),
+        counts: wire::RolloutCounts {
+            wanted,
+            candidate_ready: view.candidate_ready,
+            stable_ready: view.stable_ready,
+            retiring: view.retiring,
+            retiring_requests: view.retiring_plain,
+        },
+        verdicts: view.verdicts.iter().map(verdict).collect(),
+        ledger: shell.ledger(service, view),
+        failure: view
+            .failure
+            .as_ref()
+            .map(|of| failure(of, view.to.0, shell)),
+        requested_at: clock.print(view.requested_at),
+        started_at: view.started_at.map(|at| clock.print(at)),
+        ended_at: view.ended_at.map(|at| clock.print(at)),
+        full_strength: view.full_strength,
+    }
+}
+
+/// `SERVICE-GENERATION`.
+#[must_use]
+pub(super) fn rollout_id(service: &ServiceName, to: u64) -> String {
+    format!("{service}-{to}")
+}
+
+fn verdict(view: &VerdictView) -> wire::Verdict {
+    wire::Verdict {
+        batch: view.batch,
+        verdict: match view.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::NotEnough => "not_enough",
+        }
+        .to_owned(),
+        message: view.message.clone(),
+        candidate: outcomes(view.candidate),
+        stable: outcomes(view.stable),
+    }
+}
+
+fn failure(view: &FailureView, generation: u64, shell: &impl Shell) -> wire::Failure {
+    wire::Failure {
+        reason: match view.reason {
+            FailureReason::Worker => "worker",
+            FailureReason::Judgement => "judgement",
+            FailureReason::ProgressDeadline => "progress_deadline",
+            FailureReason::Aborted => "aborted",
+            FailureReason::Stopped => "stopped",
+        }
+        .to_owned(),
+        message: view.message.clone(),
+        worker: view.worker.as_ref().map(|of| {
+            let evidence = shell.evidence(of.worker);
+            wire::FailedWorker {
+                slot: of.slot.0,
+                generation,
+                pid: of.pid,
+                exit: exit_of(&of.failure),
+                output: evidence.output,
+                probe: evidence.probe,
+            }
+        }),
+    }
+}
+
+fn exit_of(failure: &crate::rollout::WorkerFailure) -> Option<String> {
+    use crate::rollout::WorkerFailure;
+    match failure {
+        WorkerFailure::ExitedEarly { exit } | WorkerFailure::Crashed { exit } => {
+            Some(exit.to_string())
+        }
+        WorkerFailure::Daemonised => Some("exit status 0".to_owned()),
+        WorkerFailure::Spawn { .. }
+        | WorkerFailure::StartTimeout { .. }
+        | WorkerFailure::Unhealthy { .. } => None,
+    }
+}
+
+/// What is awaited.
+#[must_use]
+pub(super) fn waiting_on(view: &WaitingOn, clock: &Clock) -> wire::WaitingOn {
+    wire::WaitingOn {
+        kind: match view.kind {
+            WaitingKind::Ready => "ready",
+            WaitingKind::Ramp => "ramp",
+            WaitingKind::Soak => "soak",
+            WaitingKind::Drain => "drain",
+            WaitingKind::Exit => "exit",
+            WaitingKind::Acknowledge => "acknowledge",
+            WaitingKind::Backoff => "backoff",
+            WaitingKind::Person => "person",
+            WaitingKind::Rollout => "rollout",
+            WaitingKind::Park => "park",
+        }
+        .to_owned(),
+        message: view.message.clone(),
+        since: clock.print(view.since),
+        deadline: view.deadline.map(|at| clock.print(at)),
+    }
+}
+
+fn in_flight(of: InFlight) -> wire::InFlight {
+    let InFlight {
+        plain,
+        upload,
+        stream,
+        tunnel,
+    } = of;
+    wire::InFlight {
+        plain,
+        upload,
+        stream,
+        tunnel,
+    }
+}
+
+fn outcomes(of: Outcomes) -> wire::Outcomes {
+    wire::Outcomes {
+        requests: of.requests,
+        failures: of.failures,
+    }
+}
+
+fn named(release: &str) -> Option<String> {
+    (!release.is_empty()).then(|| release.to_owned())
+}
+
+/// The word in the API.
+#[must_use]
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Stable => "stable",
+        Role::Candidate => "candidate",
+        Role::Parked => "parked",
+        Role::Retiring => "retiring",
+    }
+}
+
+fn worker_state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Ready => "ready",
+        WorkerState::Draining => "draining",
+        WorkerState::Terminating => "terminating",
+        WorkerState::Killing => "killing",
+        WorkerState::Backoff => "backoff",
+    }
+}
+
+fn health(health: Health) -> &'static str {
+    match health {
+        Health::Unknown => "unknown",
+        Health::Passing => "passing",
+        Health::Failing => "failing",
+    }
+}
+
+fn trigger(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Signal => "signal",
+        Trigger::Api => "api",
+        Trigger::Cli => "cli",
+        Trigger::Reload => "reload",
+        Trigger::Rollback => "rollback",
+    }
+}
+
+/// The word in the API.
+#[must_use]
+pub(super) fn rollout_state(state: RolloutState) -> &'static str {
+    match state {
+        RolloutState::Pending => "pending",
+        RolloutState::Running => "running",
+        RolloutState::Paused => "paused",
+        RolloutState::Completed => "completed",
+        RolloutState::RollingBack => "rolling_back",
+        RolloutState::RolledBack => "rolled_back",
+        RolloutState::Failed => "failed",
+        RolloutState::Superseded => "superseded",
+    }
+}
+
+fn step(step: Step) -> &'static str {
+    match step {
+        Step::Waiting => "waiting",
+        Step::Starting => "starting",
+        Step::Ramping => "ramping",
+        Step::Soaking => "soaking",
+        Step::Retiring => "retiring",
+        Step::Finishing => "finishing",
+        Step::Refilling => "refilling",
+        Step::Ended => "ended",
+    }
+}
+
+/// Names → services, for the whole status.
+pub(super) type Services = BTreeMap<String, wire::Service>;

@@ -1,0 +1,160 @@
+//! A stop in its order: readiness fails → `shutdown_delay` → planes accept what waits in the queue,
+//! finish and leave → workers, with nothing in flight any more, are terminated → end (F39).
+//!
+//! One deadline bounds all of it; after it, or at the second signal, everything is ended now.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::Level;
+
+use super::control::Supervisor;
+use crate::rollout::{Command, Moment, Stop};
+
+/// After an order to stop now: how long planes may take to end by themselves.
+const NOW_GRACE: Duration = Duration::from_millis(500);
+
+/// Where a stop is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopping {
+    phase: Phase,
+    deadline: Moment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Readiness fails, everything still serves, until then.
+    Announced(Moment),
+    /// Planes finish.
+    Planes,
+    /// Workers end.
+    Workers,
+    /// Everything ends now; planes are killed then.
+    Now(Moment),
+}
+
+impl Stopping {
+    /// When [`Supervisor::tick_stopping`] has something to do by the clock.
+    #[must_use]
+    pub(super) fn next_deadline(&self) -> Moment {
+        match self.phase {
+            Phase::Announced(until) | Phase::Now(until) => until.min(self.deadline),
+            Phase::Planes | Phase::Workers => self.deadline,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Begins to stop, or hurries a stop that goes on.
+    pub(super) fn stop(&mut self, at_once: bool) {
+        let now = self.clock.now();
+        match (&self.stopping, at_once) {
+            (None, false) => {
+                let deadline = now + self.config.shutdown_delay + self.config.stop_timeout;
+                self.pause_rollouts();
+                self.stopping = Some(Stopping {
+                    phase: Phase::Announced(now + self.config.shutdown_delay),
+                    deadline,
+                });
+                self.journal.note(
+                    now,
+                    Level::INFO,
+                    "stopping",
+                    "stopping: requests in flight finish first; a second signal stops at once",
+                    json!({}),
+                );
+            }
+            (
+                Some(Stopping {
+                    phase: Phase::Now(_),
+                    ..
+                }),
+                _,
+            ) => {}
+            (_, true) => {
+                self.journal
+                    .note(now, Level::WARN, "stopping", "stopping at once", json!({}));
+                self.stop_now(now);
+            }
+            (Some(_), false) => {}
+        }
+    }
+
+    fn stop_now(&mut self, now: Moment) {
+        self.stopping = Some(Stopping {
+            phase: Phase::Now(now + NOW_GRACE),
+            deadline: now + Duration::from_secs(3600),
+        });
+        self.planes.drain();
+        let pids: Vec<u32> = self.planes.iter().map(|(_, plane)| plane.pid).collect();
+        for pid in pids {
+            self.workers.reaper().terminate(pid);
+        }
+        // A stop is never refused.
+        let _ = self.command(Command::Stop(Stop::Now));
+    }
+
+    /// Moves the stop on.
+    pub(super) fn tick_stopping(&mut self, now: Moment) {
+        let Some(stopping) = self.stopping else {
+            return;
+        };
+        match stopping.phase {
+            Phase::Announced(until) if now >= until => {
+                self.planes.drain();
+                self.stopping = Some(Stopping {
+                    phase: Phase::Planes,
+                    ..stopping
+                });
+                self.tick_stopping(now);
+            }
+            Phase::Planes if self.planes.is_empty() => {
+                self.stopping = Some(Stopping {
+                    phase: Phase::Workers,
+                    ..stopping
+                });
+                let _ = self.command(Command::Stop(Stop::Graceful));
+            }
+            Phase::Now(until) if now >= until => {
+                let left: Vec<u64> = self
+                    .planes
+                    .iter()
+                    .map(|(incarnation, _)| incarnation)
+                    .collect();
+                for incarnation in left {
+                    if let Some(pid) = self.planes.kill(incarnation) {
+                        self.workers.reaper().kill(pid);
+                    }
+                }
+                self.stopping = Some(Stopping {
+                    phase: Phase::Now(stopping.deadline),
+                    deadline: stopping.deadline,
+                });
+            }
+            Phase::Announced(_) | Phase::Planes | Phase::Workers if now >= stopping.deadline => {
+                self.journal.note(
+                    now,
+                    Level::WARN,
+                    "stopping",
+                    "`stop_timeout` is over; what is left is cut",
+                    json!({}),
+                );
+                self.stop_now(now);
+            }
+            Phase::Announced(_) | Phase::Planes | Phase::Workers | Phase::Now(_) => {}
+        }
+    }
+
+    /// Whether everything that was ours is gone.
+    pub(super) fn over(&self) -> bool {
+        self.stopping.is_some() && self.finished && self.planes.is_empty()
+    }
+
+    /// The outcome of the whole run.
+    pub(super) fn end(&mut self) -> Result<(), String> {
+        match self.failed_start.take() {
+            None => Ok(()),
+            Some(why) => Err(why),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The real binary with real worker processes: rollouts under load, supervision, faults. Names of tests
+//! bear the rows of the fault list they show.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    clippy::exit,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::zombie_processes,
+    dead_code,
+    unsafe_code,
+    unused_imports,
+    reason = "one harness for two test programs: a scripted worker misbehaves like a C program, tests poll"
+)]
+
+mod planes;
+mod supervision;
+mod support;
+mod thread;
+mod under_load;

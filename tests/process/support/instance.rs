@@ -1,0 +1,300 @@
+//! One running remuda: the real binary, in its own directories, on ports the kernel chose.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::http::{Answer, Client, PATIENCE};
+use super::knobs::Knobs;
+use super::worker;
+
+/// Everything of one instance; dropping it ends every process it started.
+pub(crate) struct Instance {
+    child: Child,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) knobs: Knobs,
+    pub(crate) address: SocketAddr,
+    said: Arc<Mutex<String>>,
+}
+
+/// What to start.
+#[derive(Default)]
+pub(crate) struct Start {
+    flags: Vec<String>,
+    service: String,
+    command: Option<Vec<String>>,
+    before: Vec<(String, String)>,
+}
+
+impl Start {
+    /// Adds flags of `remuda run`.
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// Adds lines of the service's table in the config file.
+    pub(crate) fn service(mut self, lines: &str) -> Self {
+        self.service.push_str(lines);
+        self.service.push('\n');
+        self
+    }
+
+    /// Another command than the scripted worker.
+    pub(crate) fn command(mut self, command: &[&str]) -> Self {
+        self.command = Some(command.iter().map(|&word| word.to_owned()).collect());
+        self
+    }
+
+    /// A knob that the first workers see.
+    pub(crate) fn knob(mut self, key: &str, value: &str) -> Self {
+        self.before.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts and waits until the wanted workers are ready.
+    pub(crate) fn ready(self) -> Instance {
+        let mut instance = self.launch();
+        instance.wait("all workers to be ready", |status| {
+            let app = &status["services"]["app"];
+            app["ready"] == app["wanted"] && app["ready"] != 0
+        });
+        instance
+    }
+
+    /// Starts and waits until the admin socket answers.
+    pub(crate) fn launch(self) -> Instance {
+        let dir = tempfile::Builder::new()
+            .prefix("rmd")
+            .tempdir()
+            .expect("a temporary directory");
+        let knobs = Knobs::new(dir.path());
+        let pairs: Vec<(&str, &str)> = self
+            .before
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        knobs.set(&pairs);
+        let command = self.command.unwrap_or_else(worker::command);
+        let config = format!(
+            "[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+             [services.app]\ncommand = {command:?}\nenv = {{ {} = {:?}, {} = {:?} }}\n{}\n",
+            worker::KNOBS,
+            knobs.path().display().to_string(),
+            worker::LOG,
+            dir.path().join("executed").display().to_string(),
+            self.service,
+        );
+        let file = dir.path().join("remuda.toml");
+        std::fs::write(&file, config).expect("the directory is writable");
+        std::fs::create_dir(dir.path().join("run")).expect("the directory is writable");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_remuda"))
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .args(&self.flags)
+            .env("XDG_RUNTIME_DIR", dir.path().join("run"))
+            .env_remove("RUNTIME_DIRECTORY")
+            .env_remove("STATE_DIRECTORY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary is built");
+        let said = Arc::new(Mutex::new(String::new()));
+        listen_to(child.stderr.take().expect("piped"), &said);
+        listen_to(child.stdout.take().expect("piped"), &said);
+        let mut instance = Instance {
+            child,
+            dir,
+            knobs,
+            address: ([127, 0, 0, 1], 0).into(),
+            said,
+        };
+        let status = instance.wait("a listener", |status| {
+            status["listeners"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+        });
+        let listener = status["listeners"][0]
+            .as_str()
+            .expect("an address")
+            .to_owned();
+        instance.address = listener
+            .trim_start_matches("http://")
+            .parse()
+            .unwrap_or_else(|error| panic!("{listener}: {error}"));
+        instance
+    }
+}
+
+fn listen_to(pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) {
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let mut said = said.lock().expect("no panic holds it");
+            if said.len() < 4 << 20 {
+                said.push_str(&String::from_utf8_lossy(&line));
+            }
+            line.clear();
+        }
+    });
+}
+
+impl Instance {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("run/remuda/admin.sock")
+    }
+
+    /// What it wrote to stdout and stderr so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("no panic holds it").clone()
+    }
+
+    /// A new client connection.
+    pub(crate) fn client(&self) -> Client {
+        Client::tcp(self.address).expect("the public port accepts")
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        self.client().get(target).expect("an answer")
+    }
+
+    /// A call of the admin API over the unix socket.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut client = Client::unix(&self.admin_socket()).expect("the admin socket accepts");
+        client
+            .request(
+                method,
+                path,
+                &[("Content-Type", "application/json")],
+                body.as_bytes(),
+            )
+            .expect("an answer")
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.admin("GET", "/v1/status", "").json()
+    }
+
+    /// Waits until the status is as told, and returns it.
+    pub(crate) fn wait(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE * 3;
+        let mut last = Value::Null;
+        loop {
+            if let Ok(mut client) = Client::unix(&self.admin_socket())
+                && let Ok(answer) = client.get("/v1/status")
+                && answer.status == 200
+            {
+                last = answer.json();
+                if holds(&last) {
+                    return last;
+                }
+            }
+            if let Ok(Some(exit)) = self.child.try_wait() {
+                panic!(
+                    "waited for {what}, but remuda ended ({exit}):\n{}",
+                    self.said()
+                );
+            }
+            assert!(
+                Instant::now() < deadline,
+                "waited for {what} in vain; status:\n{last:#}\nsaid:\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it has written this text.
+    pub(crate) fn wait_said(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE * 3;
+        while !self.said().contains(text) {
+            assert!(
+                Instant::now() < deadline,
+                "never said {text:?}:\n{}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("it lives");
+    }
+
+    /// Waits until the process itself ends.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE * 4;
+        loop {
+            if let Some(exit) = self.child.try_wait().expect("it is ours") {
+                return exit;
+            }
+            assert!(Instant::now() < deadline, "does not end:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Every living process that this instance started, itself included: they all bear the runtime
+    /// directory or the knobs' path in their environment.
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
+        processes_of(self.dir.path())
+    }
+}
+
+/// Living processes (no zombies) whose environment names the directory.
+pub(crate) fn processes_of(dir: &Path) -> Vec<(u32, String)> {
+    let needle = dir.to_str().expect("ASCII").as_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")
+        .expect("proc is mounted")
+        .flatten()
+    {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(environment) = std::fs::read(entry.path().join("environ")) else {
+            continue;
+        };
+        if environment
+            .windows(needle.len())
+            .any(|window| window == needle)
+        {
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- remuda said:\n{}", self.said());
+        }
+        for (pid, _) in self.processes() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,115 @@
+//! Rollouts under mixed load, by all three triggers and with bad releases: nothing is lost, nothing is
+//! executed twice.
+
+use nix::sys::signal::Signal;
+
+use super::support::checker::assert_clean;
+use super::support::instance::{Instance, Start};
+use super::support::load::{Load, Mix};
+
+const QUICK: [&str; 4] = ["--soak", "300ms", "--ramp", "150ms"];
+
+fn trigger(instance: &Instance, n: u64) {
+    match n % 3 {
+        0 => instance.signal(Signal::SIGUSR2),
+        1 => {
+            let answer = instance.admin("POST", "/v1/rollouts", "{}");
+            assert_eq!(answer.status, 202, "{}", answer.text());
+        }
+        _ => {
+            let status = std::process::Command::new(env!("CARGO_BIN_EXE_remuda"))
+                .args(["rollout", "--detach", "--admin-socket"])
+                .arg(instance.admin_socket())
+                .status()
+                .expect("the binary is built");
+            assert!(status.success());
+        }
+    }
+}
+
+#[test]
+fn twenty_rollouts_by_three_triggers_lose_nothing() {
+    let mut instance = Start::default()
+        .flags(&QUICK)
+        .flags(&["--workers", "3"])
+        .ready();
+    let load = Load::start(instance.address, Mix::default());
+    load.wait_for(50);
+    for n in 0..20 {
+        let generation = n + 2;
+        trigger(&instance, n);
+        instance.wait("the rollout to complete", |status| {
+            let app = &status["services"]["app"];
+            app["generation"] == generation && app["rollout"]["state"] == "completed"
+        });
+    }
+    load.wait_for(50);
+    let client = load.stop();
+    assert_clean(&client, &instance.dir.path().join("executed"));
+}
+
+fn bad_releases_are_refused(kind: &[(&str, &str)], more: &[&str], count: u64) {
+    let mut instance = Start::default()
+        .flags(&QUICK)
+        .flags(&["--start-timeout", "2s", "--kill-grace", "500ms"])
+        .flags(more)
+        .ready();
+    let load = Load::start(
+        instance.address,
+        Mix {
+            slow: 1,
+            ..Mix::default()
+        },
+    );
+    load.wait_for(50);
+    instance.knobs.set(kind);
+    for n in 0..count {
+        trigger(&instance, n);
+        let to = n + 2;
+        let status = instance.wait("the rollout to be rolled back", |status| {
+            let rollout = &status["services"]["app"]["rollout"];
+            rollout["to"] == to && rollout["state"] == "rolled_back"
+        });
+        let app = &status["services"]["app"];
+        assert_eq!(app["generation"], 1, "{app:#}");
+        assert_eq!(app["ready"], app["wanted"], "{app:#}");
+        assert!(app["rollout"]["failure"]["message"].is_string(), "{app:#}");
+    }
+    load.wait_for(50);
+    let client = load.stop();
+    assert_clean(&client, &instance.dir.path().join("executed"));
+}
+
+#[test]
+fn f21_a_release_that_exits_at_start_hurts_nobody() {
+    bad_releases_are_refused(&[("exit_at_start", "1")], &[], 10);
+}
+
+#[test]
+fn f21_a_release_that_never_listens_hurts_nobody() {
+    bad_releases_are_refused(&[("never_listen", "1")], &["--start-timeout", "700ms"], 10);
+}
+
+#[test]
+fn f22_a_release_that_listens_but_is_never_ready_hurts_nobody() {
+    bad_releases_are_refused(
+        &[("never_ready", "1")],
+        &["--start-timeout", "700ms", "--health", "/healthz"],
+        10,
+    );
+}
+
+#[test]
+fn a_release_that_answers_garbage_hurts_nobody() {
+    bad_releases_are_refused(&[("garbage", "1")], &["--start-timeout", "700ms"], 10);
+}
+
+#[test]
+fn a_release_on_the_wrong_port_hurts_nobody() {
+    bad_releases_are_refused(&[("wrong_port", "1")], &["--start-timeout", "700ms"], 10);
+}
+
+#[test]
+fn f27_a_release_that_daemonises_hurts_nobody() {
+    bad_releases_are_refused(&[("daemonise", "1")], &[], 10);
+}
