@@ -101,6 +101,7 @@ impl Service {
             );
             self.progressed_by(turn, generation);
         } else if was == Health::Failing {
+            worker.load_deadline = None;
             turn.record(
                 &self.name,
                 Event::WorkerHealthy {
@@ -417,7 +418,8 @@ impl Service {
             since: turn.now,
             initial: worker.load,
         });
-        worker.load_deadline = None;
+        // Its gate may have been shut before, for its health: then the planes count since then.
+        worker.load_deadline = worker.load_deadline.filter(|deadline| *deadline > turn.now);
         let event = Event::WorkerDraining {
             worker: id,
             slot: worker.slot,

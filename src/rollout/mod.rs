@@ -2,6 +2,63 @@
 //!
 //! It owns every decision about workers, generations and rollouts. The supervisor's loop calls it; it
 //! never touches tokio, a clock, a socket or a metric.
+//!
+//! # Theory of operation
+//!
+//! A **generation** has two numbers: how many workers it should have (`wanted`) and what share of the
+//! requests it gets. [`Core`] does the same after every order, fact and tick, until nothing changes:
+//!
+//! ```text
+//!   steps ──▶ numbers ──▶ workers ──▶ reconcile ──▶ routes
+//!   the rollout's         each one    spawn what    publish if the
+//!   step machine moves    moves as    lacks, retire table differs
+//!   goal and share        far as it   what is too
+//!                         can         much
+//! ```
+//!
+//! | file | noun |
+//! |---|---|
+//! | `core` | the one entry; which facts and orders go where; publishing |
+//! | `service`, `worker`, `plan` | the state: a service, a worker's life, a rollout |
+//! | `lifecycle` | what facts do to workers, and the retire order |
+//! | `reconcile` | wanted counts from the rollout; spawning and retiring |
+//! | `steps`, `judge` | the rolling strategy; the judgement |
+//! | `triggers`, `orders` | what orders for a rollout meet; all other orders |
+//! | `routes` | weights and gates |
+//! | `show`, `explain` | the view; what is being waited for |
+//! | `invariants` | what must hold after every call (debug builds) |
+//!
+//! **A worker's life**, the one retire order from `Shutting` on:
+//!
+//! ```text
+//! Starting ─rise─▶ Ready ◀─person─▶ Held
+//!    │               └──────┬────────┘ retire
+//!    │ retire, timeout   Shutting ─ack─▶ Emptying ─0 or deadline─▶ Unlisting ─ack─┐
+//!    └─────────────────────────────────────────────────────▶ Terminating ◀────────┘
+//!                                    exited ◀─┤ └─grace─▶ Killing ─grace─▶ (stuck)
+//!  exited unasked, from anywhere ─▶ Sweeping ─cleared─▶ gone
+//! ```
+//!
+//! A worker that ends unasked leaves the table at once. Only the stable generation restarts workers: the
+//! slot is a *vacancy* until its delay is over and nothing of the last worker is left. A candidate's
+//! failure ends the rollout; a superseded or parked worker's place goes back to the stable generation.
+//!
+//! **A rollout** forward: `Waiting → Starting → Watching → Retiring`, the last three once per batch;
+//! back: `Refilling`. It only sets `goal` and `share`. Going back, the others' wanted count falls as
+//! the stable generation gets ready (in the first batch to 0 at once), so no place is given up before it
+//! is made good (I1) and no more than the surge is alive beside (I2).
+//!
+//! **Superseding**: what the superseded rollout has made serves on with the stable generation, shares its
+//! part of the requests by open workers, and is replaced first. If the newer rollout goes back, the
+//! stable generation is refilled and takes over from both. A rollout that failed is not superseded in
+//! the middle of going back: the newer one begins at full strength, or when that is given up.
+//!
+//! **Time**: stamps use `now`; deadlines count as passed only up to the last `tick`. So facts that waited
+//! through a leap of the clock are taken first (F35), and nothing fires inside `fact` or `command`: a
+//! deadline of zero length fires at the next tick, which `next_deadline` then asks for at once.
+//!
+//! **What a person may do that a rollout may not**: a hand-drained worker counts as lacking by order, so
+//! it may take the service below its wanted count.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -103,13 +103,16 @@ impl Service {
         };
         self.set_wanted(to, candidate);
         let kept = self.places(self.stable).min(old);
-        let mut rest = old - kept;
+        // Places that only start yet do not serve: the superseded ones stay until they do.
+        let mut rest = old - self.staffed(self.stable).min(old);
+        let mut superseded = 0;
         for number in self.superseded() {
             let part = self.places(number).min(rest);
             self.set_wanted(number, part);
             rest -= part;
+            superseded += part;
         }
-        self.set_wanted(self.stable, kept + rest);
+        self.set_wanted(self.stable, kept.max(old - superseded));
         if failed {
             self.fall_back_share(first);
         }

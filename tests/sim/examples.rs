@@ -1,0 +1,501 @@
+//! Named histories: the happy path, and each rule of the triggers, told by records.
+
+use remuda::rollout::{
+    Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Health,
+    InFlight, Joined, Moment, Outcomes, Ownership, Refusal, RolloutOrder, RolloutState, Routes,
+    Settings, Slot, Steer, Stop, Trigger, View, WorkerId, WorkerState,
+};
+
+use crate::shell::{ms, service};
+
+/// A shell that does everything right, at once, and writes down what was recorded.
+struct Calm {
+    core: Core,
+    now: Moment,
+    records: Vec<Event>,
+    actions: Vec<Action>,
+    /// Generations from this number on never answer a probe.
+    silent_from: u64,
+    table: Routes,
+    finished: bool,
+}
+
+impl Calm {
+    fn start(settings: Settings) -> Self {
+        let mut calm = Self {
+            core: Core::new(1),
+            now: Moment(ms(1000)),
+            records: Vec::new(),
+            actions: Vec::new(),
+            silent_from: u64::MAX,
+            table: Routes::default(),
+            finished: false,
+        };
+        calm.order(Command::Start {
+            service: service(),
+            settings,
+            first: Generation(1),
+            release: "v1".to_owned(),
+        })
+        .expect("it starts");
+        calm
+    }
+
+    fn order(&mut self, command: Command) -> Result<Accepted, Refusal> {
+        let answer = self.core.command(self.now, command);
+        self.obey();
+        answer
+    }
+
+    fn roll(&mut self, release: Option<&str>) -> Accepted {
+        let order = RolloutOrder {
+            release: release.map(str::to_owned),
+            trigger: Trigger::Api,
+            reason: None,
+            force: false,
+            expected: None,
+        };
+        self.order(Command::Rollout {
+            service: service(),
+            order,
+        })
+        .expect("it is taken")
+    }
+
+    fn steer(&mut self, steer: Steer) {
+        self.order(Command::Steer {
+            service: service(),
+            steer,
+        })
+        .expect("it is taken");
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        self.core.fact(self.now, fact);
+        self.obey();
+    }
+
+    fn obey(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            self.actions.push(action.clone());
+            match action {
+                Action::Publish(routes) => {
+                    let shut: Vec<WorkerId> = routes
+                        .services
+                        .iter()
+                        .flat_map(|service| &service.generations)
+                        .flat_map(|generation| &generation.workers)
+                        .filter(|route| route.gate == GateState::Shut)
+                        .map(|route| route.worker)
+                        .collect();
+                    self.core.fact(
+                        self.now,
+                        Fact::Acknowledged {
+                            epoch: routes.epoch,
+                        },
+                    );
+                    for worker in shut {
+                        let in_flight = InFlight::default();
+                        self.core.fact(
+                            self.now,
+                            Fact::Load {
+                                worker,
+                                in_flight,
+                                deadline: None,
+                            },
+                        );
+                    }
+                    self.table = routes;
+                }
+                Action::Spawn {
+                    worker, generation, ..
+                } => {
+                    self.core.fact(self.now, Fact::Spawned { worker, pid: 42 });
+                    if generation.0 < self.silent_from {
+                        self.core.fact(self.now, Fact::Answered { worker });
+                    }
+                }
+                Action::Terminate { worker } => {
+                    self.core.fact(
+                        self.now,
+                        Fact::Exited {
+                            worker,
+                            exit: Exit::Code(0),
+                        },
+                    );
+                    self.core.fact(self.now, Fact::Cleared { worker });
+                }
+                Action::TerminateGroup { .. } | Action::KillGroup { .. } => {}
+                Action::Record(record) => self.records.push(record.event),
+                Action::Finished => self.finished = true,
+                Action::Forget { .. } | Action::Reuse { .. } => {}
+            }
+        }
+    }
+
+    /// Lets the time pass, deadline by deadline.
+    fn wait(&mut self, millis: u64) {
+        let end = self.now + ms(millis);
+        while let Some(deadline) = self
+            .core
+            .next_deadline()
+            .filter(|deadline| *deadline <= end)
+        {
+            self.now = deadline.max(self.now);
+            self.core.tick(self.now);
+            self.obey();
+        }
+        self.now = end;
+        self.core.tick(end);
+        self.obey();
+    }
+
+    fn traffic(&mut self, generation: u64, requests: u64, failures: u64) {
+        self.tell(Fact::Traffic {
+            service: service(),
+            generation: Generation(generation),
+            total: Outcomes { requests, failures },
+        });
+    }
+
+    fn view(&self) -> View {
+        self.core.view(self.now)
+    }
+
+    fn state_of(&self, to: u64) -> RolloutState {
+        self.core
+            .rollouts(&service(), self.now)
+            .iter()
+            .find(|rollout| rollout.to == Generation(to))
+            .expect("it is remembered")
+            .state
+    }
+
+    fn states(&self) -> Vec<(u64, RolloutState)> {
+        self.records
+            .iter()
+            .filter_map(|event| match event {
+                Event::RolloutState { to, state, .. } => Some((to.0, *state)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn of(wanted: u32) -> Settings {
+    Settings {
+        wanted,
+        max_surge: Amount::Count(1),
+        ..Settings::default()
+    }
+}
+
+fn to(accepted: &Accepted) -> (u64, Joined) {
+    match accepted {
+        Accepted::Rollout { to, how } => (to.0, *how),
+        other => panic!("a rollout was meant, not {other:?}"),
+    }
+}
+
+#[test]
+fn an_idle_service_rolls_without_ramp_and_soak() {
+    let mut calm = Calm::start(of(3));
+    calm.wait(20_000);
+    assert_eq!(to(&calm.roll(Some("v2"))), (2, Joined::Began));
+    calm.wait(1);
+    assert_eq!(
+        calm.states(),
+        [(2, RolloutState::Running), (2, RolloutState::Completed)]
+    );
+    let service = &calm.view().services[0];
+    assert_eq!(
+        (service.stable, service.release.as_str(), service.ready),
+        (Generation(2), "v2", 3)
+    );
+    assert_eq!(service.generations.len(), 1);
+    assert!(service.rollout.as_ref().expect("kept").full_strength);
+}
+
+#[test]
+fn a_busy_service_climbs_over_the_ramp_and_soaks_from_the_first_request() {
+    let mut calm = Calm::start(of(2));
+    calm.wait(1000);
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(1500);
+    let half = calm.view().services[0].rollout.clone().expect("it runs");
+    let weight = calm.table.services[0].generations[1].weight.0;
+    assert!(
+        (2300..=2600).contains(&weight),
+        "half way to half: {weight}"
+    );
+    calm.traffic(2, 1, 0);
+    calm.wait(4900);
+    assert_eq!(
+        calm.state_of(2),
+        RolloutState::Running,
+        "the soak is not over"
+    );
+    assert_eq!(
+        calm.view().services[0]
+            .rollout
+            .as_ref()
+            .map(|rollout| rollout.batch),
+        Some(1)
+    );
+    calm.wait(200);
+    let next = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!(next.batch, 2);
+    assert!(next.progress > half.progress);
+    calm.traffic(2, 50, 0);
+    calm.wait(6000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+}
+
+#[test]
+fn f21_a_candidate_that_never_answers_is_rolled_back_and_hurts_nobody() {
+    let mut calm = Calm::start(of(2));
+    calm.silent_from = 2;
+    calm.roll(Some("v2"));
+    calm.wait(61_000);
+    assert_eq!(
+        calm.states(),
+        [
+            (2, RolloutState::Running),
+            (2, RolloutState::RollingBack),
+            (2, RolloutState::RolledBack)
+        ]
+    );
+    let service = &calm.view().services[0];
+    assert_eq!((service.stable, service.ready), (Generation(1), 2));
+    let rollout = service.rollout.as_ref().expect("kept");
+    assert!(
+        rollout
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.message.contains("was not ready in 1m"))
+    );
+    let worker_3_on =
+        |action: &Action| matches!(action, Action::Terminate { worker } if worker.0 <= 2);
+    assert!(
+        !calm.actions.iter().any(worker_3_on),
+        "no old worker was touched"
+    );
+}
+
+#[test]
+fn f56_a_bad_candidate_loses_its_share_at_once() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(2000);
+    calm.traffic(1, 150, 0);
+    calm.traffic(2, 25, 5);
+    let first_back = calm.table.services[0]
+        .generations
+        .iter()
+        .find(|generation| generation.number == Generation(2));
+    assert!(first_back.is_none_or(|generation| generation.weight.0 == 0));
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
+
+#[test]
+fn f55_newest_pending_wins_and_takes_over_at_the_batch_end() {
+    let mut calm = Calm::start(of(3));
+    calm.traffic(1, 100, 0);
+    assert_eq!(to(&calm.roll(Some("v2"))), (2, Joined::Began));
+    assert_eq!(to(&calm.roll(Some("v3"))), (3, Joined::Pending));
+    assert_eq!(
+        to(&calm.roll(Some("v3"))),
+        (3, Joined::Pending),
+        "the same order joins"
+    );
+    assert_eq!(to(&calm.roll(Some("v4"))), (4, Joined::Pending));
+    assert_eq!(calm.state_of(3), RolloutState::Superseded);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.wait(60_000);
+    assert_eq!(calm.state_of(2), RolloutState::Superseded);
+    assert_eq!(calm.state_of(4), RolloutState::Completed);
+    assert_eq!(calm.view().services[0].generations.len(), 1);
+}
+
+#[test]
+fn f55_running_release_is_joined_and_stable_release_is_a_no_op() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    assert_eq!(to(&calm.roll(Some("v2"))), (2, Joined::Joined));
+    assert_eq!(
+        calm.roll(Some("v1")),
+        Accepted::AlreadyStable {
+            generation: Generation(1)
+        }
+    );
+    assert_eq!(
+        to(&calm.roll(None)),
+        (3, Joined::Pending),
+        "a restart is never a no-op"
+    );
+}
+
+#[test]
+fn f38_a_storm_of_restarts_is_one_pending_rollout() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(None);
+    for _ in 0..1000 {
+        assert_eq!(to(&calm.roll(None)), (3, Joined::Pending));
+    }
+}
+
+#[test]
+fn f63_abort_and_pause_are_idempotent() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    let early = calm.order(Command::Steer {
+        service: service(),
+        steer: Steer::Abort,
+    });
+    assert_eq!(early, Err(Refusal::NoRollout));
+    calm.roll(Some("v2"));
+    calm.steer(Steer::Pause);
+    calm.steer(Steer::Pause);
+    calm.wait(600_000);
+    assert_eq!(calm.state_of(2), RolloutState::Paused, "no deadline counts");
+    calm.steer(Steer::Abort);
+    calm.steer(Steer::Abort);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    calm.steer(Steer::Abort);
+}
+
+#[test]
+fn rollback_after_completion_reuses_the_spec_before() {
+    let mut calm = Calm::start(of(2));
+    let nothing = calm.order(Command::Rollback { service: service() });
+    assert_eq!(nothing, Err(Refusal::NothingToRollBackTo));
+    calm.roll(Some("v2"));
+    calm.wait(1);
+    assert!(
+        !calm
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Forget { .. }))
+    );
+    calm.order(Command::Rollback { service: service() })
+        .expect("it is taken");
+    let reuse = calm.actions.iter().position(|action| {
+        matches!(
+            action,
+            Action::Reuse {
+                generation: Generation(3),
+                spec_of: Generation(1),
+                ..
+            }
+        )
+    });
+    let spawn = calm.actions.iter().position(|action| {
+        matches!(
+            action,
+            Action::Spawn {
+                generation: Generation(3),
+                ..
+            }
+        )
+    });
+    assert!(reuse.is_some() && reuse < spawn);
+    calm.wait(1);
+    assert_eq!(calm.view().services[0].release, "v1");
+}
+
+#[test]
+fn f25_a_worker_that_sigkill_does_not_take_is_stuck_and_replaced_elsewhere() {
+    let mut calm = Calm::start(Settings {
+        start_timeout: ms(1000),
+        ..of(1)
+    });
+    calm.silent_from = 0;
+    let worker = WorkerId(1);
+    calm.core = Core::new(1);
+    calm.core
+        .command(
+            calm.now,
+            Command::Start {
+                service: service(),
+                settings: Settings {
+                    start_timeout: ms(1000),
+                    ..of(1)
+                },
+                first: Generation(1),
+                release: "v1".to_owned(),
+            },
+        )
+        .expect("it starts");
+    let mut spawned = Vec::new();
+    for at in 0..600 {
+        let now = Moment(ms(1000 + at * 100));
+        calm.core.tick(now);
+        while let Some(action) = calm.core.poll_action() {
+            if let Action::Spawn { slot, .. } = action {
+                spawned.push(slot);
+            }
+            if let Action::Record(record) = action {
+                calm.records.push(record.event);
+            }
+        }
+    }
+    assert!(calm.records.iter().any(
+        |event| matches!(event, Event::WorkerStuck { worker: stuck, .. } if *stuck == worker)
+    ));
+    assert_eq!(spawned.get(..2), Some(&[Slot(0), Slot(1)][..]));
+}
+
+#[test]
+fn f39_stop_in_a_rollout_ends_everything() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.order(Command::Stop(Stop::Graceful)).expect("always");
+    calm.wait(1);
+    assert!(calm.finished);
+    assert_eq!(calm.state_of(2), RolloutState::Failed);
+    let late = calm.order(Command::Scale {
+        service: service(),
+        wanted: 3,
+    });
+    assert_eq!(late, Err(Refusal::Stopping));
+}
+
+#[test]
+fn unmanaged_workers_are_routed_and_never_signalled() {
+    let mut calm = Calm::start(Settings {
+        ownership: Ownership::Unmanaged,
+        ..of(2)
+    });
+    let workers = calm.view().services[0].generations[0].workers.clone();
+    assert!(
+        workers
+            .iter()
+            .all(|worker| worker.pid.is_none() && worker.state == WorkerState::Ready)
+    );
+    let refused = calm.order(Command::Scale {
+        service: service(),
+        wanted: 3,
+    });
+    assert_eq!(refused, Err(Refusal::Unmanaged));
+    for _ in 0..3 {
+        calm.tell(Fact::Unanswered {
+            worker: workers[0].worker,
+            problem: "refused".to_owned(),
+        });
+    }
+    assert_eq!(calm.view().services[0].ready, 1);
+    assert_eq!(
+        calm.view().services[0].generations[0].workers[0].health,
+        Health::Failing
+    );
+    calm.order(Command::Stop(Stop::Graceful)).expect("always");
+    assert!(calm.finished);
+    let signalled =
+        |action: &Action| matches!(action, Action::Terminate { .. } | Action::KillGroup { .. });
+    assert!(!calm.actions.iter().any(signalled));
+}

@@ -1,0 +1,612 @@
+//! What must hold, seen from outside: only actions, facts and orders are looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use remuda::rollout::{
+    Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, InFlight, Moment,
+    Refusal, Role, RolloutState, Routes, Settings, Slot, Stop, View, Weight, WorkerId, WorkerOrder,
+    WorkerState,
+};
+
+use crate::shell::ms;
+
+#[derive(Debug, Default)]
+struct Worker {
+    generation: Option<Generation>,
+    slot: Option<Slot>,
+    ready: bool,
+    failing: bool,
+    misses: u32,
+    passes: u32,
+    listed: bool,
+    /// First table in which it is shut or missing, and first in which it is missing.
+    shut: Option<(Epoch, Moment)>,
+    unlisted: Option<Epoch>,
+    /// A count after the acknowledgement of the shut gate was zero.
+    empty: bool,
+    load_deadline: Option<Moment>,
+    held: bool,
+    retiring: bool,
+    terminated: Option<Moment>,
+    killed: Option<Moment>,
+    exited: Option<Moment>,
+    cleared: bool,
+    stuck: bool,
+}
+
+impl Worker {
+    fn live(&self) -> bool {
+        self.exited.is_none() && !self.cleared
+    }
+    fn serves(&self) -> bool {
+        self.live()
+            && self.ready
+            && !self.failing
+            && !self.held
+            && !self.retiring
+            && self.terminated.is_none()
+    }
+}
+
+pub(crate) struct Model {
+    pub(crate) settings: Settings,
+    pub(crate) calm: bool,
+    pub(crate) held_by_hand: u32,
+    workers: BTreeMap<WorkerId, Worker>,
+    table: Routes,
+    acknowledged: Epoch,
+    rollouts: BTreeMap<Generation, RolloutState>,
+    batch: BTreeMap<Generation, u32>,
+    /// Rollouts that ran since the last table.
+    ran: BTreeSet<Generation>,
+    pending_backoff: BTreeMap<(Slot, Generation), Moment>,
+    restarts: BTreeMap<Slot, Vec<Moment>>,
+    stop: Option<Stop>,
+    stopped: bool,
+    most_wanted: u32,
+    stable: Generation,
+    taken_back: bool,
+    clock: Moment,
+    records: u64,
+}
+
+impl Model {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            most_wanted: settings.wanted,
+            settings,
+            calm: false,
+            held_by_hand: 0,
+            workers: BTreeMap::new(),
+            table: Routes::default(),
+            acknowledged: Epoch(0),
+            rollouts: BTreeMap::new(),
+            batch: BTreeMap::new(),
+            ran: BTreeSet::new(),
+            pending_backoff: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            stop: None,
+            stopped: false,
+            stable: Generation(1),
+            taken_back: false,
+            clock: Moment::default(),
+            records: 0,
+        }
+    }
+
+    /// I9: every rollout ends within this, from its own deadlines: per batch one progress deadline for
+    /// each worker and a watch, and as much again to go back; a pending one likewise; and what drains.
+    pub(crate) fn bound(&self) -> Duration {
+        let settings = &self.settings;
+        let batch = settings.progress_deadline + settings.ramp + settings.soak + ms(20_000);
+        let drain = ms(35_000) + settings.drain_request + settings.kill_grace * 3 + ms(65_000);
+        (batch * (2 * self.most_wanted + 2) + drain) * 3 + settings.park * 2
+    }
+
+    pub(crate) fn ticked(&mut self, now: Moment) {
+        self.clock = now;
+    }
+
+    pub(crate) fn ordered(&mut self, _now: Moment, command: &Command, view: &View) {
+        match command {
+            Command::Stop(stop) => {
+                self.stop = Some(match (self.stop, stop) {
+                    (Some(Stop::Now), _) => Stop::Now,
+                    (_, stop) => *stop,
+                });
+                self.stopped = true;
+            }
+            Command::Rollback { .. } => self.taken_back = true,
+            Command::Worker {
+                slot,
+                order: WorkerOrder::Restart,
+                ..
+            } => {
+                self.pending_backoff.retain(|(of, _), _| of != slot);
+            }
+            Command::Worker { slot, order, .. } => {
+                let in_slot = view
+                    .services
+                    .iter()
+                    .flat_map(|service| &service.generations)
+                    .flat_map(|generation| &generation.workers)
+                    .find(|worker| worker.slot == *slot);
+                if let Some(seen) = in_slot
+                    && let Some(worker) = self.workers.get_mut(&seen.worker)
+                {
+                    match order {
+                        WorkerOrder::Drain if seen.state == WorkerState::Ready => {
+                            worker.held = true
+                        }
+                        WorkerOrder::Undrain if worker.held && !worker.retiring => {
+                            worker.held = false;
+                            worker.shut = None;
+                            worker.empty = false;
+                        }
+                        WorkerOrder::Drain | WorkerOrder::Undrain | WorkerOrder::Restart => {}
+                    }
+                }
+            }
+            Command::Start { .. }
+            | Command::Configure { .. }
+            | Command::Rollout { .. }
+            | Command::Steer { .. }
+            | Command::Scale { .. } => {}
+        }
+        // The new count holds from the order on, also for what the order itself makes the core do.
+        if let Command::Scale { wanted, .. } = command {
+            self.settings.wanted = *wanted;
+            self.most_wanted = self.most_wanted.max(*wanted);
+        }
+        self.count_held();
+    }
+
+    pub(crate) fn answered(&mut self, command: &Command, answer: &Result<Accepted, Refusal>) {
+        if let (Command::Scale { .. }, Err(refusal)) = (command, answer) {
+            panic!("scaling was refused: {refusal}");
+        }
+    }
+
+    fn count_held(&mut self) {
+        self.held_by_hand = n(self
+            .workers
+            .values()
+            .filter(|worker| worker.held && worker.live() && !worker.retiring));
+    }
+
+    pub(crate) fn told(&mut self, _now: Moment, fact: &Fact) {
+        let now = _now;
+        match fact {
+            Fact::SpawnFailed { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.exited.get_or_insert(now);
+                    worker.cleared = true;
+                }
+            }
+            Fact::Answered { worker } => {
+                let rise = self.settings.rise;
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.misses = 0;
+                    worker.passes += 1;
+                    if worker.passes >= rise && worker.live() {
+                        worker.failing = false;
+                    }
+                }
+            }
+            Fact::Unanswered { worker, .. } => {
+                let fall = self.settings.fall;
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.passes = 0;
+                    worker.misses += 1;
+                    if worker.misses >= fall && worker.ready {
+                        worker.failing = true;
+                    }
+                }
+            }
+            Fact::Exited { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.exited.get_or_insert(now);
+                }
+            }
+            Fact::Cleared { worker } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.cleared = true;
+                }
+            }
+            Fact::Acknowledged { epoch } if *epoch <= self.table.epoch => {
+                self.acknowledged = self.acknowledged.max(*epoch);
+            }
+            Fact::Load {
+                worker,
+                in_flight,
+                deadline,
+            } => {
+                let acknowledged = self.acknowledged;
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.load_deadline = *deadline;
+                    worker.empty |= *in_flight == InFlight::default()
+                        && worker.shut.is_some_and(|(epoch, _)| epoch <= acknowledged);
+                }
+            }
+            Fact::Acknowledged { .. } | Fact::Spawned { .. } | Fact::Traffic { .. } => {}
+        }
+        self.count_held();
+    }
+
+    pub(crate) fn acted(&mut self, now: Moment, action: &Action) {
+        match action {
+            Action::Publish(routes) => self.published(now, routes),
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+                ..
+            } => self.spawned(now, *worker, *slot, *generation),
+            Action::Terminate { worker } => self.terminated(now, *worker),
+            Action::TerminateGroup { worker } => {
+                let worker = self.workers.get(worker).expect("we spawned it");
+                assert!(
+                    worker.exited.is_some(),
+                    "the group goes after the main process"
+                );
+            }
+            Action::KillGroup { worker } => self.killed(now, *worker),
+            Action::Record(record) => self.recorded(now, &record.event),
+            Action::Finished => {
+                assert!(self.stopped, "it was told to stop");
+                assert!(
+                    self.workers.values().all(|worker| worker.cleared),
+                    "I8: finished with a worker left"
+                );
+            }
+            Action::Forget { generation, .. } => {
+                assert!(
+                    !self
+                        .workers
+                        .values()
+                        .any(|worker| worker.generation == Some(*generation) && !worker.cleared),
+                    "forgotten while a worker lives"
+                );
+            }
+            Action::Reuse { .. } => {}
+        }
+    }
+
+    pub(crate) fn after(&mut self, _now: Moment) {
+        let active = n(self.rollouts.values().filter(|state| match state {
+            RolloutState::Running | RolloutState::Paused | RolloutState::RollingBack => true,
+            RolloutState::Pending
+            | RolloutState::Completed
+            | RolloutState::RolledBack
+            | RolloutState::Failed
+            | RolloutState::Superseded => false,
+        }));
+        assert!(active <= 1, "I3: {:?}", self.rollouts);
+        self.taken_back = false;
+    }
+
+    fn spawned(&mut self, now: Moment, id: WorkerId, slot: Slot, generation: Generation) {
+        assert!(self.stop.is_none(), "nothing starts while stopping");
+        assert!(
+            !self
+                .workers
+                .values()
+                .any(|worker| worker.slot == Some(slot) && !worker.cleared),
+            "slot {slot} is taken"
+        );
+        if let Some(due) = self.pending_backoff.remove(&(slot, generation)) {
+            assert!(now >= due, "I12: restarted before its delay");
+        }
+        let restarts = self.restarts.entry(slot).or_default();
+        restarts.push(now);
+        let recent = n(restarts.iter().filter(|at| now.since(**at) < ms(1000)));
+        assert!(
+            recent <= 12,
+            "I12: {recent} starts in slot {slot} within a second"
+        );
+        let worker = Worker {
+            generation: Some(generation),
+            slot: Some(slot),
+            ..Worker::default()
+        };
+        assert!(
+            self.workers.insert(id, worker).is_none(),
+            "ids are never reused"
+        );
+        // I2. A parked generation counts apart; a person's restart adds one.
+        let placed = n(self.workers.values().filter(|worker| {
+            worker.live() && !worker.retiring && !worker.held && worker.terminated.is_none()
+        }));
+        let surge = self
+            .settings
+            .max_surge
+            .of_rounded_up(self.settings.wanted)
+            .max(1);
+        let parked = if self.settings.park.is_zero() {
+            0
+        } else {
+            self.most_wanted
+        };
+        let ceiling = self.most_wanted + surge + parked;
+        assert!(placed <= ceiling, "I2: {placed} live, at most {ceiling}");
+    }
+
+    fn published(&mut self, now: Moment, routes: &Routes) {
+        assert_eq!(routes.epoch.0, self.table.epoch.0 + 1, "epochs count");
+        let generations = || {
+            routes
+                .services
+                .iter()
+                .flat_map(|service| &service.generations)
+        };
+        let before = || {
+            self.table
+                .services
+                .iter()
+                .flat_map(|service| &service.generations)
+        };
+        let sum: u32 = generations()
+            .map(|generation| u32::from(generation.weight.0))
+            .sum();
+        let open = |weighted: bool| {
+            generations()
+                .filter(move |generation| !weighted || generation.weight > Weight::NONE)
+                .flat_map(|generation| &generation.workers)
+                .filter(|route| route.gate == GateState::Open)
+        };
+        let someone = open(true).count() > 0;
+        assert_eq!(
+            sum,
+            if someone { 10_000 } else { 0 },
+            "I4: the weights' sum"
+        );
+        for route in open(false) {
+            let worker = self.workers.get(&route.worker).expect("we spawned it");
+            assert!(
+                worker.ready
+                    && worker.live()
+                    && !worker.retiring
+                    && !worker.held
+                    && worker.terminated.is_none(),
+                "I5: slot {} is open",
+                route.slot
+            );
+        }
+        // I4: the candidate's share rises in forward steps, or because nobody else can answer.
+        for generation in generations().filter(|generation| generation.role == Role::Candidate) {
+            let old = before()
+                .find(|old| old.number == generation.number)
+                .map_or(Weight::NONE, |old| old.weight);
+            let state = self.rollouts.get(&generation.number).copied();
+            let alone = generation.weight == Weight::FULL;
+            if generation.weight > old && !self.ran.contains(&generation.number) {
+                assert!(
+                    alone,
+                    "I4: {state:?} and the share rises from {old:?} to {:?}",
+                    generation.weight
+                );
+            }
+            if state == Some(RolloutState::RollingBack)
+                && self.batch.get(&generation.number) == Some(&1)
+            {
+                assert_eq!(
+                    generation.weight,
+                    Weight::NONE,
+                    "I4: first batch, going back"
+                );
+            }
+        }
+        // I1: what we shut though it served must be spared.
+        let now_open: BTreeSet<WorkerId> = open(false).map(|route| route.worker).collect();
+        let backs_out = self.rollouts.iter().any(|(number, state)| {
+            *state == RolloutState::RollingBack && self.batch.get(number) == Some(&1)
+        });
+        let serving = n(open(true));
+        let taken: Vec<&WorkerId> = before()
+            .filter(|generation| generation.weight > Weight::NONE)
+            .flat_map(|generation| &generation.workers)
+            .filter(|route| route.gate == GateState::Open && !now_open.contains(&route.worker))
+            .map(|route| &route.worker)
+            .filter(|worker| {
+                self.workers.get(worker).is_some_and(|worker| {
+                    worker.live() && worker.ready && !worker.failing && !worker.held
+                })
+            })
+            .collect();
+        let unavailable = self
+            .settings
+            .max_unavailable
+            .of_rounded_down(self.settings.wanted);
+        let least = self
+            .settings
+            .wanted
+            .saturating_sub(unavailable + self.held_by_hand);
+        if !taken.is_empty() && !self.stopped && !backs_out && !self.taken_back {
+            assert!(
+                serving >= least,
+                "I1: {taken:?} taken, {serving} serve, at least {least}"
+            );
+        }
+        self.ran = self
+            .rollouts
+            .iter()
+            .filter(|(_, state)| **state == RolloutState::Running)
+            .map(|(number, _)| *number)
+            .collect();
+        for (id, worker) in &mut self.workers {
+            let route = routes
+                .services
+                .iter()
+                .flat_map(|service| &service.generations)
+                .flat_map(|generation| &generation.workers)
+                .find(|route| route.worker == *id);
+            worker.listed |= route.is_some();
+            match route {
+                Some(route) if route.gate == GateState::Open => {
+                    worker.shut = None;
+                    worker.empty = false;
+                }
+                Some(_) | None if worker.listed => {
+                    worker.shut.get_or_insert((routes.epoch, now));
+                    if route.is_none() {
+                        worker.unlisted.get_or_insert(routes.epoch);
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.table = routes.clone();
+    }
+
+    fn terminated(&mut self, now: Moment, id: WorkerId) {
+        let (acknowledged, stop) = (self.acknowledged, self.stop);
+        let drain = self.settings.drain_request;
+        let worker = self.workers.get_mut(&id).expect("we spawned it");
+        assert!(worker.terminated.replace(now).is_none(), "TERM once");
+        assert!(worker.live(), "TERM to a process that is gone");
+        if stop == Some(Stop::Now) || !worker.listed {
+            return;
+        }
+        assert!(
+            worker.unlisted.is_some_and(|epoch| epoch <= acknowledged),
+            "I6: TERM before the table without it"
+        );
+        let (_, since) = worker.shut.expect("shut before TERM");
+        let over = now >= worker.load_deadline.unwrap_or(since + drain);
+        assert!(worker.empty || over, "I6: TERM with requests in flight");
+    }
+
+    fn killed(&mut self, now: Moment, id: WorkerId) {
+        let grace = match self.stop {
+            Some(Stop::Now) => self.settings.kill_grace.min(ms(1000)),
+            Some(Stop::Graceful) | None => self.settings.kill_grace,
+        };
+        let worker = self.workers.get_mut(&id).expect("we spawned it");
+        let after_term = worker.terminated.is_some_and(|at| now.since(at) >= grace);
+        let after_exit = worker.exited.is_some_and(|at| now.since(at) >= ms(1000));
+        assert!(
+            after_term || after_exit,
+            "I7: KILL before the grace was over"
+        );
+        worker.killed = Some(now);
+    }
+
+    fn recorded(&mut self, now: Moment, event: &Event) {
+        self.records += 1;
+        match event {
+            Event::WorkerReady { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.ready = true;
+                    worker.failing = false;
+                }
+            }
+            Event::WorkerDraining { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.retiring = !worker.held;
+                }
+            }
+            Event::WorkerDrained { worker, .. } | Event::WorkerTerminating { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.retiring = true;
+                }
+            }
+            Event::WorkerStuck { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.stuck = true;
+                }
+            }
+            Event::WorkerBackoff {
+                slot,
+                generation,
+                delay,
+                ..
+            } => {
+                self.pending_backoff
+                    .insert((*slot, *generation), now + *delay);
+            }
+            Event::RolloutState {
+                to, from, state, ..
+            } => {
+                self.rollout_state(*to, *from, *state);
+            }
+            Event::RolloutBatch { to, batch, .. } => {
+                self.batch.insert(*to, *batch);
+            }
+            Event::Promoted { generation, .. } => self.stable = *generation,
+            Event::WorkerStarting { .. }
+            | Event::WorkerUnhealthy { .. }
+            | Event::WorkerHealthy { .. }
+            | Event::WorkerFailed { .. }
+            | Event::WorkerKilling { .. }
+            | Event::WorkerRetired { .. }
+            | Event::RolloutRequested { .. }
+            | Event::RolloutVerdict { .. }
+            | Event::RolloutRamped { .. }
+            | Event::Scaled { .. }
+            | Event::NobodyReady { .. }
+            | Event::Stopping { .. } => {}
+        }
+        self.count_held();
+    }
+
+    fn rollout_state(&mut self, to: Generation, from: Generation, state: RolloutState) {
+        let before = self.rollouts.insert(to, state);
+        if state == RolloutState::Running {
+            self.ran.insert(to);
+        }
+        let legal = match state {
+            RolloutState::Running => matches!(
+                before,
+                None | Some(RolloutState::Paused | RolloutState::Pending)
+            ),
+            RolloutState::Paused => {
+                matches!(before, Some(RolloutState::Running | RolloutState::Paused))
+            }
+            RolloutState::Completed => before == Some(RolloutState::Running),
+            RolloutState::RollingBack => {
+                matches!(before, Some(RolloutState::Running | RolloutState::Paused))
+            }
+            RolloutState::RolledBack => before == Some(RolloutState::RollingBack),
+            RolloutState::Failed | RolloutState::Superseded => {
+                before.is_none_or(|before| !before.is_final())
+            }
+            RolloutState::Pending => false,
+        };
+        assert!(legal, "I3: {before:?} to {state:?}");
+        if state == RolloutState::RolledBack {
+            // I10: the same generation, so the same spec, at the wanted count.
+            assert_eq!(from, self.stable, "I10");
+            let serving = n(self.workers.values().filter(|worker| {
+                worker.generation == Some(from) && (worker.serves() || worker.held && worker.live())
+            }));
+            assert!(
+                serving >= self.settings.wanted,
+                "I10: {serving} of {}",
+                self.settings.wanted
+            );
+        }
+    }
+
+    pub(crate) fn check_settled(&self, view: &View) {
+        let service = &view.services[0];
+        assert_eq!(service.ready, self.settings.wanted);
+        assert_eq!(service.stable, self.stable);
+        let stable = &service.generations[0];
+        assert_eq!(
+            (stable.number, stable.role, stable.weight),
+            (self.stable, Role::Stable, Weight::FULL),
+            "I10"
+        );
+        assert!(self.records > 0, "something was recorded");
+        assert!(
+            service.waiting_on.is_none(),
+            "waits for {:?}",
+            service.waiting_on
+        );
+    }
+}
+
+fn n<T>(of: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(of.count()).expect("few")
+}

@@ -1,0 +1,875 @@
+//! The fake shell: processes, a plane, clients and people, all drawn from one seed.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use remuda::rollout::{
+    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, InFlight, Moment,
+    NotEnough, OnFailure, Outcomes, Ownership, RolloutOrder, RolloutState, Routes, ServiceName,
+    Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
+};
+
+use crate::model::Model;
+
+/// splitmix64.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len() as u64)).expect("small")]
+    }
+}
+
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// What a release does to its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Good,
+    NeverReady,
+    ExitsEarly,
+    Daemonises,
+    CannotExec,
+    CrashesWhenReady,
+    Fails(u64),
+    FallsIll,
+}
+
+#[derive(Debug, Clone)]
+struct Process {
+    alive: bool,
+    /// Something is left after the main process.
+    straggler: bool,
+    gone: bool,
+    in_flight: u32,
+}
+
+enum Happening {
+    Fact(Fact),
+    /// Clients for a while.
+    Clients,
+    Chaos,
+    Person,
+}
+
+pub(crate) struct Shell {
+    pub(crate) rng: Rng,
+    pub(crate) core: Core,
+    shadow: Option<Core>,
+    pub(crate) now: Moment,
+    queue: BTreeMap<(Moment, u64), Happening>,
+    sequence: u64,
+    processes: BTreeMap<WorkerId, Process>,
+    generation_of: BTreeMap<WorkerId, Generation>,
+    kinds: BTreeMap<Generation, Kind>,
+    table: Routes,
+    totals: BTreeMap<Generation, Outcomes>,
+    traffic: u64,
+    faults: bool,
+    bad_releases: bool,
+    slow_ack: bool,
+    pub(crate) model: Model,
+    pub(crate) finished: bool,
+    verbose: bool,
+    hash: u64,
+    last_facts: Vec<Fact>,
+}
+
+pub(crate) fn service() -> ServiceName {
+    ServiceName::new("app")
+}
+
+impl Shell {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(1));
+        let settings = settings(&mut rng);
+        let core = Core::new(rng.next());
+        let traffic = rng.pick(&[0, 1, 5, 40, 40]);
+        let mut shell = Self {
+            rng,
+            core,
+            shadow: None,
+            now: Moment(ms(1000)),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            processes: BTreeMap::new(),
+            generation_of: BTreeMap::new(),
+            kinds: BTreeMap::from([(Generation(1), Kind::Good)]),
+            table: Routes::default(),
+            totals: BTreeMap::new(),
+            traffic,
+            faults: true,
+            bad_releases: true,
+            slow_ack: false,
+            model: Model::new(settings),
+            finished: false,
+            verbose: false,
+            hash: 0,
+            last_facts: Vec::new(),
+        };
+        shell.faults = shell.rng.chance(80);
+        shell
+    }
+
+    /// One whole history: start, faults and orders for a while, then calm until everything has settled,
+    /// then stop. Returns a hash of all that was done.
+    pub(crate) fn run(mut self, step: &Cell<u64>, verbose: bool) -> u64 {
+        self.verbose = verbose;
+        let start = Command::Start {
+            service: service(),
+            settings: self.model.settings.clone(),
+            first: Generation(1),
+            release: "v1".to_owned(),
+        };
+        self.order(start);
+        for (after, what) in [
+            (400, Happening::Clients),
+            (700, Happening::Chaos),
+            (2500, Happening::Person),
+        ] {
+            self.after(after, what);
+        }
+        let calm = self.now + ms(self.rng.between(5_000, 90_000));
+        while self.now < calm {
+            step.set(step.get() + 1);
+            self.step();
+        }
+        self.calm_down();
+        let bound = self.now + self.model.bound();
+        let mut resumed = self.now;
+        while !self.settled() {
+            step.set(step.get() + 1);
+            assert!(
+                self.now < bound,
+                "I9: not settled: {:#?}",
+                self.core.view(self.now)
+            );
+            self.step();
+            // Whoever paused comes back, now and then.
+            if self.now.since(resumed) > ms(4_000) {
+                resumed = self.now;
+                let steer = self.rng.pick(&[Steer::Resume, Steer::Resume, Steer::Abort]);
+                if self.paused() {
+                    self.order(Command::Steer {
+                        service: service(),
+                        steer,
+                    });
+                }
+                self.undrain_all();
+                self.probe_ready();
+            }
+        }
+        self.model.check_settled(&self.core.view(self.now));
+        let stop = if self.rng.chance(70) {
+            Stop::Graceful
+        } else {
+            Stop::Now
+        };
+        self.order(Command::Stop(stop));
+        let bound = self.now + ms(200_000);
+        while !self.finished {
+            step.set(step.get() + 1);
+            assert!(
+                self.now < bound,
+                "I8: it does not finish: {:#?}",
+                self.core.view(self.now)
+            );
+            self.step();
+            if self.rng.chance(1) {
+                self.order(Command::Stop(Stop::Now));
+            }
+        }
+        assert!(
+            self.processes.values().all(|process| process.gone),
+            "I8: a process is left behind"
+        );
+        self.hash
+    }
+
+    fn calm_down(&mut self) {
+        self.faults = false;
+        self.bad_releases = false;
+        self.slow_ack = false;
+        self.model.calm = true;
+        for kind in self.kinds.values_mut() {
+            if !matches!(kind, Kind::Fails(_)) {
+                *kind = Kind::Good;
+            }
+        }
+        self.undrain_all();
+    }
+
+    fn paused(&self) -> bool {
+        let view = self.core.view(self.now);
+        let rollout = view.services[0].rollout.as_ref();
+        rollout.is_some_and(|rollout| rollout.state == RolloutState::Paused)
+    }
+
+    /// The probes go on: whoever was ready answers.
+    fn probe_ready(&mut self) {
+        let view = self.core.view(self.now);
+        let generations = view
+            .services
+            .iter()
+            .flat_map(|service| &service.generations);
+        for worker in generations.flat_map(|generation| &generation.workers) {
+            let alive = self
+                .processes
+                .get(&worker.worker)
+                .is_some_and(|process| process.alive);
+            if alive && worker.state == WorkerState::Ready {
+                for n in 0..u64::from(self.model.settings.rise) {
+                    self.later(
+                        n,
+                        Fact::Answered {
+                            worker: worker.worker,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn undrain_all(&mut self) {
+        for slot in 0..20 {
+            if self.model.held_by_hand > 0 {
+                self.worker_order(Slot(slot), WorkerOrder::Undrain);
+            }
+        }
+    }
+
+    fn settled(&self) -> bool {
+        let view = self.core.view(self.now);
+        let service = &view.services[0];
+        service.pending.is_none()
+            && service
+                .rollout
+                .as_ref()
+                .is_none_or(|rollout| rollout.state.is_final())
+            && service.generations.len() == 1
+            && service.ready == service.wanted
+            && service.generations[0].workers.len() == service.wanted as usize
+    }
+
+    /// The next thing that happens. After a leap of the clock all facts that wait come first (F35).
+    fn step(&mut self) {
+        let next = self.queue.keys().next().map(|(at, _)| *at);
+        let deadline = self.core.next_deadline();
+        let at = match (next, deadline) {
+            (Some(next), Some(deadline)) => next.min(deadline),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => panic!("nothing will ever happen: {:#?}", self.core.view(self.now)),
+        };
+        self.now = self.now.max(at);
+        if self.faults && self.rng.below(400) == 0 {
+            self.now = self.now + ms(self.rng.between(500, 40_000));
+        }
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            match entry.remove() {
+                Happening::Fact(fact) => self.tell(fact),
+                Happening::Clients => self.clients(),
+                Happening::Chaos => self.chaos(),
+                Happening::Person => self.person(),
+            }
+        }
+        self.model.ticked(self.now);
+        let now = self.now;
+        self.both(|core| core.tick(now));
+        self.drain_actions();
+        if let Some(deadline) = self.core.next_deadline() {
+            assert!(
+                deadline > self.now,
+                "the loop would spin: {deadline:?} at {now:?}"
+            );
+        }
+        // I16: a restored core goes on exactly as the saved one.
+        if self.rng.below(300) == 0 {
+            let saved = serde_json::to_string(&self.core).expect("the core can be saved");
+            let restored: Core = serde_json::from_str(&saved).expect("and restored");
+            self.shadow = Some(std::mem::replace(&mut self.core, restored));
+        }
+    }
+
+    fn both(&mut self, with: impl Fn(&mut Core)) {
+        with(&mut self.core);
+        if let Some(shadow) = &mut self.shadow {
+            with(shadow);
+        }
+    }
+
+    pub(crate) fn order(&mut self, command: Command) {
+        if self.verbose {
+            println!("{:>9.3} order {command:?}", self.now.0.as_secs_f64());
+        }
+        self.model
+            .ordered(self.now, &command, &self.core.view(self.now));
+        let now = self.now;
+        let answer = self.core.command(now, command.clone());
+        if self.verbose {
+            println!("          answer {answer:?}");
+        }
+        if let Some(shadow) = &mut self.shadow {
+            assert_eq!(answer, shadow.command(now, command.clone()), "I16");
+        }
+        self.model.answered(&command, &answer);
+        self.drain_actions();
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        if self.verbose {
+            println!("{:>9.3} fact  {fact:?}", self.now.0.as_secs_f64());
+        }
+        self.model.told(self.now, &fact);
+        let now = self.now;
+        self.both(|core| core.fact(now, fact.clone()));
+        self.drain_actions();
+        self.last_facts.push(fact);
+        if self.last_facts.len() > 8 {
+            self.last_facts.remove(0);
+        }
+    }
+
+    fn drain_actions(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            if let Some(shadow) = &mut self.shadow {
+                assert_eq!(Some(&action), shadow.poll_action().as_ref(), "I16");
+            }
+            if self.verbose {
+                println!("          {action:?}");
+            }
+            self.hash = self.hash.rotate_left(5).wrapping_mul(31) ^ fold(&action);
+            self.model.acted(self.now, &action);
+            self.obey(action);
+        }
+        if let Some(shadow) = &mut self.shadow {
+            assert_eq!(None, shadow.poll_action(), "I16");
+            assert_eq!(self.core.next_deadline(), shadow.next_deadline(), "I16");
+        }
+        self.model.after(self.now);
+    }
+
+    fn after(&mut self, delay: u64, what: Happening) {
+        self.sequence += 1;
+        self.queue
+            .insert((self.now + ms(delay), self.sequence), what);
+    }
+
+    fn later(&mut self, delay: u64, fact: Fact) {
+        self.after(delay, Happening::Fact(fact));
+    }
+
+    fn obey(&mut self, action: Action) {
+        match action {
+            Action::Publish(routes) => self.publish(routes),
+            Action::Spawn {
+                worker, generation, ..
+            } => self.spawn(worker, generation),
+            Action::Terminate { worker } => {
+                let ignored = self.faults && self.rng.chance(10);
+                if !ignored {
+                    let delay = self.rng.between(1, 400);
+                    self.exit(worker, delay, Exit::Code(0));
+                }
+            }
+            Action::TerminateGroup { worker } => {
+                if self.rng.chance(50) {
+                    self.clear(worker, 5);
+                }
+            }
+            Action::KillGroup { worker } => {
+                let delay = if self.faults && self.rng.chance(10) {
+                    self.rng.between(5_000, 60_000)
+                } else {
+                    self.rng.between(1, 20)
+                };
+                self.exit(
+                    worker,
+                    delay,
+                    Exit::Signal {
+                        signal: 9,
+                        core: false,
+                    },
+                );
+                self.clear(worker, delay + 1);
+            }
+            Action::Finished => self.finished = true,
+            Action::Record(record) => {
+                if let Event::RolloutState { to, state, .. } = record.event
+                    && state == RolloutState::Completed
+                {
+                    // What was promoted is taken for good.
+                    self.kinds.insert(to, Kind::Good);
+                }
+            }
+            Action::Forget { .. } | Action::Reuse { .. } => {}
+        }
+    }
+
+    fn publish(&mut self, routes: Routes) {
+        let slow = self.slow_ack && self.rng.chance(30);
+        let delay = if slow {
+            self.rng.between(200, 2000)
+        } else {
+            self.rng.between(1, 20)
+        };
+        self.later(
+            delay,
+            Fact::Acknowledged {
+                epoch: routes.epoch,
+            },
+        );
+        for worker in routes
+            .services
+            .iter()
+            .flat_map(|service| &service.generations)
+        {
+            for route in worker
+                .workers
+                .iter()
+                .filter(|route| route.gate == GateState::Shut)
+            {
+                self.report_drain(route.worker, delay);
+            }
+        }
+        self.table = routes;
+    }
+
+    /// A shut gate's count, now and when it is empty.
+    fn report_drain(&mut self, worker: WorkerId, delay: u64) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        let plain = process.in_flight;
+        process.in_flight = 0;
+        let in_flight = InFlight {
+            plain,
+            ..InFlight::default()
+        };
+        let limit = self.rng.between(500, 30_000);
+        let deadline = (plain > 0 && self.rng.chance(80)).then(|| self.now + ms(limit));
+        let fact = Fact::Load {
+            worker,
+            in_flight,
+            deadline,
+        };
+        self.later(delay, fact);
+        if plain > 0 && !(self.faults && self.rng.chance(10)) {
+            let empty = Fact::Load {
+                worker,
+                in_flight: InFlight::default(),
+                deadline,
+            };
+            let took = self.rng.between(1, limit);
+            self.later(delay + took, empty);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, generation: Generation) {
+        self.generation_of.insert(worker, generation);
+        let kind = self.kind(generation);
+        let unlucky = self.faults && self.rng.chance(3);
+        if kind == Kind::CannotExec || unlucky {
+            self.processes.insert(
+                worker,
+                Process {
+                    alive: false,
+                    straggler: false,
+                    gone: true,
+                    in_flight: 0,
+                },
+            );
+            self.later(
+                3,
+                Fact::SpawnFailed {
+                    worker,
+                    error: "cannot execute".to_owned(),
+                },
+            );
+            return;
+        }
+        let straggler = self.rng.chance(10);
+        self.processes.insert(
+            worker,
+            Process {
+                alive: true,
+                straggler,
+                gone: false,
+                in_flight: 0,
+            },
+        );
+        self.later(2, Fact::Spawned { worker, pid: 1000 });
+        let boot = self.rng.between(20, 1500);
+        if self.rng.chance(30) {
+            self.later(
+                boot / 2,
+                Fact::Unanswered {
+                    worker,
+                    problem: "connection refused".to_owned(),
+                },
+            );
+        }
+        match kind {
+            Kind::NeverReady => {}
+            Kind::ExitsEarly => self.exit(worker, boot, Exit::Code(1)),
+            Kind::Daemonises => self.exit(worker, boot, Exit::Code(0)),
+            Kind::Good
+            | Kind::CannotExec
+            | Kind::CrashesWhenReady
+            | Kind::Fails(_)
+            | Kind::FallsIll => {
+                if self.faults && self.rng.chance(3) {
+                    return;
+                }
+                for n in 0..u64::from(self.model.settings.rise) {
+                    self.later(boot + n, Fact::Answered { worker });
+                }
+                if kind == Kind::CrashesWhenReady {
+                    let delay = boot + self.rng.between(10, 4000);
+                    self.exit(
+                        worker,
+                        delay,
+                        Exit::Signal {
+                            signal: 11,
+                            core: true,
+                        },
+                    );
+                }
+                if kind == Kind::FallsIll {
+                    for n in 0..3 {
+                        self.later(
+                            boot + 500 + n,
+                            Fact::Unanswered {
+                                worker,
+                                problem: "503".to_owned(),
+                            },
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn kind(&mut self, generation: Generation) -> Kind {
+        if let Some(kind) = self.kinds.get(&generation) {
+            return *kind;
+        }
+        let kind = if self.bad_releases && self.rng.chance(45) {
+            self.rng.pick(&[
+                Kind::NeverReady,
+                Kind::ExitsEarly,
+                Kind::Daemonises,
+                Kind::CannotExec,
+                Kind::CrashesWhenReady,
+                Kind::Fails(30),
+                Kind::Fails(100),
+                Kind::FallsIll,
+            ])
+        } else {
+            Kind::Good
+        };
+        self.kinds.insert(generation, kind);
+        kind
+    }
+
+    fn exit(&mut self, worker: WorkerId, delay: u64, exit: Exit) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if !process.alive {
+            return;
+        }
+        process.alive = false;
+        let straggler = process.straggler;
+        self.later(delay, Fact::Exited { worker, exit });
+        if !straggler {
+            self.clear(worker, delay + 1);
+        }
+    }
+
+    fn clear(&mut self, worker: WorkerId, delay: u64) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if !process.gone {
+            process.gone = true;
+            self.later(delay, Fact::Cleared { worker });
+        }
+    }
+
+    fn clients(&mut self) {
+        let delay = self.rng.between(300, 1500);
+        self.after(delay, Happening::Clients);
+        if self.faults && self.rng.chance(5) {
+            self.traffic = self.rng.pick(&[0, 1, 5, 40]);
+        }
+        if self.traffic == 0 {
+            return;
+        }
+        let mut open = BTreeSet::new();
+        let mut told = Vec::new();
+        for generation in self
+            .table
+            .services
+            .iter()
+            .flat_map(|service| &service.generations)
+        {
+            let n = self.traffic * u64::from(generation.weight.0) / 10_000
+                + u64::from(self.rng.below(10_000) < u64::from(generation.weight.0));
+            if n == 0 {
+                continue;
+            }
+            let percent = match self.kinds.get(&generation.number) {
+                Some(Kind::Fails(percent)) => *percent,
+                _ => 0,
+            };
+            let total = self.totals.entry(generation.number).or_default();
+            total.requests += n;
+            total.failures += (n * percent).div_ceil(100);
+            told.push((generation.number, *total));
+            open.extend(
+                generation
+                    .workers
+                    .iter()
+                    .filter(|route| route.gate == GateState::Open)
+                    .map(|route| route.worker),
+            );
+        }
+        for worker in open {
+            if self.rng.chance(40) {
+                let plain = u32::try_from(self.rng.below(4)).expect("small");
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.in_flight = plain;
+                }
+                let in_flight = InFlight {
+                    plain,
+                    ..InFlight::default()
+                };
+                self.later(
+                    0,
+                    Fact::Load {
+                        worker,
+                        in_flight,
+                        deadline: None,
+                    },
+                );
+            }
+        }
+        for (generation, total) in told {
+            let fact = Fact::Traffic {
+                service: service(),
+                generation,
+                total,
+            };
+            self.later(1, fact);
+        }
+    }
+
+    fn chaos(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let delay = self.rng.between(300, 6000);
+        self.after(delay, Happening::Chaos);
+        let alive: Vec<WorkerId> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.alive)
+            .map(|(worker, _)| *worker)
+            .collect();
+        match self.rng.below(9) {
+            0 | 1 if !alive.is_empty() => {
+                let victim = self.rng.pick(&alive);
+                self.exit(
+                    victim,
+                    0,
+                    Exit::Signal {
+                        signal: 9,
+                        core: false,
+                    },
+                );
+            }
+            2 if !alive.is_empty() => {
+                let ill = self.rng.pick(&alive);
+                for n in 0..u64::from(self.model.settings.fall) {
+                    self.later(
+                        n,
+                        Fact::Unanswered {
+                            worker: ill,
+                            problem: "timed out".to_owned(),
+                        },
+                    );
+                }
+                let well = self.rng.between(10, 3000);
+                for n in 0..u64::from(self.model.settings.rise) {
+                    self.later(well + n, Fact::Answered { worker: ill });
+                }
+            }
+            // The plane dies: nothing is in flight any more, its successor acknowledges later.
+            3 => {
+                self.slow_ack = !self.slow_ack;
+                for worker in alive {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.in_flight = 0;
+                    }
+                    self.later(
+                        0,
+                        Fact::Load {
+                            worker,
+                            in_flight: InFlight::default(),
+                            deadline: None,
+                        },
+                    );
+                }
+            }
+            // Late, repeated and unknown news.
+            4 | 5 if !self.last_facts.is_empty() => {
+                let index = self.rng.below(self.last_facts.len() as u64);
+                let fact = self.last_facts[usize::try_from(index).expect("small")].clone();
+                let repeatable = !matches!(fact, Fact::Load { .. });
+                if repeatable {
+                    let delay = self.rng.between(0, 5000);
+                    self.later(delay, fact);
+                }
+            }
+            6 => self.later(
+                0,
+                Fact::Exited {
+                    worker: WorkerId(999_999),
+                    exit: Exit::Code(3),
+                },
+            ),
+            7 => self.later(
+                0,
+                Fact::Acknowledged {
+                    epoch: remuda::rollout::Epoch(u64::MAX),
+                },
+            ),
+            _ => {}
+        }
+    }
+
+    fn person(&mut self) {
+        if self.model.calm {
+            return;
+        }
+        let delay = self.rng.between(500, 15_000);
+        self.after(delay, Happening::Person);
+        let service = service();
+        let n = self.rng.below(20);
+        let command = match n {
+            0..=8 => {
+                let release = match self.rng.below(4) {
+                    0 => None,
+                    n => Some(format!("v{n}")),
+                };
+                let order = RolloutOrder {
+                    release,
+                    trigger: Trigger::Api,
+                    reason: None,
+                    force: self.rng.chance(30),
+                    expected: None,
+                };
+                Command::Rollout { service, order }
+            }
+            9..=13 => {
+                let steer = self.rng.pick(&[
+                    Steer::Pause,
+                    Steer::Resume,
+                    Steer::Resume,
+                    Steer::Promote,
+                    Steer::Abort,
+                ]);
+                Command::Steer { service, steer }
+            }
+            14 => Command::Rollback { service },
+            15 | 16 => {
+                let wanted = u32::try_from(self.rng.between(1, 5)).expect("small");
+                Command::Scale { service, wanted }
+            }
+            _ => {
+                let slot = Slot(u32::try_from(self.rng.below(6)).expect("small"));
+                let order = self.rng.pick(&[
+                    WorkerOrder::Drain,
+                    WorkerOrder::Undrain,
+                    WorkerOrder::Restart,
+                ]);
+                self.worker_order(slot, order);
+                return;
+            }
+        };
+        self.order(command);
+    }
+
+    fn worker_order(&mut self, slot: Slot, order: WorkerOrder) {
+        self.order(Command::Worker {
+            service: service(),
+            slot,
+            order,
+        });
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let (surge, unavailable) = rng.pick(&[(1, 0), (1, 0), (2, 0), (1, 1), (0, 1), (0, 2)]);
+    Settings {
+        ownership: Ownership::Managed,
+        wanted: u32::try_from(rng.between(1, 5)).expect("small"),
+        max_surge: Amount::Count(surge),
+        max_unavailable: Amount::Count(unavailable),
+        ramp: ms(rng.pick(&[0, 150, 600])),
+        soak: ms(rng.pick(&[0, 500, 3000])),
+        progress_deadline: ms(rng.pick(&[15_000, 30_000])),
+        on_failure: rng.pick(&[OnFailure::Rollback, OnFailure::Rollback, OnFailure::Pause]),
+        park: ms(rng.pick(&[0, 0, 0, 5_000])),
+        max_generations: rng.pick(&[2, 3]),
+        judge_min_requests: 20,
+        not_enough: rng.pick(&[NotEnough::Continue, NotEnough::Continue, NotEnough::Hold]),
+        rise: rng.pick(&[1, 1, 2]),
+        fall: rng.pick(&[1, 3]),
+        start_timeout: ms(10_000),
+        kill_grace: ms(rng.pick(&[1_000, 3_000])),
+        drain_request: ms(rng.pick(&[2_000, 10_000])),
+        ..Settings::default()
+    }
+}
+
+/// A number that differs when the action does, without the cost of a full print.
+fn fold(action: &Action) -> u64 {
+    match action {
+        Action::Publish(routes) => routes.epoch.0 * 7 + routes.services.len() as u64,
+        Action::Spawn {
+            worker,
+            slot,
+            generation,
+            ..
+        } => worker.0 * 131 + u64::from(slot.0) * 17 + generation.0,
+        Action::Terminate { worker } => worker.0 * 3 + 1,
+        Action::TerminateGroup { worker } => worker.0 * 3 + 2,
+        Action::KillGroup { worker } => worker.0 * 3 + 3,
+        Action::Reuse { generation, .. } | Action::Forget { generation, .. } => generation.0 * 11,
+        Action::Record(_) => 5,
+        Action::Finished => 9,
+    }
+}
