@@ -6,6 +6,13 @@
 //! prints its seed and step; replay it with
 //! `REMUDA_SIM_SEED=… cargo test --test sim replay -- --nocapture`.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::needless_pass_by_value,
+    reason = "a test panics when it fails, prints when it replays, and hands orders over for good"
+)]
+
 mod examples;
 mod model;
 mod shell;

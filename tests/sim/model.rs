@@ -137,7 +137,7 @@ impl Model {
                 {
                     match order {
                         WorkerOrder::Drain if seen.state == WorkerState::Ready => {
-                            worker.held = true
+                            worker.held = true;
                         }
                         WorkerOrder::Undrain if worker.held && !worker.retiring => {
                             worker.held = false;
