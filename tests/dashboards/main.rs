@@ -5,6 +5,7 @@
 
 mod fake;
 mod grafana;
+mod instances;
 mod live;
 mod promql;
 mod rules;
