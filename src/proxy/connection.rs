@@ -34,6 +34,9 @@ use super::upstream::Tunnel;
 /// our answer is not lost by a reset (HTTP.md §3, early answers).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
+/// What a client reads whose head did not come to its end in time.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +227,8 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
             if parsed {
                 lp.count_unreadable();
                 linger(&mut socket).await;
+            } else if client.phase.get() == Phase::Head && client.killed.get() {
+                let _ = tokio::time::timeout(LINGER, socket.write_all(TOO_SLOW)).await;
             } else if client.ends_by_closing.get() {
                 socket.reset_on_close();
             }

@@ -16,6 +16,8 @@ use crate::link::message::ProxyReason;
 pub(super) struct Reply {
     content: Content,
     held: Option<Held>,
+    /// The worker's answer broke off; the client is told after what came before.
+    broken: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Reply {
         Self {
             content: Content::Ours((!text.is_empty()).then_some(text)),
             held: Some(held),
+            broken: None,
         }
     }
 
@@ -47,6 +50,7 @@ impl Reply {
         Self {
             content: Content::Ours(Some(text)),
             held: None,
+            broken: None,
         }
     }
 
@@ -58,6 +62,7 @@ impl Reply {
         Self {
             content: Content::Worker { body, left: length },
             held: Some(held),
+            broken: None,
         }
     }
 }
@@ -71,6 +76,9 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let (body, left) = match &mut this.content {
             Content::Ours(text) => {
                 return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
@@ -99,7 +107,10 @@ impl Body for Reply {
             Some(Err(error)) => {
                 held.0.breaks(ProxyReason::BadResponse);
                 this.held = None;
-                Poll::Ready(Some(Err(error)))
+                this.broken = Some(error);
+                // An error makes the server forget what it has not written yet: let it write first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 held.0.ends_whole();

@@ -1,0 +1,12 @@
+//! Integration tests: real sockets, and for `process_*` the real binary.
+
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
+mod plane;
+mod proxy_drain;
+mod proxy_http;
+mod proxy_limits;
+mod proxy_retry;
+mod proxy_routing;
+mod proxy_streams;
+mod worker;

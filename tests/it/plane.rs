@@ -1,0 +1,462 @@
+//! A data plane in a thread of this process, with the test in the supervisor's place.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use remuda::link::channel::{Channel, Receiver, Sender};
+use remuda::link::message::{
+    Exchange, FromPlane, Front, GenerationEntry, MAGIC, PROTOCOL, PublicListener, Sample, Service,
+    ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
+};
+use remuda::rollout::{Epoch, GateState, Generation, Role, ServiceName, Slot, Weight, WorkerId};
+use tokio::runtime::Runtime;
+
+/// Nothing in these tests takes so long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A plane and the supervisor's end of its link.
+pub(crate) struct Plane {
+    runtime: Runtime,
+    receiver: Receiver,
+    sender: Option<Sender>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) rules: ServiceRules,
+    pub(crate) front: Front,
+    epoch: u64,
+    asked: u64,
+    last: Sample,
+}
+
+/// A worker as a table names it.
+#[derive(Clone, Copy)]
+pub(crate) struct Route {
+    pub(crate) id: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) shut: bool,
+}
+
+pub(crate) fn open(id: u64, address: SocketAddr) -> Route {
+    Route {
+        id,
+        address,
+        shut: false,
+    }
+}
+
+pub(crate) fn shut(id: u64, address: SocketAddr) -> Route {
+    Route {
+        id,
+        address,
+        shut: true,
+    }
+}
+
+impl Plane {
+    /// A plane that has a listener, and no table yet.
+    pub(crate) fn start() -> Self {
+        Self::start_with(2)
+    }
+
+    pub(crate) fn start_with(loops: u32) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        let thread = std::thread::spawn(move || remuda::proxy::serve_here(theirs));
+        ours.set_nonblocking(true).expect("non-blocking");
+        let (receiver, sender) = {
+            let _inside = runtime.enter();
+            Channel::new(tokio::net::UnixStream::from_std(ours).expect("stream")).split()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let mut plane = Self {
+            address: listener.local_addr().expect("address"),
+            runtime,
+            receiver,
+            sender: Some(sender),
+            thread: Some(thread),
+            listener: Some(listener),
+            rules: ServiceRules::default(),
+            front: Front::default(),
+            epoch: 0,
+            asked: 0,
+            last: Sample::default(),
+        };
+        plane.send(&ToPlane::Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            build: "test".into(),
+            incarnation: 1,
+            loops,
+        });
+        plane.wait(|message| matches!(message, FromPlane::Hello { .. }).then_some(()));
+        plane
+    }
+
+    /// A plane that serves generation 1 from these workers.
+    pub(crate) fn serving(workers: &[Route]) -> Self {
+        Self::serving_by(workers, |_| {})
+    }
+
+    /// The same, with rules of the test's own.
+    pub(crate) fn serving_by(workers: &[Route], adapt: impl FnOnce(&mut Self)) -> Self {
+        let mut plane = Self::start();
+        adapt(&mut plane);
+        plane.publish(&[(10_000, workers)]);
+        plane.accept();
+        plane
+    }
+
+    pub(crate) fn accept(&mut self) {
+        let listener = self.listener.as_ref().expect("kept");
+        let address = PublicListener::Tcp(self.address);
+        let message = ToPlane::Listeners(vec![address]);
+        let sender = self.sender.as_mut().expect("alive");
+        self.runtime
+            .block_on(sender.send(&message, &[listener.as_fd()]))
+            .expect("sent");
+        self.send(&ToPlane::Accept);
+        self.wait(|message| matches!(message, FromPlane::Accepting).then_some(()));
+    }
+
+    pub(crate) fn send(&mut self, message: &ToPlane) {
+        let sender = self.sender.as_mut().expect("alive");
+        self.runtime
+            .block_on(sender.send(message, &[]))
+            .expect("sent");
+    }
+
+    /// The first message that `find` likes; those before are dropped.
+    pub(crate) fn wait<T>(&mut self, find: impl Fn(FromPlane) -> Option<T>) -> T {
+        let (receiver, last) = (&mut self.receiver, &mut self.last);
+        self.runtime.block_on(async {
+            let search = async {
+                loop {
+                    let next = receiver.recv::<FromPlane>().await.expect("link");
+                    let (message, _) = next.expect("the plane left");
+                    if let FromPlane::Sample { sample, .. } = &message {
+                        *last = (**sample).clone();
+                    }
+                    if let Some(found) = find(message) {
+                        return found;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, search)
+                .await
+                .expect("the plane says it in time")
+        })
+    }
+
+    /// Publishes generations 1, 2, … by weight and workers, and waits for the acknowledgement.
+    pub(crate) fn publish(&mut self, generations: &[(u16, &[Route])]) {
+        let epoch = self.publish_only(generations);
+        self.wait(|message| {
+            matches!(message, FromPlane::Ack(acknowledged) if acknowledged == epoch).then_some(())
+        });
+    }
+
+    pub(crate) fn publish_only(&mut self, generations: &[(u16, &[Route])]) -> Epoch {
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        let entries = generations.iter().zip(1..);
+        let table = Table {
+            epoch,
+            services: vec![Service {
+                name: ServiceName::new("app"),
+                rules: Arc::new(self.rules.clone()),
+                generations: entries
+                    .map(|((weight, workers), number)| GenerationEntry {
+                        number: Generation(number),
+                        role: if number == 1 {
+                            Role::Stable
+                        } else {
+                            Role::Candidate
+                        },
+                        weight: Weight(*weight),
+                        workers: workers.iter().map(entry).collect(),
+                    })
+                    .collect(),
+            }],
+            front: self.front.clone(),
+        };
+        self.send(&ToPlane::Table(Arc::new(table)));
+        epoch
+    }
+
+    /// Counters as they are now.
+    pub(crate) fn sample(&mut self) -> Sample {
+        self.asked += 1;
+        let number = self.asked;
+        self.send(&ToPlane::Sample(number));
+        self.wait(|message| match message {
+            FromPlane::Sample { answers, sample } if answers == Some(number) => Some(*sample),
+            _ => None,
+        })
+    }
+
+    /// The first counters that `good` likes, as they come by themselves.
+    pub(crate) fn until(&mut self, good: impl Fn(&Sample) -> bool) -> Sample {
+        let now = self.sample();
+        if good(&now) {
+            return now;
+        }
+        self.wait(|message| match message {
+            FromPlane::Sample { sample, .. } if good(&sample) => Some(*sample),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn exchanges(&mut self) -> Vec<Exchange> {
+        self.asked += 1;
+        let number = self.asked;
+        self.send(&ToPlane::Exchanges(number));
+        self.wait(|message| match message {
+            FromPlane::Exchanges { answers, exchanges } if answers == number => Some(exchanges),
+            _ => None,
+        })
+    }
+
+    /// Waits for the word that everything has ended, and for the end itself.
+    pub(crate) fn drained(mut self) {
+        self.wait(|message| matches!(message, FromPlane::Drained).then_some(()));
+        self.ended();
+    }
+
+    /// Dies as a supervisor does: without a word.
+    pub(crate) fn abandon(&mut self) {
+        drop(self.sender.take());
+    }
+
+    pub(crate) fn ended(&mut self) {
+        let thread = self.thread.take().expect("once");
+        let begun = Instant::now();
+        while !thread.is_finished() {
+            assert!(begun.elapsed() < PATIENCE, "the plane does not end");
+            std::thread::yield_now();
+        }
+        thread.join().expect("no panic").expect("no error");
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One GET on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        let mut client = self.client();
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.answer()
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.rules.drain.request = Duration::ZERO;
+            if let Some(mut sender) = self.sender.take() {
+                // A table without time for anybody, so that no test waits for its own leftovers.
+                let table = Table {
+                    epoch: Epoch(u64::MAX),
+                    services: Vec::new(),
+                    front: Front::default(),
+                };
+                let message = ToPlane::Table(Arc::new(table));
+                let _ = self.runtime.block_on(sender.send(&message, &[]));
+            }
+            // A plane that panicked has failed its test already, or this test fails for a reason of its own.
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.expect("no panic").expect("no error");
+            }
+        }
+    }
+}
+
+fn entry(route: &Route) -> WorkerEntry {
+    WorkerEntry {
+        worker: WorkerId(route.id),
+        slot: Slot(u32::try_from(route.id).expect("small")),
+        address: WorkerAddress::Tcp(route.address),
+        gate: if route.shut {
+            GateState::Shut
+        } else {
+            GateState::Open
+        },
+        session: None,
+    }
+}
+
+pub(crate) fn worker(sample: &Sample, id: u64) -> WorkerSample {
+    let found = sample.workers.iter().find(|w| w.worker == WorkerId(id));
+    found.expect("in the table").clone()
+}
+
+/// A client's raw connection.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What a client got.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// The body ended as its framing says.
+    pub(crate) whole: bool,
+}
+
+impl Answer {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+        stream.set_nodelay(true).expect("nodelay");
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).expect("sent");
+    }
+
+    /// Reads more; false at the end, which a reset is too.
+    pub(crate) fn more(&mut self) -> bool {
+        let mut part = [0; 16 << 10];
+        match self.stream.read(&mut part) {
+            Ok(0) => false,
+            Ok(read) => {
+                self.buffer.extend_from_slice(&part[..read]);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("nothing to read: {error}"),
+        }
+    }
+
+    /// Whether the connection ends without another byte.
+    pub(crate) fn closed(&mut self) -> bool {
+        self.buffer.is_empty() && !self.more()
+    }
+
+    fn line_end(&mut self) -> Option<usize> {
+        loop {
+            if let Some(at) = find(&self.buffer, b"\r\n") {
+                return Some(at);
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < bytes {
+            if !self.more() {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..bytes).collect())
+    }
+
+    pub(crate) fn head(&mut self) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.more() {
+                return None;
+            }
+        };
+        let head: Vec<u8> = self.buffer.drain(..end).collect();
+        let head = String::from_utf8(head).expect("text");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        Some(Answer {
+            status: status.expect("a status line"),
+            head,
+            body: Vec::new(),
+            whole: false,
+        })
+    }
+
+    /// One chunk; an empty one is the last.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let end = self.line_end()?;
+        let line: Vec<u8> = self.take(end + 2)?;
+        let size = std::str::from_utf8(&line[..end]).expect("text");
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        let mut data = self.take(size + 2)?;
+        data.truncate(size);
+        Some(data)
+    }
+
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.answer_to("GET").expect("an answer")
+    }
+
+    pub(crate) fn answer_to(&mut self, method: &str) -> Option<Answer> {
+        let mut answer = loop {
+            let head = self.head()?;
+            if head.status >= 200 {
+                break head;
+            }
+        };
+        if method == "HEAD" || matches!(answer.status, 204 | 304) {
+            answer.whole = true;
+        } else if let Some(length) = answer.field("content-length") {
+            let length = length.parse().expect("a number");
+            if let Some(body) = self.take(length) {
+                answer.body = body;
+                answer.whole = true;
+            } else {
+                answer.body = std::mem::take(&mut self.buffer);
+            }
+        } else if answer.field("transfer-encoding").is_some() {
+            while let Some(chunk) = self.chunk() {
+                if chunk.is_empty() {
+                    answer.whole = true;
+                    break;
+                }
+                answer.body.extend_from_slice(&chunk);
+            }
+        } else {
+            while self.more() {}
+            answer.body = std::mem::take(&mut self.buffer);
+            answer.whole = true;
+        }
+        Some(answer)
+    }
+}
+
+pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
+}

@@ -1,0 +1,155 @@
+//! Limits of a worker's drain, the drain of the plane itself, and its end without a supervisor.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use remuda::link::message::{Class, ProxyReason, ToPlane};
+
+use crate::plane::{Plane, open, shut, worker};
+use crate::worker::{Door, Worker, reply, write};
+
+#[test]
+fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
+    let door = Door::new();
+    let inside = door.clone();
+    let stuck = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "late")
+    });
+    let mut plane = Plane::serving_by(&[open(1, stuck.address)], |plane| {
+        plane.rules.drain.request = Duration::from_millis(300);
+    });
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    plane.publish(&[(0, &[shut(1, stuck.address)])]);
+    assert_eq!(client.answer().status, 504);
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).cut.plain, 1);
+    assert_eq!(sample.services[0].errors, [(ProxyReason::DrainLimit, 1)]);
+    door.open();
+}
+
+#[test]
+fn f51_an_event_stream_is_cut_when_it_has_stood_still_too_long() {
+    let door = Door::new();
+    let inside = door.clone();
+    let events = Worker::scripted(move |_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
+        );
+        inside.wait();
+        false
+    });
+    let mut plane = Plane::serving_by(&[open(1, events.address)], |plane| {
+        plane.rules.drain.request = Duration::from_millis(1);
+        plane.rules.drain.stream = Duration::from_millis(500);
+    });
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 200);
+    assert_eq!(client.chunk().as_deref(), Some(&b"a\n\n"[..]));
+    plane.until(|sample| worker(sample, 1).in_flight.stream == 1);
+    assert_eq!(plane.exchanges()[0].class, Class::Stream);
+    let begun = Instant::now();
+    plane.publish(&[(0, &[shut(1, events.address)])]);
+    assert_eq!(client.chunk(), None, "closed without a last chunk");
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).cut.stream, 1);
+    door.open();
+}
+
+#[test]
+fn f46_a_draining_plane_answers_with_close_and_loses_nothing() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    let mut idle = plane.client();
+    idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(idle.answer().field("connection"), None);
+    let mut silent = plane.client();
+    plane.until(|sample| sample.connections == 2);
+    plane.send(&ToPlane::Drain);
+    // It races the close of idle ones: sent before that, so it must be answered.
+    idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = idle.answer();
+    assert_eq!(
+        (answer.text(), answer.field("connection")),
+        ("a", Some("close"))
+    );
+    assert!(idle.closed());
+    assert!(silent.closed());
+    plane.drained();
+}
+
+#[test]
+fn f03_clients_in_the_queue_are_served_by_the_plane_that_stops_or_its_successor() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    let listener = plane.listener.take().expect("ours");
+    plane.send(&ToPlane::Drain);
+    plane.drained();
+    // The supervisor's copy still listens: a client connects and waits for the next plane.
+    let address = listener.local_addr().expect("address");
+    let mut waits = crate::plane::Client::connect(address);
+    waits.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut successor = Plane::start();
+    successor.listener = Some(listener);
+    successor.address = address;
+    successor.publish(&[(10_000, &[open(1, a.address)])]);
+    successor.accept();
+    assert_eq!(waits.answer().text(), "a");
+}
+
+#[test]
+fn a_plane_without_a_supervisor_frees_the_port_and_ends() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "done")
+    });
+    let mut plane = Plane::serving(&[open(1, slow.address)]);
+    drop(plane.listener.take());
+    let mut idle = plane.client();
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    plane.abandon();
+    assert!(idle.closed(), "idle ones get no time");
+    let begun = Instant::now();
+    while TcpListener::bind(plane.address).is_err() {
+        // The loops close their copies one after another.
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "the port is taken"
+        );
+        std::thread::yield_now();
+    }
+    door.open();
+    assert_eq!(client.answer().text(), "done");
+    plane.ended();
+}
+
+#[test]
+fn a_plane_without_a_supervisor_cuts_at_the_plain_limit() {
+    let door = Door::new();
+    let inside = door.clone();
+    let stuck = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "late")
+    });
+    let mut plane = Plane::serving_by(&[open(1, stuck.address)], |plane| {
+        plane.rules.drain.request = Duration::from_millis(300);
+    });
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    let begun = Instant::now();
+    plane.abandon();
+    plane.ended();
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(client.answer().status, 504);
+    door.open();
+}

@@ -1,0 +1,182 @@
+//! Second tries: never lost without need, never executed twice.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use remuda::link::message::ProxyReason;
+
+use crate::plane::{Plane, open, worker};
+use crate::worker::{Worker, reply, write};
+
+/// An address where nobody listens.
+fn nobody() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address")
+}
+
+#[test]
+fn f40_nothing_sent_any_method_goes_elsewhere() {
+    let good = Worker::named("good");
+    let dead = nobody();
+    let mut plane = Plane::serving(&[open(1, dead), open(2, good.address)]);
+    for _ in 0..30 {
+        let mut client = plane.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+        assert_eq!(client.answer().text(), "good");
+    }
+    assert_eq!(good.requests().len(), 30);
+    let sample = plane.sample();
+    let dead = worker(&sample, 1);
+    assert!(
+        dead.failures > 0 && dead.failures == dead.requests,
+        "{dead:?}"
+    );
+    let retries = &sample.services[0].retries;
+    assert_eq!(retries[0], (ProxyReason::Connect, dead.failures));
+    assert!(sample.services[0].errors.is_empty());
+}
+
+#[test]
+fn f40_a_request_waits_when_the_only_worker_is_gone() {
+    let mut plane = Plane::serving(&[open(1, nobody())]);
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    plane.until(|sample| sample.services[0].parked == 1);
+    let good = Worker::named("good");
+    plane.publish(&[(10_000, &[open(2, good.address)])]);
+    assert_eq!(client.answer().text(), "good");
+}
+
+#[test]
+fn f41_f42_i13_a_post_is_executed_once_and_a_get_is_saved() {
+    let bad = Worker::scripted(|_, _| false);
+    let good = Worker::named("good");
+    let mut plane = Plane::serving(&[open(1, bad.address), open(2, good.address)]);
+    let (mut answered, mut failed) = (0, 0);
+    for number in 0..40 {
+        let mut client = plane.client();
+        client.send(&format!(
+            "POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        ));
+        match client.answer().status {
+            200 => answered += 1,
+            502 => failed += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(bad.requests().len(), failed);
+    assert_eq!(good.requests().len(), answered);
+    assert!(failed > 0, "the bad worker was never picked");
+    for number in 0..40 {
+        assert_eq!(plane.get(&format!("/{number}")).text(), "good");
+    }
+    let sample = plane.sample();
+    assert_eq!(worker(&sample, 1).failures, bad.requests().len() as u64);
+}
+
+#[test]
+fn f41_an_idle_connection_that_the_worker_closed_costs_no_get() {
+    // Closes after each answer, without saying so before.
+    let hasty = Worker::scripted(|_, stream| {
+        reply(stream, "x");
+        false
+    });
+    let plane = Plane::serving(&[open(1, hasty.address)]);
+    let mut client = plane.client();
+    for _ in 0..50 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().text(), "x");
+    }
+}
+
+#[test]
+fn f42_an_answer_that_breaks_off_is_never_ended_as_if_whole() {
+    for (name, head) in [
+        (
+            "length",
+            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        ),
+        (
+            "chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        ),
+    ] {
+        let dying = Worker::scripted(move |_, stream| {
+            write(stream, head);
+            false
+        });
+        let good = Worker::named("good");
+        let mut plane = Plane::serving(&[open(1, dying.address)]);
+        let answer = plane.get("/");
+        assert_eq!(answer.status, 200, "{name}");
+        assert!(!answer.whole, "{name}");
+        assert!(
+            answer.text() == "half" || answer.text().is_empty(),
+            "{name}"
+        );
+        assert!(good.requests().is_empty());
+        let sample = plane.until(|sample| worker(sample, 1).requests == 1);
+        assert_eq!(worker(&sample, 1).failures, 1, "{name}");
+        assert_eq!(
+            sample.services[0].errors,
+            [(ProxyReason::BadResponse, 1)],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn f42_to_an_http10_client_a_cut_answer_ends_in_a_reset() {
+    let dying = Worker::scripted(|_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        );
+        false
+    });
+    let plane = Plane::serving(&[open(1, dying.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    let mut sink = Vec::new();
+    let read = std::io::Read::read_to_end(&mut client.stream, &mut sink);
+    assert_eq!(
+        read.expect_err("no orderly end").kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+}
+
+#[test]
+fn f43_an_upload_is_sent_again_only_if_it_is_kept_and_idempotent() {
+    let count = AtomicUsize::new(0);
+    let flaky = Worker::early(move |_, stream| {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Dies while the body comes, after some of it.
+            let mut some = [0; 16];
+            let _ = std::io::Read::read(stream, &mut some);
+            return false;
+        }
+        let mut body = [0; 1_000];
+        let read = std::io::Read::read_exact(stream, &mut body);
+        read.is_ok() && body.iter().all(|b| *b == b'x') && reply(stream, "again")
+    });
+    let plane = Plane::serving(&[open(1, flaky.address)]);
+    let body = "x".repeat(1_000);
+    let mut client = plane.client();
+    client.send(&format!(
+        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{body}"
+    ));
+    assert_eq!(client.answer().text(), "again");
+
+    let dying = Worker::early(|_, stream| {
+        let mut some = [0; 16];
+        let _ = std::io::Read::read(stream, &mut some);
+        false
+    });
+    let plane = Plane::serving(&[open(1, dying.address)]);
+    let mut client = plane.client();
+    client.send(&format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{body}"
+    ));
+    assert_eq!(client.answer().status, 502);
+    assert_eq!(dying.requests().len(), 1);
+}

@@ -1,0 +1,206 @@
+//! Bytes as they come: event streams, uploads, early answers, tunnels.
+
+use std::io::{Read, Write};
+
+use remuda::link::message::{Class, ProxyReason};
+
+use crate::plane::{Plane, open, shut, worker};
+use crate::worker::{Door, Worker, reply, write};
+
+#[test]
+fn an_event_reaches_the_client_before_the_next_one_is_made() {
+    let door = Door::new();
+    let inside = door.clone();
+    let events = Worker::scripted(move |_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
+        );
+        inside.wait();
+        write(stream, "3\r\nb\n\n\r\n0\r\n\r\n")
+    });
+    let plane = Plane::serving(&[open(1, events.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 200);
+    assert_eq!(client.chunk().as_deref(), Some(&b"a\n\n"[..]));
+    door.open();
+    assert_eq!(client.chunk().as_deref(), Some(&b"b\n\n"[..]));
+    assert_eq!(client.chunk().as_deref(), Some(&b""[..]));
+}
+
+#[test]
+fn row47_an_upgrade_becomes_a_tunnel_with_half_closes_and_is_counted() {
+    let echo = Worker::scripted(|request, stream| {
+        assert_eq!(request.field("upgrade"), Some("websocket"));
+        write(
+            stream,
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+        );
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let _ = stream.write_all(&all);
+        false
+    });
+    let mut plane = Plane::serving(&[open(1, echo.address)]);
+    let mut client = plane.client();
+    client.send(
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly ",
+    );
+    let head = client.head().expect("a head");
+    assert_eq!(
+        (head.status, head.field("upgrade")),
+        (101, Some("websocket"))
+    );
+    assert_eq!(client.take(5).as_deref(), Some(&b"hello"[..]));
+    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    client.send("later");
+    client
+        .stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half-close");
+    assert_eq!(client.take(11).as_deref(), Some(&b"early later"[..]));
+    assert!(client.closed());
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    let service = &sample.services[0];
+    assert_eq!((service.request_bytes, service.response_bytes), (11, 16));
+    assert_eq!(service.ended[0].code, 101);
+    assert_eq!(worker(&sample, 1).failures, 0);
+}
+
+#[test]
+fn f47_a_tunnel_is_cut_at_the_drains_limit() {
+    let door = Door::new();
+    let inside = door.clone();
+    let silent = Worker::scripted(move |_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        inside.wait();
+        false
+    });
+    let mut plane = Plane::serving_by(&[open(1, silent.address)], |plane| {
+        plane.rules.drain.tunnel = std::time::Duration::from_millis(300);
+    });
+    let mut client = plane.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 101);
+    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    assert_eq!(plane.exchanges()[0].class, Class::Tunnel);
+    plane.publish(&[(0, &[shut(1, silent.address)])]);
+    assert!(client.closed());
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).cut.tunnel, 1);
+    door.open();
+}
+
+#[test]
+fn f52_a_client_that_leaves_frees_its_worker_and_is_no_failure() {
+    let events = Worker::scripted(|_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        // Until we are told that nobody listens.
+        while write(stream, "1\r\nx\r\n") {
+            std::thread::yield_now();
+        }
+        false
+    });
+    let mut plane = Plane::serving(&[open(1, events.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 200);
+    assert_eq!(client.chunk().as_deref(), Some(&b"x"[..]));
+    drop(client);
+    let sample = plane.until(|sample| worker(sample, 1).requests == 1);
+    let counted = worker(&sample, 1);
+    assert_eq!((counted.in_flight.total(), counted.failures), (0, 0));
+    assert_eq!(sample.services[0].errors, [(ProxyReason::ClientGone, 1)]);
+
+    let door = Door::new();
+    let inside = door.clone();
+    let stuck = Worker::scripted(move |_, _| {
+        inside.wait();
+        false
+    });
+    plane.publish(&[(10_000, &[open(2, stuck.address)])]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 2).in_flight.plain == 1);
+    drop(client);
+    let sample = plane.until(|sample| worker(sample, 2).requests == 1);
+    assert_eq!(worker(&sample, 2).failures, 0);
+    assert!(
+        sample.services[0]
+            .ended
+            .iter()
+            .any(|ended| ended.code == 499)
+    );
+    door.open();
+}
+
+#[test]
+fn an_early_answer_to_an_upload_arrives_and_the_connection_is_closed() {
+    let early = Worker::early(|_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+        );
+        false
+    });
+    let plane = Plane::serving(&[open(1, early.address)]);
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nxxx");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text()), (403, "no"));
+    assert_eq!(answer.field("connection"), Some("close"));
+    assert!(client.closed());
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_with_413_however_it_is_framed() {
+    let a = Worker::named("a");
+    let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+        plane.rules.max_body = Some(1_000);
+    });
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
+    assert_eq!(client.answer().status, 413);
+    assert!(client.closed());
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("258\r\n{}\r\n", "x".repeat(600));
+    client.send(&chunk);
+    client.send(&chunk);
+    assert_eq!(client.answer().status, 413);
+    assert!(a.requests().is_empty(), "it never got a whole one");
+}
+
+#[test]
+fn expect_100_is_asked_of_the_worker() {
+    let eager = Worker::early(|request, stream| {
+        assert_eq!(request.field("expect"), Some("100-continue"));
+        write(stream, "HTTP/1.1 100 Continue\r\n\r\n");
+        let mut body = [0; 4];
+        stream.read_exact(&mut body).is_ok() && reply(stream, "taken")
+    });
+    let plane = Plane::serving(&[open(1, eager.address)]);
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 100);
+    client.send("body");
+    assert_eq!(client.answer().text(), "taken");
+
+    let strict = Worker::early(|_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n",
+        )
+    });
+    let plane = Plane::serving(&[open(1, strict.address)]);
+    let mut client = plane.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 417);
+}
