@@ -306,7 +306,6 @@ impl Exchange {
             self.reason.set(Some(ProxyReason::ClientGone));
         }
         let code = answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16());
-        self.release();
         let mut tally = self.service.counters.tally();
         tally.request_bytes += bytes_in;
         tally.response_bytes += bytes_out;
@@ -316,6 +315,8 @@ impl Exchange {
         let took = self.began.elapsed();
         tally.ended(self.role.get(), code, self.method, took);
         drop(tally);
+        // Last, so that who sees the gate left also sees what is counted above.
+        self.release();
         self.client.end(!self.upload.is_complete());
     }
 }

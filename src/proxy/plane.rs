@@ -362,6 +362,8 @@ impl Plane {
     }
 
     fn sample(&self) -> Sample {
+        // Before the services: a request that has left its gate is then among those that ended.
+        let workers = self.worker_samples();
         let mut sums = Sums::default();
         for handle in &self.loops {
             handle.counters.add_to(&mut sums);
@@ -372,7 +374,7 @@ impl Plane {
                 .into_iter()
                 .map(|(name, tally)| tally.into_sample(name))
                 .collect(),
-            workers: self.worker_samples(),
+            workers,
             accepted: sums.accepted,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
