@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 mod plane;
+mod process_plane;
 mod proxy_drain;
 mod proxy_http;
 mod proxy_limits;

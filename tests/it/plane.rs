@@ -2,16 +2,18 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use remuda::link::channel::{Channel, Receiver, Sender};
 use remuda::link::message::{
     Exchange, FromPlane, Front, GenerationEntry, MAGIC, PROTOCOL, PublicListener, Sample, Service,
-    ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
+    ServiceRules, Session, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
 };
 use remuda::rollout::{Epoch, GateState, Generation, Role, ServiceName, Slot, Weight, WorkerId};
 use tokio::runtime::Runtime;
@@ -29,6 +31,8 @@ pub(crate) struct Plane {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) rules: ServiceRules,
     pub(crate) front: Front,
+    /// Of every worker in the next tables.
+    pub(crate) session: Option<Session>,
     epoch: u64,
     asked: u64,
     last: Sample,
@@ -65,12 +69,36 @@ impl Plane {
     }
 
     pub(crate) fn start_with(loops: u32) -> Self {
+        Self::start_as(loops, |theirs| {
+            std::thread::spawn(move || remuda::proxy::serve_here(theirs))
+        })
+    }
+
+    /// A plane in a process of its own, and its pid.
+    pub(crate) fn start_process() -> (Self, Pid) {
+        let mut pid = 0;
+        let plane = Self::start_as(2, |theirs| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_remuda"))
+                .arg("proxy")
+                .stdin(OwnedFd::from(theirs))
+                .spawn()
+                .expect("spawn");
+            pid = child.id();
+            std::thread::spawn(move || match child.wait()?.success() {
+                true => Ok(()),
+                false => Err(io::Error::other("the plane's process failed")),
+            })
+        });
+        (plane, Pid::from_raw(i32::try_from(pid).expect("a pid")))
+    }
+
+    fn start_as(loops: u32, run: impl FnOnce(UnixStream) -> JoinHandle<io::Result<()>>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("runtime");
         let (ours, theirs) = UnixStream::pair().expect("pair");
-        let thread = std::thread::spawn(move || remuda::proxy::serve_here(theirs));
+        let thread = run(theirs);
         ours.set_nonblocking(true).expect("non-blocking");
         let (receiver, sender) = {
             let _inside = runtime.enter();
@@ -87,6 +115,7 @@ impl Plane {
             listener: Some(listener),
             rules: ServiceRules::default(),
             front: Front::default(),
+            session: None,
             epoch: 0,
             asked: 0,
             last: Sample::default(),
@@ -183,7 +212,7 @@ impl Plane {
                             Role::Candidate
                         },
                         weight: Weight(*weight),
-                        workers: workers.iter().map(entry).collect(),
+                        workers: workers.iter().map(|w| entry(w, self.session)).collect(),
                     })
                     .collect(),
             }],
@@ -282,7 +311,7 @@ impl Drop for Plane {
     }
 }
 
-fn entry(route: &Route) -> WorkerEntry {
+fn entry(route: &Route, session: Option<Session>) -> WorkerEntry {
     WorkerEntry {
         worker: WorkerId(route.id),
         slot: Slot(u32::try_from(route.id).expect("small")),
@@ -292,7 +321,7 @@ fn entry(route: &Route) -> WorkerEntry {
         } else {
             GateState::Open
         },
-        session: None,
+        session,
     }
 }
 
