@@ -73,8 +73,8 @@ impl Service {
         }
     }
 
-    /// The candidate gets the batch's goal, the others the rest. The stable generation keeps what it
-    /// has; superseded candidates fill up to the rest and are never restarted (their spec is unproven),
+    /// The candidate gets the batch's goal, the others the rest. The stable generation keeps what
+    /// serves; superseded candidates fill up to the rest and are never restarted (their spec is unproven),
     /// so whatever they lose the stable one gets back.
     fn forward_numbers(&mut self) {
         let wanted = self.settings.wanted;
@@ -102,7 +102,6 @@ impl Service {
             goal
         };
         self.set_wanted(to, candidate);
-        let kept = self.places(self.stable).min(old);
         // Places that only start yet do not serve: the superseded ones stay until they do.
         let mut rest = old - self.staffed(self.stable).min(old);
         let mut superseded = 0;
@@ -112,7 +111,7 @@ impl Service {
             rest -= part;
             superseded += part;
         }
-        self.set_wanted(self.stable, kept.max(old - superseded));
+        self.set_wanted(self.stable, old - superseded);
         if failed {
             self.fall_back_share(first);
         }

@@ -139,11 +139,6 @@ impl Model {
                         WorkerOrder::Drain if seen.state == WorkerState::Ready => {
                             worker.held = true;
                         }
-                        WorkerOrder::Undrain if worker.held && !worker.retiring => {
-                            worker.held = false;
-                            worker.shut = None;
-                            worker.empty = false;
-                        }
                         WorkerOrder::Drain | WorkerOrder::Undrain | WorkerOrder::Restart => {}
                     }
                 }
@@ -163,6 +158,25 @@ impl Model {
     }
 
     pub(crate) fn answered(&mut self, command: &Command, answer: &Result<Accepted, Refusal>) {
+        if let (
+            Command::Worker {
+                slot,
+                order: WorkerOrder::Undrain,
+                ..
+            },
+            Ok(_),
+        ) = (command, answer)
+        {
+            let of_slot = |worker: &&mut Worker| worker.slot == Some(*slot) && worker.held;
+            for worker in self.workers.values_mut().filter(of_slot) {
+                if worker.live() {
+                    worker.held = false;
+                    worker.shut = None;
+                    worker.empty = false;
+                }
+            }
+            self.count_held();
+        }
         if let (Command::Scale { .. }, Err(refusal)) = (command, answer) {
             panic!("scaling was refused: {refusal}");
         }
@@ -380,7 +394,13 @@ impl Model {
                 .map_or(Weight::NONE, |old| old.weight);
             let state = self.rollouts.get(&generation.number).copied();
             let alone = generation.weight == Weight::FULL;
-            if generation.weight > old && !self.ran.contains(&generation.number) {
+            // A paused one gets back what it had when its gates, shut by a person, open again.
+            let reopened = state == Some(RolloutState::Paused)
+                && !before()
+                    .filter(|old| old.number == generation.number)
+                    .flat_map(|old| &old.workers)
+                    .any(|route| route.gate == GateState::Open);
+            if generation.weight > old && !reopened && !self.ran.contains(&generation.number) {
                 assert!(
                     alone,
                     "I4: {state:?} and the share rises from {old:?} to {:?}",
