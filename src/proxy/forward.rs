@@ -68,6 +68,8 @@ struct Failure {
     error: ProxyError,
     /// The worker is to blame, and not a connection that had waited too long.
     blame: bool,
+    /// It was sent on a connection that had waited: a new one to the same worker may well do.
+    reused: bool,
 }
 
 impl Errand<'_> {
@@ -142,6 +144,7 @@ impl Errand<'_> {
                 how: Failed::Final,
                 error: drain_limit(),
                 blame: false,
+                reused: false,
             }),
             answer = self.send(worker) => answer,
         }
@@ -167,6 +170,7 @@ impl Errand<'_> {
                         how: Failed::Unsent,
                         error: ProxyError::new(ProxyReason::Connect, "cannot connect"),
                         blame: true,
+                        reused: false,
                     }
                 })?,
         };
@@ -203,6 +207,7 @@ impl Errand<'_> {
                     how: Failed::Final,
                     error: ProxyError::too_large(),
                     blame: false,
+                    reused: false,
                 };
             }
             SendErrorKind::ClientBody => (ProxyReason::ClientGone, "the body broke off"),
@@ -226,6 +231,7 @@ impl Errand<'_> {
             how,
             error: ProxyError::new(reason, why),
             blame,
+            reused,
         }
     }
 
@@ -252,7 +258,9 @@ impl Errand<'_> {
             .tally()
             .retried(failure.error.reason);
         self.fresh = true;
-        self.failed.push(worker.id);
+        if !failure.reused {
+            self.failed.push(worker.id);
+        }
         if !again {
             // Its tries are used up: nobody is asked before somebody may have come.
             let table = exchange.lp.table();
