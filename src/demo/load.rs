@@ -85,6 +85,12 @@ impl Load {
     }
 }
 
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         // Each change of a tally is complete or not begun, so a panic elsewhere left it whole.

@@ -112,9 +112,9 @@ impl Stage {
         self.child.signal(signal)
     }
 
-    /// Stops the supervisor and everything under it; kills what does not stop.
-    pub(super) async fn clear(mut self) -> io::Result<()> {
-        self.child.stop(Signal::SIGTERM, STOP).await
+    /// Stops the supervisor and everything under it by this signal; kills what does not stop.
+    pub(super) async fn clear(mut self, signal: Signal) -> io::Result<()> {
+        self.child.stop(signal, STOP).await
     }
 }
 
