@@ -61,18 +61,19 @@ pub(crate) fn run(flags: Flags, out: &Out) -> ExitCode {
 
 async fn show(flags: Flags, out: &Out) -> Result<Code, Broken> {
     let mut stop = Stop::listen()?;
-    let mut stage = Stage::set()?;
+    let mut stage = tokio::select! {
+        biased;
+        // The stage clears itself away when it is dropped half set.
+        () = stop.asked() => return Ok(interrupted(out)),
+        stage = play::set() => stage?,
+    };
     let played = tokio::select! {
         biased;
         () = stop.asked() => None,
         played = play::play(&mut stage, out, flags) => Some(played),
     };
     let (code, how) = match played {
-        None => {
-            let words = "interrupted; everything is stopped";
-            out.failure(&Failure::new(Code::Interrupted, words));
-            (Ok(Code::Interrupted), Signal::SIGQUIT)
-        }
+        None => (Ok(interrupted(out)), Signal::SIGQUIT),
         Some(Err(broken)) => (Err(broken), Signal::SIGQUIT),
         Some(Ok(score)) => {
             score.show(out);
@@ -88,6 +89,12 @@ async fn show(flags: Flags, out: &Out) -> Result<Code, Broken> {
     };
     stage.clear(how).await?;
     code
+}
+
+fn interrupted(out: &Out) -> Code {
+    let words = "interrupted; everything is stopped";
+    out.failure(&Failure::new(Code::Interrupted, words));
+    Code::Interrupted
 }
 
 /// Leaves everything running, with load, so that the page has something to show.
