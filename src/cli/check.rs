@@ -10,6 +10,9 @@ use super::exit::Code;
 use super::out::Out;
 use crate::config::{self, Config, Env, Loaded, Problems, RunFlags, Workers, schema};
 
+/// The exit code of an invalid config, part of the contract.
+const INVALID: u8 = 78;
+
 /// What `remuda check` takes.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -54,18 +57,14 @@ pub(crate) fn check(out: &Out, args: CheckArgs) -> ExitCode {
             invalid += 1;
         }
     }
-    let code = if invalid == 0 {
-        Code::Done
-    } else {
-        Code::ConfigInvalid
-    };
+    let code = if invalid == 0 { 0 } else { INVALID };
     out.result(json!({
         "result": if invalid == 0 { "valid" } else { "invalid" },
-        "exit_code": code.number(),
+        "exit_code": code,
         "files": files.len(),
         "invalid": invalid,
     }));
-    code.into()
+    ExitCode::from(code)
 }
 
 /// The flags of `run` as far as the environment sets them.
@@ -106,7 +105,7 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
 }
 
 /// Shows problems: to people on stderr, to tools one object a line.
-pub(super) fn tell(out: &Out, problems: &Problems) {
+fn tell(out: &Out, problems: &Problems) {
     for report in problems.reports() {
         out.event("problem", report);
     }

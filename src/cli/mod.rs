@@ -125,7 +125,11 @@ async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
     for change in &changes {
         out.line(change.as_str().unwrap_or_default());
     }
-    let message = "reloaded; `remuda status` shows what is rolled, if anything";
+    let message = if changes.is_empty() {
+        "reloaded: nothing changed"
+    } else {
+        "reloaded; `remuda status` shows what is rolled"
+    };
     out.done(
         Code::Done,
         message,

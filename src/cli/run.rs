@@ -2,33 +2,31 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
-
-use super::check;
-use super::exit::Code;
 use super::out::Out;
-use crate::config::{self, Config, RunFlags, paths};
+use crate::config::{self, Config, Problems, RunFlags, paths};
 use crate::supervisor;
+
+/// The config is not valid (sysexits' EX_CONFIG).
+const INVALID: u8 = 78;
 
 /// Runs in the foreground until it is stopped.
 pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
     match config::load(&flags, &paths::environment()) {
         Ok(loaded) => {
-            check::tell(out, &loaded.warnings);
+            if !loaded.warnings.is_empty() {
+                out.complain(&render(out, &loaded.warnings));
+            }
             supervisor::run(loaded.config, Box::new(move || reread(&flags)))
         }
         Err(problems) => {
-            check::tell(out, &problems);
-            let code = Code::ConfigInvalid;
-            out.result(json!({
-                "result": code.name(),
-                "exit_code": code.number(),
-                "message": "the config is invalid",
-                "problem": null,
-            }));
-            code.into()
+            out.complain(&render(out, &problems));
+            ExitCode::from(INVALID)
         }
     }
+}
+
+fn render(out: &Out, problems: &Problems) -> String {
+    problems.render(out.colours())
 }
 
 fn reread(flags: &RunFlags) -> Result<Config, String> {

@@ -16,8 +16,7 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::Args;
-use nix::sys::signal::Signal;
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use self::stage::become_child;
 pub use self::worker::run as run_worker;
@@ -61,40 +60,35 @@ pub(crate) fn run(flags: Flags, out: &Out) -> ExitCode {
 
 async fn show(flags: Flags, out: &Out) -> Result<Code, Broken> {
     let mut stop = Stop::listen()?;
-    let mut stage = tokio::select! {
-        biased;
-        // The stage clears itself away when it is dropped half set.
-        () = stop.asked() => return Ok(interrupted(out)),
-        stage = play::set() => stage?,
-    };
+    let mut stage = Stage::set()?;
     let played = tokio::select! {
         biased;
         () = stop.asked() => None,
         played = play::play(&mut stage, out, flags) => Some(played),
     };
-    let (code, how) = match played {
-        None => (Ok(interrupted(out)), Signal::SIGQUIT),
-        Some(Err(broken)) => (Err(broken), Signal::SIGQUIT),
-        Some(Ok(score)) => {
+    let code = match played {
+        None => {
+            out.failure(&Failure::new(
+                Code::Interrupted,
+                "interrupted; everything is stopped",
+            ));
+            Ok(Code::Interrupted)
+        }
+        Some(Err(broken)) => Err(broken),
+        Some(Ok((score, _))) => {
             score.show(out);
-            let code = score.code();
-            match flags.keep {
-                true => {
-                    keep(&stage, out, &mut stop).await;
-                    (Ok(code), Signal::SIGQUIT)
-                }
-                false => (Ok(code), Signal::SIGTERM),
+            if flags.keep {
+                keep(&stage, out, &mut stop).await;
             }
+            Ok(if score.passed {
+                Code::Done
+            } else {
+                Code::Failed
+            })
         }
     };
-    stage.clear(how).await?;
+    stage.clear().await?;
     code
-}
-
-fn interrupted(out: &Out) -> Code {
-    let words = "interrupted; everything is stopped";
-    out.failure(&Failure::new(Code::Interrupted, words));
-    Code::Interrupted
 }
 
 /// Leaves everything running, with load, so that the page has something to show.
@@ -111,7 +105,7 @@ async fn keep(stage: &Stage, out: &Out, stop: &mut Stop) {
 
 /// Ctrl-C, or a TERM or HUP for the demo alone.
 struct Stop {
-    signals: [unix::Signal; 3],
+    signals: [Signal; 3],
 }
 
 impl Stop {

@@ -35,6 +35,8 @@ const MAX_LOOPS: u32 = 256;
 /// `remuda proxy`: the life of a plane over the given channel, as a process of its own.
 #[must_use]
 pub fn run(channel: StdStream) -> ExitCode {
+    // Before anything is awaited: our parent is the supervisor, or the channel has ended already.
+    let supervisor = std::os::unix::process::parent_id();
     // Fails only if we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
     raise_descriptor_limit();
@@ -48,7 +50,7 @@ pub fn run(channel: StdStream) -> ExitCode {
                 let stop = async move {
                     terminate.recv().await;
                 };
-                serve(channel, stop).await
+                serve(channel, stop, Some(supervisor)).await
             })
         });
     match served {
@@ -63,6 +65,9 @@ pub fn run(channel: StdStream) -> ExitCode {
 /// `remuda proxy` as the supervisor starts it: the channel is its stdin.
 #[must_use]
 pub fn run_from_stdin() -> ExitCode {
+    // Through `/proc/self/fd` we would be called by that file's number.
+    let _ = nix::sys::prctl::set_name(c"remuda");
+    crate::supervisor::install_log();
     match io::stdin().as_fd().try_clone_to_owned() {
         Ok(channel) => run(channel.into()),
         Err(error) => {
@@ -80,7 +85,7 @@ pub fn serve_here(channel: StdStream) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(channel, pending()))
+        .block_on(serve(channel, pending(), None))
 }
 
 /// Signals that people send to `remuda`, meaning the supervisor.
@@ -108,13 +113,18 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(channel: StdStream, stop: impl Future<Output = ()>) -> io::Result<()> {
+/// `supervisor` is the process whose workers are ended if it goes before us.
+async fn serve(
+    channel: StdStream,
+    stop: impl Future<Output = ()>,
+    supervisor: Option<u32>,
+) -> io::Result<()> {
     channel.set_nonblocking(true)?;
     let (mut receiver, mut sender) = Channel::new(UnixStream::from_std(channel)?).split();
     let hello = FromPlane::Hello {
         magic: MAGIC,
         protocol: PROTOCOL,
-        build: env!("CARGO_PKG_VERSION").to_owned(),
+        build: crate::BUILD.to_owned(),
     };
     sender.send(&hello, &[]).await?;
     let loops = greeting(&mut receiver).await?;
@@ -122,6 +132,9 @@ async fn serve(channel: StdStream, stop: impl Future<Output = ()>) -> io::Result
     let end = plane.attend(&mut receiver, stop).await?;
     if let End::Orphaned = end {
         plane.finish_alone().await?;
+        if let Some(supervisor) = supervisor {
+            orphan::end_workers(supervisor).await;
+        }
     }
     Ok(())
 }
@@ -312,9 +325,6 @@ impl Plane {
                 () = tokio::time::sleep(SAMPLE) => {}
                 () = sleep_until(limit) => break,
             }
-        }
-        if let Some(table) = table {
-            orphan::end_workers(&table).await;
         }
         Ok(())
     }

@@ -27,3 +27,11 @@ pub(super) fn install(console: &Console) {
         builder.try_init()
     };
 }
+
+/// The same for a process that has no console of its own yet: the data plane.
+pub(crate) fn install_here() {
+    // Without a thread for it there is no log, and nothing else is lost.
+    if let Ok(console) = Console::start() {
+        install(&console);
+    }
+}

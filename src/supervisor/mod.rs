@@ -44,4 +44,5 @@ mod unix_socket;
 mod workers;
 
 pub use self::control::Reread;
+pub(crate) use self::logging::install_here as install_log;
 pub use self::start::run;

@@ -33,10 +33,8 @@ pub(super) const PING_MISSES: u32 = 3;
 const OWN_STALL: Duration = Duration::from_millis(900);
 /// Messages that may wait for a plane that does not read. Then it is hung.
 const OUTBOX: usize = 256;
-/// Crashes in a row, each within [`QUICK_CRASH`] of the start, before the next start waits.
-const FREE_CRASHES: u32 = 2;
-/// A plane that lived no longer counts as a quick crash.
-const QUICK_CRASH: Duration = Duration::from_secs(2);
+/// Planes in a row that ended before they served, after which the next start waits.
+const FREE_FAILURES: u32 = 2;
 
 /// The planes.
 #[derive(Debug)]
@@ -49,7 +47,7 @@ pub(super) struct Planes {
     next_incarnation: u64,
     next_question: u64,
     inputs: Inputs,
-    quick_crashes: u32,
+    failed_starts: u32,
     start_at: Option<Moment>,
     last_tick: Moment,
     stopping: bool,
@@ -67,6 +65,7 @@ pub(super) struct Plane {
     /// Its newest counters.
     pub(super) sample: Sample,
     outbox: mpsc::Sender<ToPlane>,
+    served: bool,
     acknowledged: Epoch,
     unacknowledged: VecDeque<(Epoch, Moment)>,
     pings: Pings,
@@ -135,7 +134,7 @@ impl Planes {
             next_incarnation: 1,
             next_question: 1,
             inputs,
-            quick_crashes: 0,
+            failed_starts: 0,
             start_at: None,
             last_tick: Moment::default(),
             stopping: false,
@@ -196,6 +195,7 @@ impl Planes {
             started_at: now,
             sample: Sample::default(),
             outbox,
+            served: false,
             acknowledged: Epoch(0),
             unacknowledged: VecDeque::new(),
             pings: Pings {
@@ -306,6 +306,7 @@ impl Planes {
             FromPlane::Accepting => {
                 if plane.state == PlaneState::Starting {
                     plane.state = PlaneState::Accepting;
+                    plane.served = true;
                 }
                 News::Accepting
             }
@@ -327,12 +328,14 @@ impl Planes {
         let incarnation = *self.set.iter().find(|(_, plane)| plane.pid == pid)?.0;
         let plane = self.set.remove(&incarnation)?;
         if plane.state != PlaneState::Draining && !self.stopping {
-            if now.since(plane.started_at) < QUICK_CRASH {
-                self.quick_crashes += 1;
+            // One that served is replaced at once, however often it dies: each moment without a plane
+            // costs more than a start.
+            if plane.served {
+                self.failed_starts = 0;
             } else {
-                self.quick_crashes = 0;
+                self.failed_starts += 1;
             }
-            let wait = match self.quick_crashes.saturating_sub(FREE_CRASHES) {
+            let wait = match self.failed_starts.saturating_sub(FREE_FAILURES) {
                 0 => Duration::ZERO,
                 more => Duration::from_millis(100 << more.min(6)),
             };

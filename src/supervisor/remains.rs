@@ -123,7 +123,28 @@ pub fn kill_everything_but(spared: &[u32]) -> usize {
     strangers.len()
 }
 
-fn signal_all(pids: &[u32], signal: Signal) {
+/// Every living process that bears the marker of a supervisor that is gone, whoever is its parent now.
+/// Never we ourselves.
+#[must_use]
+pub(crate) fn left_by(supervisor: u32) -> Vec<u32> {
+    let prefix = format!("{supervisor}-");
+    let us = std::process::id();
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let bears = || marker_of(pid).is_some_and(|marker| marker.starts_with(&prefix));
+        if pid != us && bears() && ProcStat::of(pid).is_some_and(|stat| !stat.is_dead()) {
+            left.push(pid);
+        }
+    }
+    left
+}
+
+/// Signals each, unless its number has been given to another meanwhile.
+pub(crate) fn signal_all(pids: &[u32], signal: Signal) {
     for &pid in pids {
         let before = ProcStat::of(pid).map(|stat| stat.started);
         let Ok(handle) = Pidfd::open(pid) else {

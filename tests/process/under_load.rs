@@ -19,6 +19,7 @@ fn trigger(instance: &Instance, n: u64) {
         _ => {
             let status = std::process::Command::new(env!("CARGO_BIN_EXE_remuda"))
                 .args(["rollout", "--detach", "--admin-socket"])
+                .stdout(std::process::Stdio::null())
                 .arg(instance.admin_socket())
                 .status()
                 .expect("the binary is built");
@@ -51,7 +52,7 @@ fn twenty_rollouts_by_three_triggers_lose_nothing() {
 fn bad_releases_are_refused(kind: &[(&str, &str)], more: &[&str], count: u64) {
     let mut instance = Start::default()
         .flags(&QUICK)
-        .flags(&["--start-timeout", "2s", "--kill-grace", "500ms"])
+        .flags(&["--kill-grace", "500ms"])
         .flags(more)
         .ready();
     let load = Load::start(
