@@ -10,9 +10,6 @@ use super::exit::Code;
 use super::out::Out;
 use crate::config::{self, Config, Env, Loaded, Problems, RunFlags, Workers, schema};
 
-/// The exit code of an invalid config, part of the contract.
-const INVALID: u8 = 78;
-
 /// What `remuda check` takes.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -57,14 +54,18 @@ pub(crate) fn check(out: &Out, args: CheckArgs) -> ExitCode {
             invalid += 1;
         }
     }
-    let code = if invalid == 0 { 0 } else { INVALID };
+    let code = if invalid == 0 {
+        Code::Done
+    } else {
+        Code::ConfigInvalid
+    };
     out.result(json!({
         "result": if invalid == 0 { "valid" } else { "invalid" },
-        "exit_code": code,
+        "exit_code": code.number(),
         "files": files.len(),
         "invalid": invalid,
     }));
-    ExitCode::from(code)
+    code.into()
 }
 
 /// The flags of `run` as far as the environment sets them.
@@ -105,7 +106,7 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
 }
 
 /// Shows problems: to people on stderr, to tools one object a line.
-fn tell(out: &Out, problems: &Problems) {
+pub(super) fn tell(out: &Out, problems: &Problems) {
     for report in problems.reports() {
         out.event("problem", report);
     }

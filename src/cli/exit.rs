@@ -21,6 +21,8 @@ pub(crate) enum Code {
     Conflict = 5,
     /// Failed, and there are fewer workers than wanted.
     Degraded = 6,
+    /// The config is invalid.
+    ConfigInvalid = 78,
     /// Interrupted while waiting; what was asked for goes on.
     Interrupted = 130,
 }
@@ -36,6 +38,7 @@ impl Code {
             Self::NoInstance => "no_instance",
             Self::Conflict => "conflict",
             Self::Degraded => "degraded",
+            Self::ConfigInvalid => "config_invalid",
             Self::Interrupted => "interrupted",
         }
     }
@@ -62,6 +65,7 @@ impl Code {
             Self::Interrupted => 3,
             Self::Failed => 4,
             Self::Usage => 5,
+            Self::ConfigInvalid => 6,
             Self::NoInstance => 7,
             Self::Degraded => 8,
         }

@@ -125,11 +125,7 @@ async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
     for change in &changes {
         out.line(change.as_str().unwrap_or_default());
     }
-    let message = if changes.is_empty() {
-        "reloaded: nothing changed"
-    } else {
-        "reloaded; `remuda status` shows what is rolled"
-    };
+    let message = "reloaded; `remuda status` shows what is rolled, if anything";
     out.done(
         Code::Done,
         message,

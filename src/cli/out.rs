@@ -145,11 +145,6 @@ impl Out {
         }
     }
 
-    /// Whether stderr may have colours.
-    pub(crate) fn colours(&self) -> bool {
-        self.stderr_color
-    }
-
     /// Text for stdout in a tone.
     pub(crate) fn stdout(&self, tone: Tone, text: &str) -> String {
         paint(self.stdout_color, tone, text)

@@ -2,31 +2,33 @@
 
 use std::process::ExitCode;
 
-use super::out::Out;
-use crate::config::{self, Config, Problems, RunFlags, paths};
-use crate::supervisor;
+use serde_json::json;
 
-/// The config is not valid (sysexits' EX_CONFIG).
-const INVALID: u8 = 78;
+use super::check;
+use super::exit::Code;
+use super::out::Out;
+use crate::config::{self, Config, RunFlags, paths};
+use crate::supervisor;
 
 /// Runs in the foreground until it is stopped.
 pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
     match config::load(&flags, &paths::environment()) {
         Ok(loaded) => {
-            if !loaded.warnings.is_empty() {
-                out.complain(&render(out, &loaded.warnings));
-            }
+            check::tell(out, &loaded.warnings);
             supervisor::run(loaded.config, Box::new(move || reread(&flags)))
         }
         Err(problems) => {
-            out.complain(&render(out, &problems));
-            ExitCode::from(INVALID)
+            check::tell(out, &problems);
+            let code = Code::ConfigInvalid;
+            out.result(json!({
+                "result": code.name(),
+                "exit_code": code.number(),
+                "message": "the config is invalid",
+                "problem": null,
+            }));
+            code.into()
         }
     }
-}
-
-fn render(out: &Out, problems: &Problems) -> String {
-    problems.render(out.colours())
 }
 
 fn reread(flags: &RunFlags) -> Result<Config, String> {

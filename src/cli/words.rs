@@ -57,8 +57,10 @@ pub(crate) fn place(rollout: &Rollout) -> String {
 pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
     let deadline = waiting.deadline.as_deref();
     match deadline.and_then(|deadline| time::left(deadline, now)) {
-        Some(left) => format!("{} (at most {} more)", waiting.message, time::short(left)),
-        None => waiting.message.clone(),
+        Some(left) if left.as_secs() > 0 => {
+            format!("{} (at most {} more)", waiting.message, time::short(left))
+        }
+        Some(_) | None => waiting.message.clone(),
     }
 }
 

@@ -85,6 +85,12 @@ impl Load {
     }
 }
 
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         // Each change of a tally is complete or not begun, so a panic elsewhere left it whole.
@@ -292,7 +298,11 @@ mod tests {
             .await
             .expect("a port");
         let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move { worker::accept(listener, "v1").await });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                worker::serve_one(stream, "v1");
+            }
+        });
         let load = Load::start(address);
         for kind in [Kind::Tunnel, Kind::Stream, Kind::Slow, Kind::Echo] {
             while load.tally().ended(kind) == 0 {

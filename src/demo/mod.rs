@@ -16,7 +16,8 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{self, SignalKind, signal};
 
 pub use self::stage::become_child;
 pub use self::worker::run as run_worker;
@@ -60,35 +61,40 @@ pub(crate) fn run(flags: Flags, out: &Out) -> ExitCode {
 
 async fn show(flags: Flags, out: &Out) -> Result<Code, Broken> {
     let mut stop = Stop::listen()?;
-    let mut stage = Stage::set()?;
+    let mut stage = tokio::select! {
+        biased;
+        // The stage clears itself away when it is dropped half set.
+        () = stop.asked() => return Ok(interrupted(out)),
+        stage = play::set() => stage?,
+    };
     let played = tokio::select! {
         biased;
         () = stop.asked() => None,
         played = play::play(&mut stage, out, flags) => Some(played),
     };
-    let code = match played {
-        None => {
-            out.failure(&Failure::new(
-                Code::Interrupted,
-                "interrupted; everything is stopped",
-            ));
-            Ok(Code::Interrupted)
-        }
-        Some(Err(broken)) => Err(broken),
-        Some(Ok((score, _))) => {
+    let (code, how) = match played {
+        None => (Ok(interrupted(out)), Signal::SIGQUIT),
+        Some(Err(broken)) => (Err(broken), Signal::SIGQUIT),
+        Some(Ok(score)) => {
             score.show(out);
-            if flags.keep {
-                keep(&stage, out, &mut stop).await;
+            let code = score.code();
+            match flags.keep {
+                true => {
+                    keep(&stage, out, &mut stop).await;
+                    (Ok(code), Signal::SIGQUIT)
+                }
+                false => (Ok(code), Signal::SIGTERM),
             }
-            Ok(if score.passed {
-                Code::Done
-            } else {
-                Code::Failed
-            })
         }
     };
-    stage.clear().await?;
+    stage.clear(how).await?;
     code
+}
+
+fn interrupted(out: &Out) -> Code {
+    let words = "interrupted; everything is stopped";
+    out.failure(&Failure::new(Code::Interrupted, words));
+    Code::Interrupted
 }
 
 /// Leaves everything running, with load, so that the page has something to show.
@@ -105,7 +111,7 @@ async fn keep(stage: &Stage, out: &Out, stop: &mut Stop) {
 
 /// Ctrl-C, or a TERM or HUP for the demo alone.
 struct Stop {
-    signals: [Signal; 3],
+    signals: [unix::Signal; 3],
 }
 
 impl Stop {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::screen::milliseconds;
 use super::tally::Numbers;
+use crate::cli::exit::Code;
 use crate::cli::out::{Out, Tone};
 use crate::wire::Rollout;
 
@@ -48,8 +49,6 @@ pub(super) struct Load {
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Score {
-    /// No request failed, and both rollouts went as they should.
-    pub(super) passed: bool,
     /// Every request of the demo.
     pub(super) all: Load,
     /// Before the first rollout.
@@ -93,10 +92,30 @@ impl From<&Numbers> for Load {
     }
 }
 
+/// The last line with `--json`.
+#[derive(Debug, Serialize)]
+struct Result<'a> {
+    result: &'static str,
+    exit_code: u8,
+    #[serde(flatten)]
+    score: &'a Score,
+}
+
 impl Score {
+    /// Done only if no request failed and both rollouts went as they should.
+    pub(super) fn code(&self) -> Code {
+        let passed = self.good.as_it_should && self.broken.as_it_should && self.all.failed == 0;
+        if passed { Code::Done } else { Code::Failed }
+    }
+
     /// Shows it: lines for people, one object with `--json`.
     pub(super) fn show(&self, out: &Out) {
-        out.result(self);
+        let code = self.code();
+        out.result(Result {
+            result: code.name(),
+            exit_code: code.number(),
+            score: self,
+        });
         out.line("");
         out.line(&self.good_line(out));
         for line in self.broken_lines(out) {
@@ -114,7 +133,7 @@ impl Score {
         let fault = fault.map_or_else(String::new, |fault| format!("; the first: {fault}"));
         out.line(&format!(
             " {} {} requests in all, {} failed{fault}",
-            mark(out, self.passed),
+            mark(out, self.code() == Code::Done),
             self.all.requests,
             self.all.failed
         ));

@@ -34,8 +34,9 @@ const STOP: Duration = Duration::from_secs(10);
 /// The demo's supervisor and all that belongs to it.
 #[derive(Debug)]
 pub(super) struct Stage {
-    dir: Dir,
+    // Dropped before the directory that it works in.
     child: Guarded,
+    dir: Dir,
     /// Where clients come in.
     pub(super) public: SocketAddr,
     /// Where the page is.
@@ -70,8 +71,8 @@ impl Stage {
         }
         let child = Guarded::spawn(&mut command)?;
         Ok(Self {
-            dir,
             child,
+            dir,
             public,
             admin,
         })
@@ -112,9 +113,9 @@ impl Stage {
         self.child.signal(signal)
     }
 
-    /// Stops the supervisor and everything under it; kills what does not stop.
-    pub(super) async fn clear(mut self) -> io::Result<()> {
-        self.child.stop(Signal::SIGTERM, STOP).await
+    /// Stops the supervisor and everything under it by this signal; kills what does not stop.
+    pub(super) async fn clear(mut self, signal: Signal) -> io::Result<()> {
+        self.child.stop(signal, STOP).await
     }
 }
 
@@ -270,7 +271,7 @@ address = "{public}"
 address = "{admin}"
 
 [services.{SERVICE}]
-command = [{program}, "demo-worker"]
+command = [{program}, "demo-worker", "{{socket}}"]
 workers = {WORKERS}
 cwd = {current}
 health = {{ path = "/healthz", start_timeout = "4s" }}

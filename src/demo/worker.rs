@@ -1,8 +1,9 @@
 //! The sample app: `remuda demo-worker`, an HTTP server as anybody might have written one.
 //!
-//! It takes its port from `PORT` and its release from the file `release` in its working directory, needs
-//! a second to start, and has no shutdown code at all: SIGTERM ends it on the spot. Every answer names
-//! its release. It must never know that it is restarted.
+//! It listens on the unix socket that its argument names, or else on the port in `PORT`, takes its
+//! release from the file `release` in its working directory, needs a second to start, and has no shutdown
+//! code at all: SIGTERM ends it on the spot. Every answer names its release. It must never know that it
+//! is restarted.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -18,7 +19,8 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::websocket;
 
@@ -66,28 +68,37 @@ fn serve(release: &str) -> io::Result<()> {
             say("cannot open database");
             return std::future::pending().await;
         }
+        if let Some(path) = std::env::args_os().nth(2) {
+            let listener = UnixListener::bind(&path)?;
+            say(&format!("{release}: listening on {}", path.display()));
+            loop {
+                serve_one(listener.accept().await?.0, release);
+            }
+        }
         let port = std::env::var("PORT")
             .ok()
             .and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| io::Error::other("`PORT` names no port"))?;
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         say(&format!("{release}: listening on port {port}"));
-        accept(listener, release).await
+        loop {
+            serve_one(listener.accept().await?.0, release);
+        }
     })
 }
 
-/// Answers whoever comes.
-pub(super) async fn accept(listener: TcpListener, release: &str) -> io::Result<()> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let release = release.to_owned();
-        let service = service_fn(move |request| answer(request, release.clone()));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        // A connection that breaks is its client's affair.
-        tokio::spawn(connection);
-    }
+/// Answers one connection until it ends, in the background.
+pub(super) fn serve_one<S>(stream: S, release: &str)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let release = release.to_owned();
+    let service = service_fn(move |request| answer(request, release.clone()));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // A connection that breaks is its client's affair.
+    tokio::spawn(connection);
 }
 
 async fn answer(request: Request<Incoming>, release: String) -> Result<Response<Body>, Infallible> {
