@@ -8,6 +8,16 @@ use clap_complete::Shell;
 
 use crate::config::RunFlags;
 
+/// What `--version` says after the name.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("REMUDA_REVISION"),
+    ", rustc ",
+    env!("REMUDA_RUSTC"),
+    ")"
+);
+
 const EXAMPLES: &str = "\
 Examples:
   remuda run -- ./server --port {port}    front a server, two workers, on port 8080
@@ -50,7 +60,7 @@ QUIT stops now, TTIN and TTOU change the number of workers.";
 
 /// A front proxy that owns a service's socket and its workers, and replaces them without losing a request.
 #[derive(Debug, Parser)]
-#[command(name = "remuda", version, after_long_help = EXAMPLES, propagate_version = false)]
+#[command(name = "remuda", version = VERSION, after_long_help = EXAMPLES, propagate_version = false)]
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,

@@ -1,8 +1,8 @@
 //! Metrics: names, help texts, sums over planes, and the Prometheus text that shows them.
 //!
 //! It owns every number that is exported and the two kinds of sum that outlive what they count: what
-//! planes reported ([`ledger`], so that counters go on when a plane dies) and what the core's records
-//! told ([`events`]). The supervisor's loop is its only caller: it hands in samples, records and views,
+//! planes reported (`ledger`, so that counters go on when a plane dies) and what the core's records
+//! told (`events`). The supervisor's loop is its only caller: it hands in samples, records and views,
 //! and asks for the text. It must never be a global, read a clock, or let a plane's words through
 //! unchecked.
 //!
@@ -49,15 +49,13 @@ pub struct Build {
 }
 
 impl Build {
-    /// This build, as far as it is known at compile time.
+    /// This build, as `build.rs` saw it.
     #[must_use]
     pub fn current() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: option_env!("REMUDA_REVISION")
-                .unwrap_or("unknown")
-                .to_owned(),
-            rustc: option_env!("REMUDA_RUSTC").unwrap_or("unknown").to_owned(),
+            revision: env!("REMUDA_REVISION").to_owned(),
+            rustc: env!("REMUDA_RUSTC").to_owned(),
             features: String::new(),
         }
     }
