@@ -12,7 +12,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use assert_cmd::cargo::cargo_bin;
 use remuda::wire::{
     FailedWorker, Failure, Generation, InFlight, Ledger, Logs, NewRollout, Rollout, RolloutCounts,
     RolloutStep, Rollouts, Service, Status, WaitingOn, Worker,
@@ -114,7 +113,7 @@ fn answer(stream: UnixStream, play: &Play, log: &Mutex<Vec<Seen>>) {
 }
 
 fn remuda(args: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin("remuda"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
     command.args(args).stdin(Stdio::null());
     for name in [
         "REMUDA_ADMIN_SOCKET",

@@ -59,7 +59,7 @@ pub struct Origin {
     pub request_id: String,
 }
 
-/// A request that passed [`check`], as it goes to a worker.
+/// A request that passed the rules, as it goes to a worker.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The whole head, from the request line to the empty line, canonical; never a byte of the client's.

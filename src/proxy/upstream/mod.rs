@@ -7,8 +7,8 @@
 //!                └───────────────────── Pool::take ◀──────────────────────────────────┘
 //! ```
 //!
-//! One state machine ([`exchange`]) polls both directions in the task of the request: no task, no
-//! channel. The head of an answer is parsed ([`head`]) and its framing decided once; what breaks a rule is
+//! One state machine (`exchange`) polls both directions in the task of the request: no task, no
+//! channel. The head of an answer is parsed (`head`) and its framing decided once; what breaks a rule is
 //! refused, never mended. A connection is used again only if the answer ended exactly at its framing,
 //! nothing is left over and the request was sent whole. This module must never choose a worker, try
 //! again, or rewrite a field: those are `pick`'s, the front's and [`super::rules`]' work.
