@@ -4,13 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use assert_cmd::cargo::cargo_bin;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Command {
-    let mut command = Command::new(cargo_bin("remuda"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
     command
         .arg("demo")
         .args(args)
