@@ -100,7 +100,8 @@ pub(super) struct Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ledgers {
     pub(super) begin: LedgerCounts,
-    pub(super) end: Option<LedgerCounts>,
+    /// With what the candidate's workers answered, which is forgotten with its generation.
+    pub(super) end: Option<(LedgerCounts, Outcomes)>,
 }
 
 impl Supervisor {
@@ -507,7 +508,7 @@ impl Supervisor {
 
     fn on_record(&mut self, record: &Record) {
         let now = self.clock.now();
-        self.journal.record(now, record);
+        self.journal.record(now, &self.with_cuts(record));
         self.metrics.record(record, now);
         match &record.event {
             Event::WorkerReady { .. } => self.ever_ready = true,
@@ -532,6 +533,20 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    /// A plane cuts by itself what is over its limit, so that the core sees nothing left: for people the
+    /// record says what was cut.
+    fn with_cuts(&self, record: &Record) -> Record {
+        let mut record = record.clone();
+        if let Event::WorkerDrained { worker, left, .. } = &mut record.event {
+            let cut = self.planes.cut(*worker);
+            left.plain = left.plain.saturating_add(cut.plain);
+            left.upload = left.upload.saturating_add(cut.upload);
+            left.stream = left.stream.saturating_add(cut.stream);
+            left.tunnel = left.tunnel.saturating_add(cut.tunnel);
+        }
+        record
     }
 
     /// A command that cannot be executed will not be executable the next time either; anything else
@@ -561,7 +576,7 @@ impl Supervisor {
                 end: None,
             });
         if state.is_final() && ledger.end.is_none() {
-            ledger.end = Some(totals);
+            ledger.end = Some((totals, self.metrics.outcomes(service, Generation(to))));
         }
         while self.ledgers.len() > LEDGERS_KEPT {
             self.ledgers.pop_first();

@@ -34,6 +34,7 @@ mod shell;
 mod signals;
 pub mod spawn;
 pub mod spec;
+mod squatter;
 mod start;
 pub mod state;
 mod status;

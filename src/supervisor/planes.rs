@@ -230,14 +230,13 @@ impl Planes {
     /// Requests in flight at a worker, over all planes.
     #[must_use]
     pub(super) fn in_flight(&self, worker: WorkerId) -> InFlight {
-        let mut sum = InFlight::default();
-        for sample in self.samples_of(worker) {
-            sum.plain += sample.in_flight.plain;
-            sum.upload += sample.in_flight.upload;
-            sum.stream += sample.in_flight.stream;
-            sum.tunnel += sample.in_flight.tunnel;
-        }
-        sum
+        sum(self.samples_of(worker).map(|sample| sample.in_flight))
+    }
+
+    /// What planes have cut of a worker's requests because their limit was over.
+    #[must_use]
+    pub(super) fn cut(&self, worker: WorkerId) -> InFlight {
+        sum(self.samples_of(worker).map(|sample| sample.cut))
     }
 
     /// The latest time any plane may take until it cuts a worker's last request.
@@ -489,6 +488,15 @@ impl Plane {
         }
         None
     }
+}
+
+fn sum(parts: impl Iterator<Item = InFlight>) -> InFlight {
+    parts.fold(InFlight::default(), |sum, part| InFlight {
+        plain: sum.plain.saturating_add(part.plain),
+        upload: sum.upload.saturating_add(part.upload),
+        stream: sum.stream.saturating_add(part.stream),
+        tunnel: sum.tunnel.saturating_add(part.tunnel),
+    })
 }
 
 /// Carries messages both ways until either end is gone.

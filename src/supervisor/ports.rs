@@ -25,9 +25,12 @@ impl Ports {
     /// All ports from the first to the last, both included.
     #[must_use]
     pub fn new((first, last): (u16, u16)) -> Self {
+        // Instances side by side begin at different places, so that they do not race for each port.
+        let count = u32::from(last.saturating_sub(first)) + 1;
+        let offset = std::process::id().wrapping_mul(101) % count;
         let used = Used {
             ports: BTreeSet::new(),
-            next: first,
+            next: u16::try_from(u32::from(first) + offset).unwrap_or(first),
         };
         Self {
             first,

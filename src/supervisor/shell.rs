@@ -6,7 +6,7 @@ use super::control::Ledgers;
 use super::planes::Planes;
 use super::status::{Evidence, Shell, WorkerFacts, rollout_id};
 use super::workers::Workers;
-use crate::metrics::{LedgerCounts, Metrics};
+use crate::metrics::Metrics;
 use crate::rollout::{RolloutView, ServiceName, WorkerId};
 use crate::wire;
 
@@ -34,8 +34,13 @@ impl Shell for ShellView<'_> {
         let Some(ledger) = self.ledgers.get(&rollout_id(service, rollout.to.0)) else {
             return wire::Ledger::default();
         };
-        let end = ledger.end.unwrap_or_else(|| self.metrics.ledger(service));
-        account(end.since(ledger.begin))
+        let (end, candidate) = ledger.end.unwrap_or_else(|| {
+            (
+                self.metrics.ledger(service),
+                self.metrics.outcomes(service, rollout.to),
+            )
+        });
+        end.since(ledger.begin).wire(candidate)
     }
 
     fn parked(&self, service: &ServiceName) -> u32 {
@@ -45,26 +50,5 @@ impl Shell for ShellView<'_> {
             .filter(|sample| sample.name == *service)
             .map(|sample| sample.parked)
             .sum()
-    }
-}
-
-fn account(counts: LedgerCounts) -> wire::Ledger {
-    let [stable, candidate, parked, retiring] = counts.by_role;
-    let [plain, upload, stream, tunnel] = counts
-        .cut
-        .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-    wire::Ledger {
-        requests: counts.requests,
-        candidate,
-        stable: stable + parked + retiring,
-        retried: counts.retried,
-        proxy_errors: counts.proxy_errors,
-        cut: wire::InFlight {
-            plain,
-            upload,
-            stream,
-            tunnel,
-        },
-        client_gone: counts.client_gone,
     }
 }

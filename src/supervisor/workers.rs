@@ -22,6 +22,7 @@ use super::reaper::Reaper;
 use super::remains::Remains;
 use super::spawn;
 use super::spec::{Individual, Spec};
+use super::squatter;
 use super::status::Evidence;
 use crate::config::{Config, ServiceConfig, Workers as Kind};
 use crate::feed::Feed;
@@ -438,7 +439,14 @@ impl Workers {
         let Some(known) = self.live.get_mut(&worker) else {
             return Vec::new();
         };
+        let stranger =
+            outcome.is_ok() && !known.answered && is_a_stranger_that_answers(worker, known);
         match outcome {
+            Ok(()) if stranger => {
+                let problem = format!("another program answers at {}", known.address);
+                known.last_probe = Some(problem.clone());
+                vec![Fact::Unanswered { worker, problem }]
+            }
             Ok(()) => {
                 known.answered = true;
                 known.last_probe = Some("answered".to_owned());
@@ -675,6 +683,15 @@ impl Workers {
             probe: kept.probe.clone(),
         }
     }
+}
+
+/// A worker that is told its port may find a stranger there, which answers in its place (F18).
+fn is_a_stranger_that_answers(worker: WorkerId, known: &Worker) -> bool {
+    let (Some(process), WorkerAddress::Tcp(address)) = (&known.process, &known.address) else {
+        return false;
+    };
+    let pids = Remains::new(worker, process.pid).find();
+    squatter::is_held_by(address.port(), &pids) == Some(false)
 }
 
 fn last_lines(output: &Output) -> Vec<String> {
