@@ -251,6 +251,8 @@ impl Service {
     pub(super) fn soak_end(&self, watch: &Watch) -> Option<Moment> {
         match (watch.first, watch.arrived) {
             (Some(first), _) => Some(first + self.settings.soak),
+            // Who wants no soak does not wait for its first request either.
+            (None, Some(arrived)) if self.settings.soak.is_zero() => Some(arrived),
             (None, Some(arrived)) => Some(arrived + IDLE.max(self.settings.soak)),
             (None, None) => None,
         }
