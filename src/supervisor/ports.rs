@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
@@ -53,11 +55,17 @@ impl Ports {
             } else {
                 port + 1
             };
-            if !used.ports.contains(&port) && is_free(port) {
+            if used.ports.contains(&port) {
+                continue;
+            }
+            if let Some(claim) = claim(port)
+                && is_free(port)
+            {
                 used.ports.insert(port);
                 return Ok(Lease {
                     port,
                     used: Arc::clone(&self.used),
+                    _claim: claim,
                 });
             }
         }
@@ -73,6 +81,7 @@ impl Ports {
 pub struct Lease {
     port: u16,
     used: Arc<Mutex<Used>>,
+    _claim: UnixDatagram,
 }
 
 impl Lease {
@@ -94,6 +103,15 @@ impl Drop for Lease {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.ports.remove(&self.port);
     }
+}
+
+/// Keeps the port from other instances of remuda while its worker has not bound it yet: two that start
+/// together would find the same one free, and the loser's probe would be answered by the winner's
+/// worker. An abstract name lives in the network namespace as the port does, and ends with its holder.
+fn claim(port: u16) -> Option<UnixDatagram> {
+    let name = format!("remuda-port-{port}");
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).ok()?;
+    UnixDatagram::bind_addr(&address).ok()
 }
 
 /// Bound on all addresses, because some servers do so; never listening, so nothing is exposed.
@@ -125,6 +143,18 @@ mod tests {
         assert!(!lease.is_held_by_stranger());
         let _stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
         assert!(lease.is_held_by_stranger());
+    }
+
+    #[test]
+    fn f18_a_port_that_another_instance_has_given_to_a_worker_is_not_given() {
+        let probe = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = probe.local_addr().expect("bound").port();
+        drop(probe);
+        let (one, other) = (Ports::new((port, port)), Ports::new((port, port)));
+        let lease = one.lease().expect("free");
+        assert!(other.lease().is_err(), "though nobody has bound it yet");
+        drop(lease);
+        assert!(other.lease().is_ok());
     }
 
     #[test]
