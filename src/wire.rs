@@ -241,7 +241,7 @@ pub struct Ledger {
     pub retried: u64,
     /// Answered by us in a worker's place, or cut short.
     pub proxy_errors: u64,
-    /// Cut by a drain's limit.
+    /// Cut by a drain's limit, also while old workers drain after the end.
     pub cut: InFlight,
     /// The client left.
     pub client_gone: u64,

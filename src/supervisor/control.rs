@@ -96,7 +96,8 @@ pub(super) struct Told {
     traffic: BTreeMap<(ServiceName, u64), Outcomes>,
 }
 
-/// A rollout's request accounting: the totals at its begin, and at its end once it ended.
+/// A rollout's request accounting: the totals at its begin, and at its end once it ended (those cut, at
+/// the end of the last drain it caused).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ledgers {
     pub(super) begin: LedgerCounts,
@@ -531,6 +532,9 @@ impl Supervisor {
             Event::RolloutState { to, state, .. } => {
                 self.keep_ledger(&record.service, to.0, *state);
             }
+            Event::WorkerDrained { generation, .. } => {
+                self.add_late_cuts(&record.service, *generation);
+            }
             _ => {}
         }
     }
@@ -580,6 +584,24 @@ impl Supervisor {
         }
         while self.ledgers.len() > LEDGERS_KEPT {
             self.ledgers.pop_first();
+        }
+    }
+
+    /// Workers that a rollout retires may drain beyond its end; what is cut then is still its doing.
+    fn add_late_cuts(&mut self, service: &ServiceName, drained: Generation) {
+        let view = self.view();
+        let of_service = view.services.iter().find(|view| view.service == *service);
+        let Some(rollout) = of_service.and_then(|view| view.rollout.as_ref()) else {
+            return;
+        };
+        let id = status::rollout_id(service, rollout.to.0);
+        let left_by_it = (rollout.state == RolloutState::Completed) != (drained == rollout.to);
+        let cut = self.metrics.ledger(service).cut;
+        if let Some(ledger) = self.ledgers.get_mut(&id)
+            && let Some(end) = &mut ledger.end
+            && left_by_it
+        {
+            end.cut = cut;
         }
     }
 
