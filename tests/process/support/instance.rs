@@ -250,6 +250,35 @@ impl Instance {
         }
     }
 
+    /// The sum of a metric's series that bear these labels (`name="value"`).
+    pub(crate) fn metric(&self, family: &str, labels: &[&str]) -> f64 {
+        let page = self.admin("GET", "/metrics", "").text();
+        page.lines()
+            .filter(|line| {
+                line.strip_prefix(family)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && labels.iter().all(|label| line.contains(label))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) fn wait_metric(&self, family: &str, labels: &[&str], value: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.metric(family, labels);
+            if (now - value).abs() < 1e-9 {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{family} {labels:?} is {now}, not {value}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Every living process that this instance started, itself included: they all bear the runtime
     /// directory or the knobs' path in their environment.
     pub(crate) fn processes(&self) -> Vec<(u32, String)> {
