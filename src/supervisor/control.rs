@@ -601,7 +601,7 @@ impl Supervisor {
             && let Some(end) = &mut ledger.end
             && left_by_it
         {
-            end.cut = cut;
+            end.0.cut = cut;
         }
     }
 
