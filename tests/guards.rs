@@ -250,3 +250,17 @@ fn the_supervisor_waits_for_its_children_itself() {
         }
     }
 }
+
+#[test]
+fn f03_nobody_shuts_a_listener_down() {
+    // `shutdown` on one copy of a listening socket refuses everybody; stopping is closing one's own copy.
+    for file in [
+        "src/proxy/accept.rs",
+        "src/supervisor/listeners.rs",
+        "src/supervisor/planes.rs",
+    ] {
+        for (line, text) in code(&root().join(file)) {
+            assert!(!names(&text, "shutdown"), "{file}:{line}: {text}");
+        }
+    }
+}

@@ -15,6 +15,7 @@
 )]
 
 mod drains;
+mod listeners;
 mod planes;
 mod supervision;
 mod support;

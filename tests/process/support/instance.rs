@@ -29,6 +29,7 @@ pub(crate) struct Start {
     service: String,
     command: Option<Vec<String>>,
     before: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 impl Start {
@@ -54,6 +55,12 @@ impl Start {
     /// A knob that the first workers see.
     pub(crate) fn knob(mut self, key: &str, value: &str) -> Self {
         self.before.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// At most so many descriptors for each process.
+    pub(crate) fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -93,7 +100,18 @@ impl Start {
         let file = dir.path().join("remuda.toml");
         std::fs::write(&file, config).expect("the directory is writable");
         std::fs::create_dir(dir.path().join("run")).expect("the directory is writable");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_remuda"))
+        let mut command = match self.open_files {
+            None => Command::new(env!("CARGO_BIN_EXE_remuda")),
+            Some(limit) => {
+                let mut shell = Command::new("/bin/sh");
+                shell
+                    .arg("-c")
+                    .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+                    .arg(env!("CARGO_BIN_EXE_remuda"));
+                shell
+            }
+        };
+        let mut child = command
             .arg("run")
             .arg("-c")
             .arg(&file)
@@ -125,10 +143,12 @@ impl Start {
             .as_str()
             .expect("an address")
             .to_owned();
-        instance.address = listener
-            .trim_start_matches("http://")
-            .parse()
-            .unwrap_or_else(|error| panic!("{listener}: {error}"));
+        // A unix listener has no such address; its test knows its path.
+        if !listener.starts_with("unix:") {
+            instance.address = listener
+                .parse()
+                .unwrap_or_else(|error| panic!("{listener}: {error}"));
+        }
         instance
     }
 }

@@ -101,6 +101,10 @@ fn serve(knobs: Set) -> ! {
         });
     }
     let var = |name: &str| std::env::var(name).unwrap_or_default();
+    if knobs.on("notify_file") {
+        let knobs_file = var(KNOBS);
+        std::thread::spawn(move || say_ready_when_told(Path::new(&knobs_file)));
+    }
     let worker = Arc::new(Worker {
         log: std::env::var(LOG).ok().map(|path| {
             Mutex::new(
@@ -147,6 +151,17 @@ fn serve(knobs: Set) -> ! {
             accept_tcp(&worker, &listener)
         }
     }
+}
+
+/// READY=1 once a file appears beside the knobs.
+fn say_ready_when_told(knobs: &Path) {
+    let told = knobs.with_file_name("say-ready");
+    while !told.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+    let path = std::env::var("NOTIFY_SOCKET").expect("it is promised");
+    socket.send_to(b"READY=1", path).expect("it is heard");
 }
 
 fn accept_tcp(worker: &Arc<Worker>, listener: &TcpListener) -> ! {
