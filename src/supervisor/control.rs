@@ -24,9 +24,9 @@ use super::workers::Workers;
 use crate::config::Config;
 use crate::metrics::{LedgerCounts, LogStream, Metrics, process};
 use crate::rollout::{
-    Action, Command, Core, Epoch, Event, Fact, Generation, InFlight, Moment, Outcomes, Record,
-    RolloutOrder, RolloutState, Routes, ServiceName, Slot, Steer, Trigger, View, WorkerFailure,
-    WorkerId,
+    Action, Command, Core, Epoch, Event, Exit, Fact, Generation, InFlight, Moment, Outcomes,
+    Record, RolloutOrder, RolloutState, Routes, ServiceName, Slot, Steer, Trigger, View,
+    WorkerFailure, WorkerId,
 };
 use crate::wire;
 
@@ -126,7 +126,11 @@ impl Supervisor {
             while let Ok(input) = self.inputs.try_recv() {
                 self.on_inputs(input);
             }
-            self.reap();
+            let gone = self.workers.reap_all();
+            if !gone.is_empty() {
+                hear_last_words().await;
+            }
+            self.bury(gone);
             self.tick();
         }
     }
@@ -221,9 +225,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes every exit there is.
-    fn reap(&mut self) {
-        for (pid, exit) in self.workers.reap_all() {
+    fn bury(&mut self, gone: Vec<(u32, Exit)>) {
+        for (pid, exit) in gone {
             let now = self.clock.now();
             if let Some((incarnation, _)) = self.planes.exited(now, pid) {
                 self.metrics.plane_gone(incarnation);
@@ -760,6 +763,15 @@ impl Supervisor {
             metrics: &self.metrics,
             ledgers: &self.ledgers,
         }
+    }
+}
+
+/// Lets the readers of output take what a process wrote before it ended, so that the failure that is told
+/// next shows its last lines. A first turn asks the system what is readable, a second one reads, and one
+/// more is for who shared it; nobody is waited for.
+async fn hear_last_words() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
     }
 }
 
