@@ -17,6 +17,7 @@
 mod drains;
 mod listeners;
 mod planes;
+mod steering;
 mod supervision;
 mod support;
 mod thread;

@@ -23,16 +23,57 @@ pub(crate) struct Instance {
 }
 
 /// What to start.
-#[derive(Default)]
 pub(crate) struct Start {
+    dir: tempfile::TempDir,
     flags: Vec<String>,
+    top: String,
     service: String,
     command: Option<Vec<String>>,
     before: Vec<(String, String)>,
     open_files: Option<u32>,
 }
 
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            dir: tempfile::Builder::new()
+                .prefix("rmd")
+                .tempdir()
+                .expect("a temporary directory"),
+            flags: Vec::new(),
+            top: String::new(),
+            service: String::new(),
+            command: None,
+            before: Vec::new(),
+        }
+    }
+}
+
 impl Start {
+    /// The instance's own directory, where its config file will be.
+    pub(crate) fn place(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Puts a file beside the config.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.dir.path().join(name), text).expect("the directory is writable");
+        self
+    }
+
+    /// Adds lines at the top of the config file.
+    pub(crate) fn top(mut self, lines: &str) -> Self {
+        self.top.push_str(lines);
+        self.top.push('\n');
+        self
+    }
+
+    /// Workers that somebody else runs, in place of a command.
+    pub(crate) fn upstream(mut self, addresses: &[&str]) -> Self {
+        self.command = Some(Vec::new());
+        self.service(&format!("upstream = {addresses:?}"))
+    }
+
     /// Adds flags of `remuda run`.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
@@ -76,10 +117,7 @@ impl Start {
 
     /// Starts and waits until the admin socket answers.
     pub(crate) fn launch(self) -> Instance {
-        let dir = tempfile::Builder::new()
-            .prefix("rmd")
-            .tempdir()
-            .expect("a temporary directory");
+        let dir = self.dir;
         let knobs = Knobs::new(dir.path());
         let pairs: Vec<(&str, &str)> = self
             .before
@@ -88,14 +126,21 @@ impl Start {
             .collect();
         knobs.set(&pairs);
         let command = self.command.unwrap_or_else(worker::command);
+        let workers = if command.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "command = {command:?}\nenv = {{ {} = {:?}, {} = {:?} }}\n",
+                worker::KNOBS,
+                knobs.path().display().to_string(),
+                worker::LOG,
+                dir.path().join("executed").display().to_string(),
+            )
+        };
         let config = format!(
-            "[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-             [services.app]\ncommand = {command:?}\nenv = {{ {} = {:?}, {} = {:?} }}\n{}\n",
-            worker::KNOBS,
-            knobs.path().display().to_string(),
-            worker::LOG,
-            dir.path().join("executed").display().to_string(),
-            self.service,
+            "{}[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+             [services.app]\n{workers}{}\n",
+            self.top, self.service,
         );
         let file = dir.path().join("remuda.toml");
         std::fs::write(&file, config).expect("the directory is writable");
