@@ -45,6 +45,7 @@ impl Default for Start {
             service: String::new(),
             command: None,
             before: Vec::new(),
+            open_files: None,
         }
     }
 }
