@@ -114,6 +114,8 @@ mod tests {
         let again = Token::read(&path).expect("readable");
         assert!(token.is(again.0.as_bytes()));
         assert!(!token.is(b""));
+        assert_eq!(token.0.len(), 64);
+        assert!(!token.is(Token::create(&path).expect("another").0.as_bytes()));
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
         assert_eq!(format!("{token:?}"), "Token(…)");
     }

@@ -25,7 +25,6 @@ pub mod place;
 mod planes;
 pub mod ports;
 pub mod probe;
-pub mod procstat;
 pub mod reaper;
 mod reload;
 pub mod remains;

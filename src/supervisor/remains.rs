@@ -10,10 +10,10 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use super::procstat::ProcStat;
 use super::spec::{MARKER, marker};
 use crate::rollout::WorkerId;
 use crate::sys::Pidfd;
+use crate::sys::procstat::ProcStat;
 
 /// How to recognise the processes of one worker.
 #[derive(Debug, Clone)]

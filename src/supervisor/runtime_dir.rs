@@ -1,8 +1,8 @@
-//! The directory of everything that lives as long as we: lock, token, workers' directories; and the admin
+//! The directory of everything that lives as long as we: lock, workers' directories; and the admin
 //! socket. Nobody but us may write in it; all of it goes at exit.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,6 @@ use nix::unistd::geteuid;
 
 use super::unix_socket::{self, BoundPath};
 
-/// Bytes of a token: 256 bits.
-const TOKEN: usize = 32;
-/// Fewest characters of a token that somebody else made: 128 bits in base64.
-const SHORTEST_TOKEN: usize = 22;
 /// Admin connections that may wait.
 const BACKLOG: i32 = 128;
 
@@ -27,7 +23,6 @@ pub struct RuntimeDir {
     _lock: Flock<File>,
     /// We could not have the shared one, so this one is removed whole.
     is_private: bool,
-    made_token: Option<PathBuf>,
 }
 
 impl RuntimeDir {
@@ -55,7 +50,6 @@ impl RuntimeDir {
             path,
             _lock: lock,
             is_private,
-            made_token: None,
         };
         // The longest path below us, for numbers that will not be reached.
         unix_socket::check_length(&dir.workers().join("9999-999999999/notify"))?;
@@ -79,38 +73,6 @@ impl RuntimeDir {
     pub fn workers(&self) -> PathBuf {
         self.path.join("w")
     }
-
-    /// The admin token: from the operator's file, or a new one in `token` here, mode 0600.
-    ///
-    /// # Errors
-    /// A sentence; a file that others may read or write is refused (T21).
-    pub fn token(&mut self, named: Option<&Path>) -> Result<String, String> {
-        if let Some(path) = named.filter(|path| path.exists()) {
-            return read_token(path);
-        }
-        let path = named.map_or_else(|| self.path.join("token"), Path::to_owned);
-        let make = || -> io::Result<String> {
-            let mut bytes = [0; TOKEN];
-            File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-            let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            if named.is_none() && path.exists() {
-                fs::remove_file(&path)?;
-            }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            file.write_all(token.as_bytes())?;
-            Ok(token)
-        };
-        let token = make()
-            .map_err(|error| format!("cannot write the token to {}: {error}", path.display()))?;
-        if named.is_none() {
-            self.made_token = Some(path);
-        }
-        Ok(token)
-    }
 }
 
 impl Drop for RuntimeDir {
@@ -121,9 +83,6 @@ impl Drop for RuntimeDir {
             return;
         }
         let _ = fs::remove_dir_all(self.workers());
-        if let Some(token) = &self.made_token {
-            let _ = fs::remove_file(token);
-        }
         // The lock file stays: removing it would let two hold "the" lock. An empty file hurts nobody.
     }
 }
@@ -220,31 +179,6 @@ fn remove_dead_instances(directory: &Path) {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let wrong = |what: &str| format!("cannot use the token file {shown}: {what}");
-    let mut file = File::open(path).map_err(|error| wrong(&error.to_string()))?;
-    let found = file.metadata().map_err(|error| wrong(&error.to_string()))?;
-    if !found.is_file() {
-        return Err(wrong("it is no file"));
-    }
-    if found.mode() & 0o027 != 0 {
-        return Err(wrong(&format!(
-            "others may read or write it; try `chmod 600 {shown}`"
-        )));
-    }
-    let mut text = String::new();
-    let read = Read::by_ref(&mut file).take(4096).read_to_string(&mut text);
-    read.map_err(|error| wrong(&error.to_string()))?;
-    let token = text.trim();
-    if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong(&format!(
-            "a token has at least {SHORTEST_TOKEN} visible characters; `openssl rand -hex 32` makes one"
-        )));
-    }
-    Ok(token.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -270,45 +204,20 @@ mod tests {
         // As a killed instance leaves it.
         fs::create_dir_all(wanted.join("i-1/w/0-1")).expect("mkdir");
         drop(first);
-        let mut third = RuntimeDir::open(&wanted).expect("third");
-        third.token(None).expect("token");
-        drop(third);
+        drop(RuntimeDir::open(&wanted).expect("third"));
         let left: Vec<_> = fs::read_dir(&wanted).expect("list").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(left[0].file_name(), "lock");
     }
 
     #[test]
-    fn t21_a_directory_or_token_that_others_may_write_is_refused() {
+    fn t21_a_directory_that_others_may_write_is_refused() {
         let directory = tempfile::tempdir().expect("tempdir");
         let open = directory.path().join("open");
         fs::create_dir(&open).expect("mkdir");
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("chmod");
         let error = RuntimeDir::open(&open).expect_err("writable");
         assert!(error.contains("others may write"), "{error}");
-
-        let mut dir = RuntimeDir::open(&directory.path().join("r")).expect("opens");
-        let token = directory.path().join("token");
-        fs::write(&token, "x".repeat(40)).expect("write");
-        fs::set_permissions(&token, fs::Permissions::from_mode(0o604)).expect("chmod");
-        assert!(
-            dir.token(Some(&token))
-                .expect_err("readable")
-                .contains("chmod 600")
-        );
-        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("chmod");
-        assert_eq!(dir.token(Some(&token)).expect("good"), "x".repeat(40));
-        fs::write(&token, "short").expect("write");
-        assert!(dir.token(Some(&token)).is_err());
-    }
-
-    #[test]
-    fn a_new_token_is_long_private_and_another_each_time() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let mut dir = RuntimeDir::open(&directory.path().join("r")).expect("opens");
-        let one = dir.token(None).expect("token");
-        assert_eq!((one.len(), mode(&dir.path().join("token"))), (64, 0o600));
-        assert_ne!(dir.token(None).expect("token"), one);
     }
 
     #[test]

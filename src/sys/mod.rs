@@ -8,6 +8,7 @@
 
 mod descriptors;
 mod process;
+pub mod procstat;
 
 pub use descriptors::{
     MAX_FDS_PER_MESSAGE, close_on_exec_from, number_descriptors, recv_with_fds, send_with_fds,

@@ -4,10 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::sys;
+use super::page_size;
 
 /// Clock ticks per second in `/proc`: fixed for user space on Linux.
-const TICKS: u64 = 100;
+pub const TICKS: u32 = 100;
 
 /// One process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,11 @@ fn parse(text: &str) -> Option<ProcStat> {
         state: field(3)?.chars().next()?,
         parent: field(4)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
-        cpu: Duration::from_millis(ticks.saturating_mul(1000 / TICKS)),
+        cpu: Duration::from_millis(ticks.saturating_mul(u64::from(1000 / TICKS))),
         threads: field(20)?.parse().ok()?,
         started: number(22)?,
         virtual_bytes: number(23)?,
-        rss: number(24)?.saturating_mul(sys::page_size()),
+        rss: number(24)?.saturating_mul(page_size()),
     })
 }
 
@@ -95,7 +95,9 @@ mod tests {
             ('S', 7, 9, 777)
         );
         assert_eq!((stat.cpu.as_millis(), stat.threads), (2000, 3));
-        for text in ["", "1 (x", "1 (x) S", "1 (x) S -1 2 3"] {
+        assert_eq!(stat.virtual_bytes, 4096);
+        assert_eq!(stat.rss, 2 * super::page_size());
+        for text in ["", "1 (x", "1 (x) S", "1 (x) S 1 7", "1 (x) S -1 2 3"] {
             assert!(parse(text).is_none(), "{text}");
         }
     }
