@@ -106,7 +106,13 @@ pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
     let deadline = worker.drain_deadline.as_deref();
     match deadline.and_then(|deadline| time::left(deadline, now)) {
         Some(left) if worker.in_flight > 0 => {
-            format!("{what} left, at most {} more", time::short(left))
+            let left = time::short(left);
+            // Only a plain request's limit stands still; the others' begins anew with each byte.
+            if worker.in_flight_by_class.plain > 0 {
+                format!("{what} left, at most {left} more")
+            } else {
+                format!("{what} left, cut after {left} of silence")
+            }
         }
         Some(_) | None => format!("{what} left"),
     }

@@ -75,9 +75,18 @@ function span(seconds) {
 
 const age = (at) => (at ? span((now() - Date.parse(at)) / 1000) : "–");
 
-function left(at) {
-  const ms = Date.parse(at) - now();
-  return ms > 0 ? `${span(ms / 1000)} to the deadline` : "the deadline has passed";
+function rest(at) {
+  const s = Math.round((Date.parse(at) - now()) / 1000);
+  return s >= 60 && s < 600 ? `${Math.floor(s / 60)} min ${s % 60} s` : span(s);
+}
+
+const passed = (at) => Date.parse(at) <= now();
+const left = (at) => (passed(at) ? "the deadline has passed" : `at most ${rest(at)} more`);
+
+// Only a plain request's limit stands still; that of the others begins anew with each byte.
+function limit(w) {
+  if (!w.drain_deadline) return "no deadline";
+  return w.in_flight_by_class.plain > 0 || passed(w.drain_deadline) ? left(w.drain_deadline) : `cut after ${rest(w.drain_deadline)} of silence`;
 }
 
 function memory(bytes) {
@@ -89,15 +98,17 @@ function memory(bytes) {
 
 function waiting(what) {
   if (!what) return null;
-  return what.deadline ? `${what.message}; ${left(what.deadline)}` : what.message;
+  return what.deadline ? `${what.message}, ${left(what.deadline)}` : what.message;
 }
 
 function headline(service) {
-  const waits = waiting(service.waiting_on);
-  if (waits) return waits;
+  const r = service.rollout;
+  if (r && !ended(r)) return `${r.state === "running" ? "Rolling" : r.state === "rolling_back" ? "Rolling back" : `Rollout ${r.state}`}: ${percent(r.progress)}`;
   const release = service.release ? `, release ${service.release}` : "";
   if (service.ready === 0) return "No worker is ready";
   if (service.ready < service.wanted) return `${service.ready} of ${plural(service.wanted, "worker")} ready`;
+  const draining = service.generations.flatMap((g) => g.workers).filter((w) => w.state === "draining").length;
+  if (draining) return `${plural(service.ready, "worker")} of generation ${service.generation}${release} ready, ${draining} draining`;
   return `Calm: ${plural(service.ready, "worker")} of generation ${service.generation}${release} ready`;
 }
 
@@ -120,6 +131,7 @@ function view(name) {
   if (views.has(name)) return views.get(name);
   const v = {
     headline: el("p", { class: "headline" }),
+    waits: el("p", { class: "waits" }),
     facts: el("p", { class: "quiet facts" }),
     live: el("p", { class: "rollout-line", "aria-live": "polite" }),
     rollout: el("div", { class: "rollout" }),
@@ -131,7 +143,7 @@ function view(name) {
   const head = el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column)));
   v.table = el("table", {}, el("caption", {}, `Workers of ${name}`), el("thead", {}, head), v.rows);
   v.card = el("div", { class: "card" }, v.live, v.rollout);
-  v.section = el("section", { class: "service" }, el("h2", {}, name), v.headline, v.facts, v.card, v.generations, v.drains, v.table);
+  v.section = el("section", { class: "service" }, el("h2", {}, name), v.headline, v.waits, v.facts, v.card, v.generations, v.drains, v.table);
   views.set(name, v);
   return v;
 }
@@ -141,15 +153,18 @@ function show(name, service) {
   const trouble = service.ready === 0 ? "bad" : service.ready < service.wanted ? "warn" : "good";
   v.section.dataset.trouble = trouble;
   say(v.headline, headline(service));
+  const waits = waiting(service.waiting_on);
+  v.waits.hidden = waits === null;
+  say(v.waits, waits === null ? "" : `Waiting for ${waits}`);
   const facts = [
-    `${service.ready} of ${service.wanted} ready`,
+    `${service.ready} ready, ${service.wanted} wanted`,
     `generation ${service.generation}`,
     service.release ? `release ${service.release}` : null,
     `${plural(service.in_flight, "request")} in flight`,
     service.parked ? `${plural(service.parked, "request")} parked` : null,
   ];
   say(v.facts, facts.filter(Boolean).join(" · "));
-  showRollout(v, service.rollout);
+  showRollout(v, service.rollout, waits);
   showGenerations(v, service);
   const workers = service.generations.flatMap((g) => g.workers.map((w) => ({ ...w, role: g.role })));
   workers.sort((a, b) => a.slot - b.slot || a.generation - b.generation);
@@ -157,12 +172,13 @@ function show(name, service) {
   showWorkers(v, workers);
 }
 
-function showRollout(v, r) {
+function showRollout(v, r, said) {
   v.card.hidden = r === null;
   if (!r) return;
   v.card.dataset.state = r.state;
   say(v.live, rolloutSentence(r));
-  const waits = ended(r) ? null : waiting(r.waiting_on);
+  const own = ended(r) ? null : waiting(r.waiting_on);
+  const waits = own === said ? null : own; // once is enough
   put(v.rollout, JSON.stringify([r, waits, ended(r) ? age(r.ended_at) : ""]), () => {
     const { ledger, counts } = r;
     const numbers = [
@@ -184,15 +200,17 @@ function showRollout(v, r) {
       el("p", { class: "quiet" }, `${counts.candidate_ready} of ${counts.wanted} new ready · ${counts.stable_ready} old serve · ${counts.retiring} retire`),
       el("p", { class: "quiet" }, numbers.join(" · ")),
       verdicts.length ? el("ul", { class: "verdicts" }, ...verdicts) : null,
-      r.failure ? failure(r.failure) : null,
+      r.failure ? failure(r.failure, r.verdicts) : null,
     ];
   });
 }
 
-function failure(f) {
+function failure(f, verdicts) {
   const w = f.worker;
   const facts = w ? [`slot ${w.slot}`, w.pid === null ? null : `pid ${w.pid}`, w.exit, w.probe ? `last probe: ${w.probe}` : null].filter(Boolean).join(" · ") : "";
-  return el("div", { class: "failure" }, el("p", {}, f.message), w ? el("p", { class: "quiet" }, facts) : null,
+  const told = verdicts.some((verdict) => verdict.message === f.message);
+  if (told && !w) return null;
+  return el("div", { class: "failure" }, told ? null : el("p", {}, f.message), w ? el("p", { class: "quiet" }, facts) : null,
     w && w.output.length ? el("pre", { tabindex: "0", "aria-label": "Last output of the worker" }, w.output.join("\n")) : null);
 }
 
@@ -209,7 +227,7 @@ function showGenerations(v, service) {
 
 function showDrains(v, draining) {
   v.drains.hidden = draining.length === 0;
-  put(v.drains, JSON.stringify(draining.map((w) => [w.slot, w.generation, w.in_flight_by_class, w.drain_initial, w.drain_deadline && left(w.drain_deadline)])), () =>
+  put(v.drains, JSON.stringify(draining.map((w) => [w.slot, w.generation, w.in_flight_by_class, w.drain_initial, limit(w)])), () =>
     draining.map((w) => {
       const first = Math.max(w.drain_initial || 0, w.in_flight);
       const kinds = classes(w.in_flight_by_class);
@@ -217,7 +235,7 @@ function showDrains(v, draining) {
         el("span", { class: "name" }, `Slot ${w.slot}`, el("span", { class: "quiet" }, ` generation ${w.generation}`)),
         bar(first ? 1 - w.in_flight / first : 1, `Drain of slot ${w.slot}`, "draining"),
         el("span", {}, `${w.in_flight} of ${plural(first, "request")} left${kinds ? ` (${kinds})` : ""}`),
-        el("span", { class: "quiet" }, w.drain_deadline ? left(w.drain_deadline) : "no deadline"));
+        el("span", { class: "quiet" }, limit(w)));
     }));
 }
 
