@@ -351,7 +351,7 @@ impl Service {
         self.end(
             turn,
             RolloutState::Completed,
-            "the candidate is stable now".to_owned(),
+            format!("the rollout to generation {to} completed"),
         );
         turn.record(
             &self.name,

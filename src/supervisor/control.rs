@@ -662,7 +662,10 @@ impl Supervisor {
                 wanted,
             });
             if let Err(refusal) = scaled {
-                tracing::warn!(service = %service.service, "the signal changed nothing: {refusal}");
+                tracing::warn!(
+                    "the signal changed nothing for `{}`: {refusal}",
+                    service.service
+                );
             }
         }
     }

@@ -14,19 +14,40 @@ use crate::wire;
 pub(super) struct Journal {
     clock: Clock,
     events: Feed<wire::Event>,
+    naming: Naming,
+}
+
+/// How a line of the log names its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// In a field, for machines.
+    Field,
+    /// Before the sentence, as there are several.
+    First,
+    /// Not at all: there is only one.
+    Left,
 }
 
 impl Journal {
     /// A journal that feeds `events`.
     #[must_use]
-    pub(super) fn new(clock: Clock, events: Feed<wire::Event>) -> Self {
-        Self { clock, events }
+    pub(super) fn new(clock: Clock, events: Feed<wire::Event>, naming: Naming) -> Self {
+        Self {
+            clock,
+            events,
+            naming,
+        }
     }
 
     /// Logs a transition of the core and feeds it to the readers of events.
     pub(super) fn record(&self, now: Moment, record: &Record) {
         let message = sentence(&record.event);
-        say(level(&record.event), Some(&record.service.0), &message);
+        let service = &*record.service.0;
+        match self.naming {
+            Naming::Field => say(level(&record.event), Some(service), &message),
+            Naming::First => say(level(&record.event), None, &format!("{service}: {message}")),
+            Naming::Left => say(level(&record.event), None, &message),
+        }
         let data = serde_json::to_value(&record.event).unwrap_or_default();
         let kind = data
             .get("type")

@@ -15,7 +15,7 @@ use super::console::{Console, Stream};
 use super::control::{Identity, Outlets, Reread, Supervisor, Told};
 use super::handle::Handle;
 use super::image::Image;
-use super::journal::Journal;
+use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging;
 use super::pid_file::PidFile;
@@ -27,6 +27,7 @@ use super::state::State;
 use super::workers::{Parts, Workers};
 use crate::admin;
 use crate::config::Config;
+use crate::config::paths::default_admin_socket;
 use crate::feed::Feed;
 use crate::link::message::PublicListener;
 use crate::metrics::{Build, Metrics};
@@ -96,12 +97,12 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
 
     let listener_names: Vec<String> = bound.addresses().iter().map(name_of).collect();
     let admin_name = doors.tcp_address.map(|address| address.to_string());
-    announce(
-        &listener_names,
-        &config,
-        doors.tcp_address,
-        doors.metrics_address,
-    );
+    if logging::is_watched() {
+        let text = banner(&listener_names, &config, &doors);
+        console.write(Stream::Error, text.into_bytes());
+    } else {
+        announce(&listener_names, &config, &doors);
+    }
 
     let (inputs_end, inputs) = mpsc::channel(super::input::QUEUE);
     let (asks_end, asks) = mpsc::channel(ASKS);
@@ -126,6 +127,11 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         .iter()
         .map(|service| service.name.clone())
         .collect();
+    let naming = match names.len() {
+        _ if logging::is_json() => Naming::Field,
+        0 | 1 => Naming::Left,
+        _ => Naming::First,
+    };
     let loops = config.loops.unwrap_or_else(cores);
     let mut supervisor = Supervisor {
         clock,
@@ -142,7 +148,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
             },
             &config,
         ),
-        journal: Journal::new(clock, events),
+        journal: Journal::new(clock, events, naming),
         metrics: Metrics::new(Build::current(), &names, clock.wall(Moment::default())),
         state,
         inputs,
@@ -288,23 +294,62 @@ async fn open_doors(config: &Config) -> Result<Doors, String> {
     })
 }
 
-fn announce(
-    listeners: &[String],
-    config: &Config,
-    admin: Option<SocketAddr>,
-    metrics: Option<SocketAddr>,
-) {
+fn announce(listeners: &[String], config: &Config, doors: &Doors) {
     let pid = std::process::id();
     tracing::info!(
         "remuda {} (pid {pid}) listens on {}",
         crate::BUILD,
         listeners.join(", ")
     );
-    let page = admin
+    let page = doors
+        .tcp_address
         .map(|address| format!(", page at http://{address}/"))
         .unwrap_or_default();
     tracing::info!("admin socket {}{page}", config.admin.socket.display());
-    if let Some(address) = metrics {
+    if let Some(address) = doors.metrics_address {
         tracing::info!("metrics at http://{address}/metrics");
     }
+}
+
+/// The same for somebody who started us in a terminal and wants to know what to do next.
+fn banner(listeners: &[String], config: &Config, doors: &Doors) -> String {
+    let pid = std::process::id();
+    let clients: Vec<String> = listeners
+        .iter()
+        .map(|listener| match listener.strip_prefix("unix:") {
+            Some(_) => listener.clone(),
+            None => format!("http://{listener}"),
+        })
+        .collect();
+    let socket = if config.admin.socket == default_admin_socket() {
+        String::new()
+    } else {
+        format!(" --admin-socket {}", config.admin.socket.display())
+    };
+    let mut rows = vec![("clients", clients.join(", "))];
+    if let Some(address) = doors.tcp_address {
+        rows.push((
+            "status",
+            format!("http://{address}/ or `remuda status{socket}`"),
+        ));
+    } else {
+        rows.push(("status", format!("`remuda status{socket}`")));
+    }
+    if let Some(address) = doors.metrics_address {
+        rows.push(("metrics", format!("http://{address}/metrics")));
+    }
+    rows.push((
+        "roll",
+        format!("`remuda rollout{socket}` or `kill -USR2 {pid}`"),
+    ));
+    rows.push((
+        "stop",
+        format!("Ctrl-C or `kill {pid}`, twice to stop at once"),
+    ));
+    let mut text = format!("remuda {} (pid {pid})\n", crate::BUILD);
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:8} {value}\n"));
+    }
+    text.push('\n');
+    text
 }

@@ -17,7 +17,6 @@ use super::output::{Output, Source};
 use super::place::Place;
 use super::ports::Ports;
 use super::probe;
-use super::procstat::ProcStat;
 use super::reaper::Reaper;
 use super::remains::Remains;
 use super::spawn;
@@ -29,6 +28,7 @@ use crate::feed::Feed;
 use crate::link::message::{Session, WorkerAddress};
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
+use crate::sys::procstat::ProcStat;
 use crate::wire;
 
 /// Between two probes of a worker that has not answered yet.
@@ -536,7 +536,11 @@ impl Workers {
             .get(&(known.service.clone(), known.generation))
             .cloned();
         let config = self.services.get(&known.service).cloned();
-        tracing::info!(service = %known.service, "the port of worker {} is held by a stranger; starting it on another", known.slot);
+        tracing::info!(
+            "the port of worker {} of `{}` is held by a stranger; starting it on another",
+            known.slot,
+            known.service
+        );
         drop(known);
         let started = match (config, spec) {
             (Some(config), Some(spec)) => self.start(worker, &config, &spec, place),
