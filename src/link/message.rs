@@ -88,6 +88,9 @@ pub enum FromPlane {
     },
     /// Nothing is in flight any more and no connection is open; it exits now.
     Drained,
+    /// Somebody sent it SIGTERM: it stops accepting and finishes what it has, so that a successor is
+    /// needed now.
+    Leaving,
 }
 
 /// Most exchanges one answer lists.

@@ -217,7 +217,7 @@ impl Plane {
                 },
                 () = stopped => {
                     stop = None;
-                    self.drain(false).await
+                    self.leave().await
                 }
                 () = shared.wake.notified() => self.tell_changes().await,
                 _ = clock.tick() => self.tell_changes().await,
@@ -298,6 +298,12 @@ impl Plane {
             .await?;
         self.tell(&FromPlane::Ack(epoch)).await?;
         self.tell_sample(None, self.sample()).await
+    }
+
+    /// Ends by itself; who holds the listeners must know, or nobody would accept meanwhile.
+    async fn leave(&mut self) -> Result<(), Trouble> {
+        self.tell(&FromPlane::Leaving).await?;
+        self.drain(false).await
     }
 
     async fn drain(&mut self, orphaned: bool) -> Result<(), Trouble> {

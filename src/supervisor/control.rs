@@ -14,7 +14,7 @@ use super::console::Console;
 use super::handle::Ask;
 use super::input::Input;
 use super::journal::Journal;
-use super::planes::{News, Planes};
+use super::planes::{News, PlaneState, Planes};
 use super::signals::{Signal, Signals};
 use super::state::State;
 use super::status;
@@ -155,7 +155,7 @@ impl Supervisor {
                 self.on_plane_news(incarnation, news);
             }
             Input::PlaneClosed { incarnation, why } => {
-                if self.stopping.is_none() {
+                if self.stopping.is_none() && !self.planes.is_draining(incarnation) {
                     // The exit itself follows; a plane that only closed its channel is of no use.
                     self.kill_plane(incarnation, &why);
                 }
@@ -206,6 +206,18 @@ impl Supervisor {
             News::Exchanges(question, exchanges) => {
                 self.answered_exchanges(incarnation, question, exchanges);
             }
+            News::Leaving if self.stopping.is_none() => {
+                let now = self.clock.now();
+                self.journal.note(
+                    now,
+                    Level::WARN,
+                    "plane_leaving",
+                    "the data plane was sent SIGTERM by somebody else; a successor takes over while it finishes",
+                    json!({ "incarnation": incarnation }),
+                );
+                self.start_plane(now);
+            }
+            News::Leaving => {}
             News::Broken(why) => self.kill_plane(incarnation, &why),
             News::Nothing => {}
         }
@@ -228,10 +240,10 @@ impl Supervisor {
     fn bury(&mut self, gone: Vec<(u32, Exit)>) {
         for (pid, exit) in gone {
             let now = self.clock.now();
-            if let Some((incarnation, _)) = self.planes.exited(now, pid) {
+            if let Some((incarnation, plane)) = self.planes.exited(now, pid) {
                 self.metrics.plane_gone(incarnation);
                 self.lost_plane(incarnation);
-                if self.stopping.is_none() {
+                if self.stopping.is_none() && plane.state != PlaneState::Draining {
                     self.journal.note(
                         now,
                         Level::WARN,

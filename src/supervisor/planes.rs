@@ -111,6 +111,8 @@ pub(super) enum News {
     Acknowledged,
     /// It serves now.
     Accepting,
+    /// It was told by somebody else to end: a successor is needed now.
+    Leaving,
     /// It has new counters; answers this question, if any.
     Sampled(Option<u64>),
     /// The answer to a question about exchanges.
@@ -319,6 +321,14 @@ impl Planes {
             }
             FromPlane::Exchanges { answers, exchanges } => News::Exchanges(answers, exchanges),
             FromPlane::Drained => News::Nothing,
+            FromPlane::Leaving => {
+                if plane.state == PlaneState::Accepting {
+                    plane.state = PlaneState::Draining;
+                    News::Leaving
+                } else {
+                    News::Nothing
+                }
+            }
         }
     }
 
@@ -326,7 +336,11 @@ impl Planes {
     pub(super) fn exited(&mut self, now: Moment, pid: u32) -> Option<(u64, Plane)> {
         let incarnation = *self.set.iter().find(|(_, plane)| plane.pid == pid)?.0;
         let plane = self.set.remove(&incarnation)?;
-        if plane.state != PlaneState::Draining && !self.stopping {
+        let succeeded = self
+            .set
+            .values()
+            .any(|other| matches!(other.state, PlaneState::Starting | PlaneState::Accepting));
+        if !succeeded && !self.stopping {
             // One that served is replaced at once, however often it dies: each moment without a plane
             // costs more than a start.
             if plane.served {
@@ -375,6 +389,14 @@ impl Planes {
             }
         }
         self.listeners = None;
+    }
+
+    /// Whether a plane finishes what it has and ends by itself.
+    #[must_use]
+    pub(super) fn is_draining(&self, incarnation: u64) -> bool {
+        self.set
+            .get(&incarnation)
+            .is_some_and(|plane| plane.state == PlaneState::Draining)
     }
 
     /// Marks a plane as killed; returns its pid for whoever may signal.

@@ -1,6 +1,7 @@
 //! The public sockets: what waits in their queue, who unlinks their paths, what happens without
 //! descriptors, and readiness by message.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -81,7 +82,7 @@ fn f04_f05_a_unix_listener_outlives_planes_stays_non_blocking_and_goes_at_the_en
     });
     assert_eq!(get().expect("the path is still there"), 200);
     assert!(
-        listeners_are_non_blocking(instance.pid()),
+        is_non_blocking(instance.pid(), &path),
         "O_NONBLOCK belongs to the shared description"
     );
     instance.signal(Signal::SIGTERM);
@@ -89,30 +90,37 @@ fn f04_f05_a_unix_listener_outlives_planes_stays_non_blocking_and_goes_at_the_en
     assert!(!path.exists(), "its owner removed it");
 }
 
-/// Every unix socket of the process that listens has O_NONBLOCK (04000) set.
-fn listeners_are_non_blocking(pid: u32) -> bool {
-    let mut seen = 0;
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))
+/// The process's descriptor of the socket bound to the path has O_NONBLOCK (04000) set.
+fn is_non_blocking(pid: u32, path: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/net/unix").expect("proc is mounted");
+    // The kernel shows the name it was bound to, before the rename.
+    let dir = path.parent().and_then(Path::to_str).expect("ASCII");
+    let bound: Vec<String> = table
+        .lines()
+        .filter(|line| line.contains(dir))
+        .filter_map(|line| line.split_ascii_whitespace().nth(6))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let listener = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("it is ours")
         .flatten()
-    {
-        let target = std::fs::read_link(entry.path()).unwrap_or_default();
-        if !target.to_string_lossy().starts_with("socket:") {
-            continue;
-        }
-        let info = format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy());
-        let info = std::fs::read_to_string(info).unwrap_or_default();
-        let flags = info
-            .lines()
-            .find_map(|line| line.strip_prefix("flags:"))
-            .and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok())
-            .unwrap_or(0);
-        seen += 1;
-        if flags & 0o4000 == 0 {
-            return false;
-        }
-    }
-    seen > 0
+        .find(|entry| {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            bound
+                .iter()
+                .any(|socket| target.as_os_str() == socket.as_str())
+        })
+        .expect("it holds the listener");
+    let info = format!(
+        "/proc/{pid}/fdinfo/{}",
+        listener.file_name().to_string_lossy()
+    );
+    let info = std::fs::read_to_string(info).expect("it is ours");
+    let flags = info
+        .lines()
+        .find_map(|line| line.strip_prefix("flags:"))
+        .expect("it has flags");
+    u32::from_str_radix(flags.trim(), 8).expect("octal") & 0o4000 != 0
 }
 
 #[test]

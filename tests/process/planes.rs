@@ -126,3 +126,35 @@ fn f35_a_supervisor_that_was_stopped_for_a_while_judges_nobody_by_that_time() {
     let after = instance.wait("the status", |_| true);
     assert_eq!(plane(&before), plane(&after), "the plane was not replaced");
 }
+
+#[test]
+fn a_plane_that_is_sent_sigterm_finishes_while_its_successor_serves() {
+    let mut instance = Start::default().ready();
+    let status = instance.wait("a plane", |status| plane(status).is_some());
+    let victim = plane(&status).expect("just seen");
+    let mut slow = instance.client();
+    slow.send("GET", "/slow?ms=3000", &[], b"")
+        .expect("it accepts");
+    instance.wait("the request to be in flight", |status| {
+        status["services"]["app"]["in_flight"] == 1
+    });
+    kill(Pid::from_raw(victim), Signal::SIGTERM).expect("it lives");
+    instance.wait("the successor", |status| {
+        plane(status).is_some_and(|pid| pid != victim)
+    });
+    let began = Instant::now();
+    assert_eq!(instance.get("/").status, 200);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "nobody waits for the old one"
+    );
+    assert_eq!(
+        slow.answer(false).expect("finished by the old one").status,
+        200
+    );
+    instance.wait("one plane", |status| {
+        status["data_planes"]
+            .as_array()
+            .is_some_and(|planes| planes.len() == 1)
+    });
+}
