@@ -75,7 +75,7 @@ impl Drop for Live {
 impl Bars {
     fn new(screen: &MultiProgress) -> Self {
         let rollout = screen.add(ProgressBar::new(STEPS));
-        rollout.set_style(style("{prefix} {bar:24.green} {percent:>3}%  {msg}"));
+        rollout.set_style(style("{prefix} {bar:20.green} {percent:>3}%  {msg}"));
         let waiting = screen.add(ProgressBar::new(STEPS));
         waiting.set_style(style("  {msg}"));
         Self {
@@ -142,11 +142,12 @@ fn position(rollout: &Rollout, service: Option<&Service>) -> String {
         .map_or_else(String::new, |generation| {
             format!(", share {:.0}%", generation.weight * 100.0)
         });
+    let place = words::place(rollout);
+    // That it runs can be seen; a line of 80 columns has no room to say so too.
+    let place = place.strip_prefix("running, ").unwrap_or(&place);
     format!(
-        "{}  new {} of {}{share}",
-        words::place(rollout),
-        counts.candidate_ready,
-        counts.wanted
+        "{place}  new {} of {}{share}",
+        counts.candidate_ready, counts.wanted
     )
 }
 

@@ -1,5 +1,6 @@
 //! `status` and `why`: the instance as it is now.
 
+use std::io::{self, IsTerminal};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ pub(crate) async fn status(
     args: args::Status,
 ) -> Result<Code, Failure> {
     let mut shown: Option<Status> = None;
-    let mut height = 0;
+    let mut is_first = true;
     loop {
         let status = client.status().await?;
         let lines = lines(out, &status, args.service.as_deref(), time::now())?;
@@ -36,7 +37,8 @@ pub(crate) async fn status(
                 out.event("status", &status);
             }
         } else {
-            height = redraw(out, &lines, height);
+            draw(out, &lines, is_first);
+            is_first = false;
         }
         if out.gone() {
             return Ok(Code::Done);
@@ -71,26 +73,20 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
     Ok(Code::Done)
 }
 
-/// Draws over what was drawn before, line by line, so that nothing flickers.
-fn redraw(out: &Out, lines: &[String], height: usize) -> usize {
-    let mut frame = String::new();
-    if out.live() && height > 0 {
-        frame.push_str(&format!("\u{1b}[{height}F"));
+/// Fills the screen from its first line, over what was drawn before, so that nothing flickers. No height
+/// is counted: a line may be wider than the terminal.
+fn draw(out: &Out, lines: &[String], is_first: bool) {
+    if !out.live() || !io::stdout().is_terminal() {
+        out.raw(format!("{}\n\n", lines.join("\n")).as_bytes());
+        return;
     }
-    for line in lines {
-        frame.push_str(line);
-        if out.live() {
-            frame.push_str("\u{1b}[K");
-        }
-        frame.push('\n');
-    }
-    if out.live() {
-        frame.push_str("\u{1b}[J");
+    let begin = if is_first {
+        "\u{1b}[H\u{1b}[2J"
     } else {
-        frame.push('\n');
-    }
+        "\u{1b}[H"
+    };
+    let frame = format!("{begin}{}\u{1b}[K\n\u{1b}[J", lines.join("\u{1b}[K\n"));
     out.raw(frame.as_bytes());
-    lines.len()
 }
 
 fn lines(

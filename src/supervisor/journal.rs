@@ -124,6 +124,8 @@ fn level(event: &Event) -> Level {
             Verdict::Fail => Level::WARN,
             Verdict::Pass | Verdict::NotEnough => Level::INFO,
         },
+        // That it drained clean is said a moment later.
+        Event::WorkerDraining { in_flight, .. } if in_flight.total() == 0 => Level::DEBUG,
         Event::WorkerTerminating { .. } => Level::DEBUG,
         Event::WorkerStarting { .. }
         | Event::WorkerReady { .. }
