@@ -199,7 +199,7 @@ fn the_systemd_unit_is_valid() {
 }
 
 #[test]
-fn the_core_is_pure() {
+fn f36_the_core_is_pure_and_knows_no_clock() {
     for file in sources(&root().join("src/rollout")) {
         for (number, line) in code(&file) {
             for word in [
@@ -261,6 +261,22 @@ fn f03_nobody_shuts_a_listener_down() {
     ] {
         for (line, text) in code(&root().join(file)) {
             assert!(!names(&text, "shutdown"), "{file}:{line}: {text}");
+        }
+    }
+}
+
+#[test]
+fn f02_no_listener_is_one_of_a_group() {
+    // In an SO_REUSEPORT group the kernel gives a closing member's queue to nobody unless
+    // `net.ipv4.tcp_migrate_req` is on. All planes accept from one socket, so it does not matter.
+    for file in sources(&root().join("src")) {
+        for (line, text) in code(&file) {
+            let text = text.to_lowercase();
+            assert!(
+                !text.contains("reuseport") && !text.contains("reuse_port"),
+                "{}:{line}",
+                file.display()
+            );
         }
     }
 }
