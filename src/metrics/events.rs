@@ -67,11 +67,9 @@ impl Counts {
                 .map(|label| (*label, Buckets::new(bounds)))
                 .collect()
         };
-        let pairs = labels::TRIGGERS.iter().flat_map(|trigger| {
-            RESULTS
-                .iter()
-                .map(|result| ((labels::trigger(*trigger), *result), 0))
-        });
+        let pairs = labels::TRIGGERS
+            .iter()
+            .flat_map(|trigger| RESULTS.iter().map(|result| ((trigger.word(), *result), 0)));
         Self {
             starts: 0,
             exits: zeros(&EXITS),
@@ -92,10 +90,7 @@ impl Counts {
     }
 
     fn rolled(&mut self, trigger: Trigger, result: &'static str, took: std::time::Duration) {
-        *self
-            .rollouts
-            .entry((labels::trigger(trigger), result))
-            .or_default() += 1;
+        *self.rollouts.entry((trigger.word(), result)).or_default() += 1;
         if let Some(duration) = self.rollout_duration.get_mut(result) {
             duration.observe(took);
         }

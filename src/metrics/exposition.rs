@@ -237,11 +237,7 @@ impl Page {
             }
         }
         for (state, count) in states {
-            self.set(
-                &names::WORKERS,
-                &[service, labels::worker_state(state)],
-                count,
-            );
+            self.set(&names::WORKERS, &[service, state.word()], count);
         }
     }
 

@@ -29,13 +29,7 @@ impl LogStream {
 pub(super) const ROLES: [Role; 4] = [Role::Stable, Role::Candidate, Role::Parked, Role::Retiring];
 
 pub(super) fn role(role: Option<Role>) -> &'static str {
-    match role {
-        Some(Role::Stable) => "stable",
-        Some(Role::Candidate) => "candidate",
-        Some(Role::Parked) => "parked",
-        Some(Role::Retiring) => "retiring",
-        None => "none",
-    }
+    role.map_or("none", Role::word)
 }
 
 pub(super) fn method(method: MethodLabel) -> &'static str {
@@ -105,17 +99,6 @@ pub(super) const WORKER_STATES: [WorkerState; 6] = [
     WorkerState::Backoff,
 ];
 
-pub(super) fn worker_state(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Ready => "ready",
-        WorkerState::Draining => "draining",
-        WorkerState::Terminating => "terminating",
-        WorkerState::Killing => "killing",
-        WorkerState::Backoff => "backoff",
-    }
-}
-
 pub(super) const TRIGGERS: [Trigger; 5] = [
     Trigger::Signal,
     Trigger::Api,
@@ -124,25 +107,15 @@ pub(super) const TRIGGERS: [Trigger; 5] = [
     Trigger::Rollback,
 ];
 
-pub(super) fn trigger(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Signal => "signal",
-        Trigger::Api => "api",
-        Trigger::Cli => "cli",
-        Trigger::Reload => "reload",
-        Trigger::Rollback => "rollback",
-    }
-}
-
 pub(super) const RESULTS: [&str; 4] = ["completed", "rolled_back", "failed", "superseded"];
 
 /// How a rollout ended, if it has.
 pub(super) fn result(state: RolloutState) -> Option<&'static str> {
     match state {
-        RolloutState::Completed => Some("completed"),
-        RolloutState::RolledBack => Some("rolled_back"),
-        RolloutState::Failed => Some("failed"),
-        RolloutState::Superseded => Some("superseded"),
+        RolloutState::Completed
+        | RolloutState::RolledBack
+        | RolloutState::Failed
+        | RolloutState::Superseded => Some(state.word()),
         RolloutState::Pending
         | RolloutState::Running
         | RolloutState::Paused

@@ -227,13 +227,8 @@ impl Planes {
                 }
             }
         }
-        let here: std::collections::BTreeSet<WorkerId> = view
-            .services
-            .iter()
-            .flat_map(|service| &service.generations)
-            .flat_map(|generation| &generation.workers)
-            .map(|worker| worker.worker)
-            .collect();
+        let here: std::collections::BTreeSet<WorkerId> =
+            view.workers().map(|worker| worker.worker).collect();
         let mut left = Vec::new();
         for (worker, known) in &mut self.workers {
             if here.contains(worker) {

@@ -111,14 +111,8 @@ impl Live {
 
     /// A worker that is gone from the view leaves its processor time to its slot.
     fn forget_processes(&mut self) {
-        let here: std::collections::BTreeSet<WorkerId> = self
-            .view
-            .services
-            .iter()
-            .flat_map(|service| &service.generations)
-            .flat_map(|generation| &generation.workers)
-            .map(|worker| worker.worker)
-            .collect();
+        let here: std::collections::BTreeSet<WorkerId> =
+            self.view.workers().map(|worker| worker.worker).collect();
         let past = &mut self.past_cpu;
         self.processes.retain(|worker, process| {
             let keep = here.contains(worker);

@@ -83,6 +83,7 @@ mod show;
 mod steps;
 mod triggers;
 mod view;
+mod words;
 mod worker;
 
 pub use self::action::{

@@ -18,6 +18,17 @@ pub struct View {
     pub stopping: bool,
 }
 
+impl View {
+    /// Every worker of every service.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerView> {
+        let generations = self
+            .services
+            .iter()
+            .flat_map(|service| &service.generations);
+        generations.flat_map(|generation| &generation.workers)
+    }
+}
+
 /// One service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceView {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use crate::rollout::{
-    FailureReason, FailureView, GenerationView, Health, InFlight, Outcomes, Role, RolloutState,
-    RolloutView, ServiceName, ServiceView, Step, Trigger, Verdict, VerdictView, WaitingKind,
-    WaitingOn, WorkerId, WorkerState, WorkerView,
+    FailureReason, FailureView, GenerationView, InFlight, Outcomes, RolloutView, ServiceName,
+    ServiceView, Verdict, VerdictView, WaitingKind, WaitingOn, WorkerId, WorkerView,
 };
 use crate::wire;
 
@@ -76,7 +75,7 @@ pub(super) fn service(view: &ServiceView, clock: &Clock, shell: &impl Shell) -> 
 fn generation(view: &GenerationView, clock: &Clock, shell: &impl Shell) -> wire::Generation {
     wire::Generation {
         number: view.number.0,
-        role: role(view.role).to_owned(),
+        role: view.role.word().to_owned(),
         release: named(&view.release),
         weight: view.weight.ratio(),
         workers: view
@@ -93,8 +92,8 @@ fn worker(view: &WorkerView, generation: u64, clock: &Clock, shell: &impl Shell)
         slot: view.slot.0,
         pid: view.pid,
         generation,
-        state: worker_state(view.state).to_owned(),
-        health: health(view.health).to_owned(),
+        state: view.state.word().to_owned(),
+        health: view.health.word().to_owned(),
         in_flight: view.in_flight.total(),
         in_flight_by_class: in_flight(view.in_flight),
         rss: facts.rss,
@@ -121,11 +120,11 @@ pub(super) fn rollout(
         from: view.from.0,
         to: view.to.0,
         release: named(&view.release),
-        trigger: trigger(view.trigger).to_owned(),
+        trigger: view.trigger.word().to_owned(),
         reason: view.reason.clone(),
-        state: rollout_state(view.state).to_owned(),
+        state: view.state.word().to_owned(),
         step: wire::RolloutStep {
-            name: step(view.step).to_owned(),
+            name: view.step.word().to_owned(),
             batch: view.batch,
             of: view.batches,
         },
@@ -260,74 +259,6 @@ fn outcomes(of: Outcomes) -> wire::Outcomes {
 
 fn named(release: &str) -> Option<String> {
     (!release.is_empty()).then(|| release.to_owned())
-}
-
-/// The word in the API.
-#[must_use]
-pub(super) fn role(role: Role) -> &'static str {
-    match role {
-        Role::Stable => "stable",
-        Role::Candidate => "candidate",
-        Role::Parked => "parked",
-        Role::Retiring => "retiring",
-    }
-}
-
-fn worker_state(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Ready => "ready",
-        WorkerState::Draining => "draining",
-        WorkerState::Terminating => "terminating",
-        WorkerState::Killing => "killing",
-        WorkerState::Backoff => "backoff",
-    }
-}
-
-fn health(health: Health) -> &'static str {
-    match health {
-        Health::Unknown => "unknown",
-        Health::Passing => "passing",
-        Health::Failing => "failing",
-    }
-}
-
-fn trigger(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Signal => "signal",
-        Trigger::Api => "api",
-        Trigger::Cli => "cli",
-        Trigger::Reload => "reload",
-        Trigger::Rollback => "rollback",
-    }
-}
-
-/// The word in the API.
-#[must_use]
-pub(super) fn rollout_state(state: RolloutState) -> &'static str {
-    match state {
-        RolloutState::Pending => "pending",
-        RolloutState::Running => "running",
-        RolloutState::Paused => "paused",
-        RolloutState::Completed => "completed",
-        RolloutState::RollingBack => "rolling_back",
-        RolloutState::RolledBack => "rolled_back",
-        RolloutState::Failed => "failed",
-        RolloutState::Superseded => "superseded",
-    }
-}
-
-fn step(step: Step) -> &'static str {
-    match step {
-        Step::Waiting => "waiting",
-        Step::Starting => "starting",
-        Step::Ramping => "ramping",
-        Step::Soaking => "soaking",
-        Step::Retiring => "retiring",
-        Step::Finishing => "finishing",
-        Step::Refilling => "refilling",
-        Step::Ended => "ended",
-    }
 }
 
 /// Names → services, for the whole status.
