@@ -1,5 +1,6 @@
 //! The command line as people use it: the real binary against one instance, with its exit code.
 
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,23 +32,41 @@ impl Instance {
 
     /// Begins a command.
     pub(crate) fn cli_begin(&self, words: &[&str]) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_remuda"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
+        command
             .args(words)
             .arg("--admin-socket")
-            .arg(self.admin_socket())
+            .arg(self.admin_socket());
+        Running::begin(&mut command)
+    }
+}
+
+/// Runs remuda in a directory of its own, to its end.
+pub(crate) fn run_in(dir: &Path, words: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
+    command
+        .args(words)
+        .current_dir(dir)
+        .env("XDG_RUNTIME_DIR", dir)
+        .env_remove("RUNTIME_DIRECTORY")
+        .env_remove("STATE_DIRECTORY");
+    Running::begin(&mut command).end()
+}
+
+impl Running {
+    fn begin(command: &mut Command) -> Self {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary is built");
-        Running {
+        Self {
             child: Some(child),
-            words: words.join(" "),
+            words: format!("{command:?}"),
         }
     }
-}
 
-impl Running {
     /// Waits for its end; what it writes is little enough for a pipe.
     pub(crate) fn end(mut self) -> Ended {
         let mut child = self.child.take().expect("it is taken once");
@@ -56,7 +75,7 @@ impl Running {
             if Instant::now() > deadline {
                 let _ = child.kill();
                 let output = child.wait_with_output();
-                panic!("`remuda {}` does not end: {output:?}", self.words);
+                panic!("`{}` does not end: {output:?}", self.words);
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -145,7 +145,7 @@ impl Start {
         );
         let file = dir.path().join("remuda.toml");
         std::fs::write(&file, config).expect("the directory is writable");
-        std::fs::create_dir(dir.path().join("run")).expect("the directory is writable");
+        std::fs::create_dir_all(dir.path().join("run")).expect("the directory is writable");
         let mut command = match self.open_files {
             None => Command::new(env!("CARGO_BIN_EXE_remuda")),
             Some(limit) => {
