@@ -316,8 +316,8 @@ fn serve_as(name: &'static str, accept: impl Fn() -> Box<dyn Stream> + Send + 's
     });
 }
 
-trait Stream: std::io::Read + std::io::Write + Send {}
-impl<T: std::io::Read + std::io::Write + Send> Stream for T {}
+trait Stream: std::io::Read + Write + Send {}
+impl<T: std::io::Read + Write + Send> Stream for T {}
 
 fn answer_as(name: &str, stream: Box<dyn Stream>) {
     let mut stream = BufReader::new(stream);
