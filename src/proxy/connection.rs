@@ -2,7 +2,7 @@
 //! drain says so, and take it over when it becomes a tunnel.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::ReadBufCursor;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{MsgFlags, recv};
@@ -24,9 +23,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
 use super::handle::handle;
+use super::inlet::Inlet;
 use super::live::Entry;
 use super::reply::Reply;
+use super::respond;
+use super::rules::Rejection;
 use super::socket::Socket;
+use super::table::View;
 use super::tunnel;
 use super::upstream::Tunnel;
 
@@ -66,6 +69,10 @@ pub(super) struct Client {
     closing: Cell<bool>,
     /// The last request's body was not read to its end.
     unread: Cell<bool>,
+    /// A head that was refused before the server saw it: the next request it gives us stands for it.
+    refused: RefCell<Option<Rejection>>,
+    /// Bytes wait for the request in flight to be over.
+    held_back: Cell<bool>,
     /// An answer is under way whose end is the connection's.
     ends_by_closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -103,6 +110,43 @@ impl Client {
         self.unread.set(unread);
         self.entry.set(None);
         drop(self.exchange.borrow_mut().take());
+        if self.held_back.replace(false) {
+            self.wake();
+        }
+    }
+
+    /// Whether the next byte may be a head's; one has begun if so. If not, the connection is woken when it
+    /// may be.
+    pub(super) fn awaits_head(&self) -> bool {
+        match self.phase.get() {
+            Phase::Idle => self.turn(Phase::Head),
+            Phase::Head => {}
+            Phase::Busy => self.held_back.set(true),
+        }
+        self.phase.get() == Phase::Head
+    }
+
+    /// A whole head goes to the server.
+    pub(super) fn head_came(&self) {
+        self.turn(Phase::Busy);
+    }
+
+    /// The server gets something that stands for a refused head.
+    pub(super) fn refuse(&self, rejection: Rejection) {
+        self.head_came();
+        // What comes after it is read by nobody.
+        self.unread.set(true);
+        *self.refused.borrow_mut() = Some(rejection);
+    }
+
+    /// The limits in force.
+    pub(super) fn view(&self) -> Rc<View> {
+        self.lp.table()
+    }
+
+    /// Something was written.
+    pub(super) fn wrote(&self) {
+        self.last_write.set(self.lp.now());
     }
 
     /// When the last byte went to the client.
@@ -128,13 +172,17 @@ impl Client {
 
     /// Ends it if nothing is in flight and nothing has come that we have not read (F46).
     pub(super) fn close_if_idle(&self) {
-        let mut byte = [0];
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let unasked = matches!(recv(self.fd, &mut byte, flags), Ok(1..));
-        if self.phase.get() == Phase::Idle && !unasked {
+        if self.phase.get() == Phase::Idle && !self.has_unread() {
             self.closing.set(true);
             self.wake();
         }
+    }
+
+    /// Something has come that we have not read. Asked only while the socket is open.
+    fn has_unread(&self) -> bool {
+        let mut byte = [0];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.fd, &mut byte, flags), Ok(1..))
     }
 
     /// What it is doing, and since when.
@@ -184,15 +232,14 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
         killed: Cell::new(false),
         closing: Cell::new(false),
         unread: Cell::new(false),
+        refused: RefCell::new(None),
+        held_back: Cell::new(false),
         ends_by_closing: Cell::new(false),
         waker: RefCell::new(None),
         lp: Rc::clone(&lp),
     });
     let present = Present::new(&lp, &client);
-    let io = Timed {
-        inner: TokioIo::new(socket),
-        client: Rc::clone(&client),
-    };
+    let io = TokioIo::new(Inlet::new(socket, Rc::clone(&client)));
     let door = Door {
         lp: Rc::clone(&lp),
         client: Rc::clone(&client),
@@ -211,14 +258,18 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
     })
     .await;
     let parts = connection.into_parts();
-    let mut socket = parts.io.inner.into_inner();
+    let (mut socket, held) = parts.io.into_inner().into_parts();
     let upgrade = client.upgrade.borrow_mut().take();
     match (ended, upgrade) {
         (Ok(()), Some(upgrade)) => {
-            tunnel::run(socket, parts.read_buf, upgrade).await;
+            debug_assert!(
+                parts.read_buf.is_empty(),
+                "the inlet holds what comes early"
+            );
+            tunnel::run(socket, held, upgrade).await;
         }
         (Ok(()), None) => {
-            if client.unread.get() {
+            if client.unread.get() || !held.is_empty() || client.has_unread() {
                 linger(&mut socket).await;
             }
         }
@@ -296,68 +347,12 @@ impl Service<Request<Incoming>> for Door {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (lp, client) = (Rc::clone(&self.lp), Rc::clone(&self.client));
+        if let Some(rejection) = client.refused.borrow_mut().take() {
+            lp.count_unreadable();
+            client.begin_bare();
+            let answer = respond::answer(rejection.into(), &lp.request_id(), true);
+            return Box::pin(ready(Ok(answer.map(Reply::bare))));
+        }
         Box::pin(handle(lp, client, request))
-    }
-}
-
-/// A socket that tells its connection when a head begins and when something was written.
-struct Timed {
-    inner: TokioIo<Socket>,
-    client: Rc<Client>,
-}
-
-impl hyper::rt::Read for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if read.is_ready() && self.client.phase.get() == Phase::Idle {
-            self.client.turn(Phase::Head);
-        }
-        read
-    }
-}
-
-impl Timed {
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        if written.is_ready() {
-            self.client.last_write.set(self.client.lp.now());
-        }
-    }
-}
-
-impl hyper::rt::Write for Timed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.wrote(&written);
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.wrote(&written);
-        written
     }
 }

@@ -17,6 +17,7 @@ mod exchange;
 mod forward;
 mod gate;
 mod handle;
+mod inlet;
 mod live;
 mod orphan;
 mod park;

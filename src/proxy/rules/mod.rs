@@ -5,11 +5,12 @@
 //! worker sent is passed on as it was: heads are made anew from parsed parts, hop-by-hop fields are gone,
 //! and exactly one framing field, chosen here, leaves the proxy. Nothing here may keep state or do I/O.
 //!
-//! A request with both Content-Length and Transfer-Encoding is refused here too, but hyper's server has
-//! dropped the Content-Length by then and closes the connection after the answer: what reaches us, and
-//! the worker, is chunked only.
+//! The bytes of a head are checked before the server parses them ([`raw`]): a request with both
+//! Content-Length and Transfer-Encoding is refused there, since the server drops the Content-Length.
 
+pub(super) mod chunks;
 mod fields;
+pub(super) mod raw;
 mod target;
 
 #[cfg(test)]
@@ -185,14 +186,21 @@ fn framing(request: &request::Parts) -> Result<Framing, Rejection> {
     let Some(length) = length else {
         return Ok(Framing::Empty);
     };
-    let text = length.to_str().unwrap_or_default();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return bad("malformed Content-Length");
+    match decimal(length.as_bytes()) {
+        Some(length) => Ok(Framing::Length(length)),
+        None => bad("malformed Content-Length"),
     }
-    match text.parse() {
-        Ok(length) => Ok(Framing::Length(length)),
-        Err(_) => bad("Content-Length overflows"),
+}
+
+/// Digits only, checked.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
     }
+    text.iter().try_fold(0_u64, |n, b| {
+        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
+        n.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// Only exactly `100-continue` means it; an HTTP/1.0 client cannot (RFC 9110 §10.1.1).

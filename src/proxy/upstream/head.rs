@@ -106,7 +106,7 @@ fn take_fields(
     for field in raw {
         let (name, value) = convert(section, field)?;
         if name == header::CONTENT_LENGTH {
-            let length = decimal(value.as_bytes()).ok_or("malformed Content-Length")?;
+            let length = rules::decimal(value.as_bytes()).ok_or("malformed Content-Length")?;
             match framing.length {
                 Some(other) if other != length => return Err("two Content-Lengths"),
                 Some(_) => continue,
@@ -125,7 +125,7 @@ fn take_fields(
         } else if name.as_str() == "keep-alive" {
             for parameter in rules::list(value.as_bytes()) {
                 if let Some((b"timeout=", seconds)) = parameter.split_at_checked(8) {
-                    framing.keep_for = decimal(seconds).map(Duration::from_secs);
+                    framing.keep_for = rules::decimal(seconds).map(Duration::from_secs);
                 }
             }
         }
@@ -197,7 +197,7 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
 }
 
 /// Where the section of lines at the front ends, behind its empty line.
-pub(super) fn section_end(buffer: &[u8], searched: &mut usize) -> Option<usize> {
+pub(in crate::proxy) fn section_end(buffer: &[u8], searched: &mut usize) -> Option<usize> {
     // Found by its LF, so that a bare LF ends a section too and is then refused, not waited for.
     let mut from = *searched;
     while let Some(at) = buffer[from..].iter().position(|b| *b == b'\n') {
@@ -234,15 +234,4 @@ fn convert(
     let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value))
         .map_err(|_| "malformed field value")?;
     Ok((name, value))
-}
-
-/// Digits only, checked.
-fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |n, b| {
-        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
 }

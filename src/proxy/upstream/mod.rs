@@ -33,6 +33,7 @@ use http::response;
 pub use answer::AnswerBody;
 pub use connection::{Connection, connect};
 pub use exchange::send;
+pub(super) use head::section_end;
 pub use pool::Pool;
 pub use tunnel::Tunnel;
 
