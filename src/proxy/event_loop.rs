@@ -288,7 +288,7 @@ impl Loop {
         let view = self.table();
         let mut left: Vec<(WorkerId, u64)> = Vec::new();
         for client in self.clients.borrow().values() {
-            self.keep_limits(client, &view.front, &mut left);
+            self.keep_limits(client, &view, &mut left);
         }
         for worker in view.workers() {
             let left = left.iter().filter(|(id, _)| *id == worker.id);
@@ -298,7 +298,8 @@ impl Loop {
         }
     }
 
-    fn keep_limits(&self, client: &Rc<Client>, front: &Front, left: &mut Vec<(WorkerId, u64)>) {
+    fn keep_limits(&self, client: &Rc<Client>, view: &View, left: &mut Vec<(WorkerId, u64)>) {
+        let front = &view.front;
         let now = self.now();
         let (phase, since) = client.phase();
         match phase {
@@ -310,6 +311,12 @@ impl Loop {
                 });
                 if now >= close_at {
                     client.close_if_idle();
+                }
+                // It ought to be gone: what is left of its last answer stands still.
+                let rules = view.services.first().map(|service| &service.rules);
+                let stuck = rules.map_or(0, |rules| millis(rules.body_idle_timeout));
+                if now >= close_at.saturating_add(stuck).saturating_add(1_000) {
+                    client.kill();
                 }
             }
             Phase::Head => {

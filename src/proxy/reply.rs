@@ -96,8 +96,8 @@ impl Body for Reply {
                 if let (Some(left), Some(data)) = (left.as_mut(), frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
                 }
-                if *left == Some(0) {
-                    // The server asks no more once it has every byte, so the end is seen here.
+                if *left == Some(0) || frame.is_trailers() {
+                    // The server asks no more once it has every byte or trailers, so the end is seen here.
                     let _ = Pin::new(body).poll_frame(cx);
                     held.0.ends_whole();
                     this.held = None;

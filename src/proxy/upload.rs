@@ -102,7 +102,8 @@ impl Upload {
 
     fn keep(&self, piece: &Piece, bytes: u64) {
         let mut kept = self.kept.borrow_mut();
-        let sum = self.kept_bytes.get() + bytes;
+        // The smallest piece costs this much, however few bytes it brings.
+        let sum = self.kept_bytes.get() + bytes + size_of::<Piece>() as u64;
         if sum > self.keep {
             *kept = None;
             self.kept_bytes.set(0);
@@ -142,7 +143,8 @@ impl Upload {
                 self.too_large.set(true);
                 return Poll::Ready(Some(Err(Broken::TooLarge)));
             }
-            if self.source.borrow().is_end_stream() {
+            // Nothing comes behind trailers, and nobody asks for it.
+            if matches!(piece, Piece::Trailers(_)) || self.source.borrow().is_end_stream() {
                 self.ended.set(true);
             }
             self.keep(&piece, bytes);
