@@ -2,6 +2,10 @@
 
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
+mod http_answers;
+mod http_random;
+mod http_requests;
+mod http_streams;
 mod plane;
 mod process_plane;
 mod proxy_drain;
