@@ -15,7 +15,7 @@ use super::body::{Body, Named, NoBody};
 use super::caller::Caller;
 use super::failure::Failure;
 use super::idempotency::{Answer, Claim, Pending};
-use crate::rollout::{Command, Refusal, ServiceName, Steer};
+use crate::rollout::{Command, Generation, Refusal, ServiceName, Steer};
 use crate::supervisor::handle::Ask;
 use crate::wire::{NewRollout, Problem, Rollout, Rollouts, Status};
 
@@ -214,8 +214,14 @@ pub(super) async fn steer(
         return Err(Failure::conflict(why));
     }
     let service = ServiceName::new(&rollout.service);
+    // Another one may have taken over since the look above: the core checks again at its turn.
+    let meant = Some(Generation(rollout.to));
     app.ask(|reply| Ask::Command {
-        command: Command::Steer { service, steer },
+        command: Command::Steer {
+            service,
+            steer,
+            rollout: meant,
+        },
         by: caller.to_string(),
         reply,
     })

@@ -39,6 +39,9 @@ pub enum Command {
         service: ServiceName,
         /// Where to.
         steer: Steer,
+        /// The rollout that is meant, by the generation it makes; `None` for whichever is the current one.
+        /// Refused if another one took over meanwhile.
+        rollout: Option<Generation>,
     },
     /// Go back to the generation (or release) before: abort a running rollout, take back a parked
     /// generation, or roll to the previous release.

@@ -85,9 +85,13 @@ impl Core {
             Command::Rollout { service, order } => self.order(now, &service, |service, turn| {
                 service.order_rollout(turn, order)
             }),
-            Command::Steer { service, steer } => {
-                self.order(now, &service, |service, turn| service.steer(turn, steer))
-            }
+            Command::Steer {
+                service,
+                steer,
+                rollout,
+            } => self.order(now, &service, |service, turn| {
+                service.steer(turn, steer, rollout)
+            }),
             Command::Rollback { service } => self.order(now, &service, Service::order_rollback),
             Command::Scale { service, wanted } => {
                 self.order(now, &service, |service, turn| service.scale(turn, wanted))
@@ -297,10 +301,15 @@ impl Core {
     /// Publishes the table if it is another than before, and tells the workers that wait for a table
     /// which one it is. Says whether one of them waits for a table that is acknowledged already.
     fn publish(&mut self) -> bool {
-        let routes: Vec<ServiceRoutes> = self.services.values().map(Service::routes).collect();
-        if routes != self.routes {
+        let same = self.services.len() == self.routes.len()
+            && self
+                .services
+                .values()
+                .zip(&self.routes)
+                .all(|(service, known)| service.routes_are(known));
+        if !same {
             self.published.0 += 1;
-            self.routes = routes;
+            self.routes = self.services.values().map(Service::routes).collect();
             self.out.push_back(Action::Publish(Routes {
                 epoch: self.published,
                 services: self.routes.clone(),
@@ -338,9 +347,7 @@ impl Service {
     fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
             let mut changed = self.drive_rollout(turn);
-            let before = self.wanted_counts();
-            self.set_numbers(turn);
-            changed |= before != self.wanted_counts();
+            changed |= self.set_numbers(turn);
             changed |= self.step_workers(turn);
             changed |= self.reconcile(turn);
             if !changed {
@@ -351,16 +358,9 @@ impl Service {
         self.note_nobody(turn);
     }
 
-    fn wanted_counts(&self) -> Vec<u32> {
-        self.generations
-            .values()
-            .map(|generation| generation.wanted)
-            .collect()
-    }
-
     /// Records the moment when the last one who could answer is gone.
     fn note_nobody(&mut self, turn: &mut Turn<'_>) {
-        let serves = !self.weights().is_empty();
+        let serves = !self.weights().0.is_empty();
         if self.served && !serves && turn.stop.is_none() {
             turn.record(
                 &self.name,

@@ -22,8 +22,9 @@ fn check_service(service: &Service) {
     );
     let sum: u32 = service
         .weights()
-        .values()
-        .map(|weight| u32::from(weight.0))
+        .0
+        .iter()
+        .map(|(_, weight)| u32::from(weight.0))
         .sum();
     debug_assert!(
         sum == 0 || sum == u32::from(Weight::FULL.0),

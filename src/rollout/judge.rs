@@ -11,28 +11,61 @@ const POINTS: u128 = 5;
 /// ... and this many times as bad.
 const TIMES: u128 = 3;
 
+/// The counts of both sides since the candidate's first request.
+struct Counts {
+    candidate: Outcomes,
+    stable: Outcomes,
+    /// What the candidate is held against.
+    compared: Outcomes,
+}
+
+impl Counts {
+    fn of(service: &Service, rollout: &Rollout) -> Self {
+        let base = rollout.baseline;
+        let candidate = since(service.total(rollout.to), base.map(|base| base.candidate));
+        let stable_total = service.total(service.stable);
+        let stable = since(
+            stable_total,
+            Some(base.map_or(stable_total, |base| base.stable)),
+        );
+        // Without a request in the window the stable generation's long-run rate stands in.
+        let compared = if stable.requests > 0 {
+            stable
+        } else {
+            stable_total
+        };
+        Self {
+            candidate,
+            stable,
+            compared,
+        }
+    }
+
+    fn verdict(&self, service: &Service) -> Verdict {
+        if self.candidate.requests < service.settings.judge_min_requests.max(1) {
+            Verdict::NotEnough
+        } else if worse(self.candidate, self.compared) {
+            Verdict::Fail
+        } else {
+            Verdict::Pass
+        }
+    }
+}
+
+/// Whether the candidate fails now. Asked after every fact, so it makes no sentence.
+pub(super) fn fails(service: &Service, rollout: &Rollout) -> bool {
+    Counts::of(service, rollout).verdict(service) == Verdict::Fail
+}
+
 /// What can be said now. `Pass` is only meant at the end of a soak.
 pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
-    let base = rollout.baseline;
-    let candidate = since(service.total(rollout.to), base.map(|base| base.candidate));
-    let stable_total = service.total(service.stable);
-    let stable = since(
-        stable_total,
-        Some(base.map_or(stable_total, |base| base.stable)),
-    );
-    // Without a request in the window the stable generation's long-run rate stands in.
-    let compared = if stable.requests > 0 {
-        stable
-    } else {
-        stable_total
-    };
-    let verdict = if candidate.requests < service.settings.judge_min_requests.max(1) {
-        Verdict::NotEnough
-    } else if worse(candidate, compared) {
-        Verdict::Fail
-    } else {
-        Verdict::Pass
-    };
+    let counts = Counts::of(service, rollout);
+    let verdict = counts.verdict(service);
+    let Counts {
+        candidate,
+        stable,
+        compared,
+    } = counts;
     let sick = compared.requests > 0
         && u128::from(compared.failures) * 100 >= POINTS * u128::from(compared.requests);
     let mut message = match verdict {

@@ -101,7 +101,10 @@ impl Service {
             );
             self.progressed_by(turn, generation);
         } else if was == Health::Failing {
-            worker.load_deadline = None;
+            // Its gate opens again, unless a person shut it.
+            if matches!(worker.phase, Phase::Ready) {
+                worker.load_deadline = None;
+            }
             turn.record(
                 &self.name,
                 Event::WorkerHealthy {
@@ -455,10 +458,12 @@ impl Service {
     /// Moves every worker on as far as acknowledgements, counts and deadlines allow. Says whether
     /// anything moved.
     pub(super) fn step_workers(&mut self, turn: &mut Turn<'_>) -> bool {
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         let mut moved = false;
-        for id in ids {
+        // By the id of the last one, because a step may take a worker out.
+        let mut next = self.workers.keys().next().copied();
+        while let Some(id) = next {
             moved |= self.step_worker(turn, id);
+            next = self.workers.keys().find(|other| **other > id).copied();
         }
         moved
     }

@@ -25,6 +25,7 @@
 //! | `steps`, `judge` | the rolling strategy; the judgement |
 //! | `triggers`, `orders` | what orders for a rollout meet; all other orders |
 //! | `routes` | weights and gates |
+//! | `flat` | the small map that workers and generations live in |
 //! | `show`, `explain` | the view; what is being waited for |
 //! | `invariants` | what must hold after every call (debug builds) |
 //!
@@ -68,6 +69,7 @@ mod command;
 mod core;
 mod explain;
 mod fact;
+mod flat;
 mod id;
 mod invariants;
 mod judge;

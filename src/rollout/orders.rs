@@ -1,7 +1,7 @@
 //! What people order beside a new rollout: steering, the count, one worker.
 
 use super::command::{Accepted, Refusal, Steer, WorkerOrder};
-use super::id::{Slot, WorkerId};
+use super::id::{Generation, Slot, WorkerId};
 use super::plan::{Hold, Stage};
 use super::record::Event;
 use super::service::{Service, Turn};
@@ -10,7 +10,20 @@ use super::view::{FailureReason, RolloutState};
 use super::worker::Phase;
 
 impl Service {
-    pub(super) fn steer(&mut self, turn: &mut Turn<'_>, steer: Steer) -> Result<Accepted, Refusal> {
+    pub(super) fn steer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        steer: Steer,
+        meant: Option<Generation>,
+    ) -> Result<Accepted, Refusal> {
+        if let (Some(meant), Some(current)) = (meant, self.rollout.as_ref().map(|it| it.to))
+            && meant != current
+        {
+            return Err(Refusal::Conflict(format!(
+                "rollout {name}-{meant} is not the current one; that is {name}-{current}",
+                name = self.name
+            )));
+        }
         match steer {
             Steer::Pause => self.pause(turn),
             Steer::Resume => self.resume(turn),
@@ -59,12 +72,23 @@ impl Service {
     }
 
     fn unhold(&mut self, turn: &mut Turn<'_>, message: &str) {
+        let (size, wanted) = (self.batch_size(), self.settings.wanted);
+        let unavailable = self.unavailable();
+        let Some(to) = self.rollout.as_ref().map(|rollout| rollout.to) else {
+            return;
+        };
+        let staffed = self.staffed(to);
         let Some(rollout) = &mut self.rollout else {
             return;
         };
         match rollout.hold {
             Some(Hold::Failure { .. }) => {
-                // A second try of the same batch, judged afresh from what is counted until now.
+                // A second try of the same batch, judged afresh from what is counted until now. What
+                // was lost of earlier batches is made again first: the old ones left its places.
+                rollout.passed = rollout.passed.min(staffed);
+                if rollout.batch > 0 {
+                    rollout.aim(size, wanted, unavailable);
+                }
                 rollout.failure = None;
                 rollout.baseline = None;
                 rollout.stage = match rollout.batch {

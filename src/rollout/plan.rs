@@ -170,9 +170,26 @@ impl Rollout {
         }
     }
 
+    /// Sets the batch's goal: the very first batch is one worker, the canary.
+    pub(super) fn aim(&mut self, size: u32, wanted: u32, unavailable: u32) {
+        let size = if self.passed == 0 { 1 } else { size };
+        self.goal = (self.passed + size).min(wanted).max(self.passed);
+        self.early = unavailable.min(self.goal - self.passed);
+    }
+
+    /// No batch has passed: the old workers are whole.
+    pub(super) fn first(&self) -> bool {
+        self.batch <= 1
+    }
+
     /// It goes forward, or stands and would.
     pub(super) fn forward(&self) -> bool {
         matches!(self.state, RolloutState::Running | RolloutState::Paused)
+    }
+
+    /// It goes back, or could not.
+    pub(super) fn back(&self) -> bool {
+        matches!(self.state, RolloutState::RollingBack | RolloutState::Failed)
     }
 
     /// It is held because it failed.

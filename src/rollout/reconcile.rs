@@ -9,7 +9,7 @@ use super::id::{Generation, Weight, WorkerId};
 use super::plan::{Stage, share};
 use super::service::{Service, Turn, count};
 use super::view::{Health, RolloutState};
-use super::worker::Phase;
+use super::worker::{Phase, Vacancy};
 
 /// Who may leave first when a generation has too many. In this order: what serves least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +26,19 @@ enum Use {
 }
 
 impl Service {
-    /// The wanted count of every generation, from the rollout's state. Idempotent.
-    pub(super) fn set_numbers(&mut self, turn: &Turn<'_>) {
+    /// The wanted count of every generation, from the rollout's state. Idempotent. Says whether one is
+    /// another than before.
+    pub(super) fn set_numbers(&mut self, turn: &mut Turn<'_>) -> bool {
+        for generation in self.generations.values_mut() {
+            generation.before = generation.wanted;
+        }
+        self.make_numbers(turn);
+        self.generations
+            .values()
+            .any(|generation| generation.wanted != generation.before)
+    }
+
+    fn make_numbers(&mut self, turn: &mut Turn<'_>) {
         if turn.stop.is_some() {
             for generation in self.generations.values_mut() {
                 generation.wanted = 0;
@@ -50,18 +61,37 @@ impl Service {
         }
     }
 
-    fn steady_numbers(&mut self, turn: &Turn<'_>) {
+    /// A parked generation's time is over: all of it goes at once, and none of it serves again.
+    pub(super) fn unpark(&mut self, turn: &mut Turn<'_>, number: Generation) {
+        let Some(generation) = self.generations.get_mut(&number) else {
+            return;
+        };
+        if generation.parked.take().is_none() {
+            return;
+        }
+        generation.wanted = 0;
+        let ids: Vec<WorkerId> = self.of(number).map(|worker| worker.id).collect();
+        for id in ids {
+            self.retire(turn, id);
+        }
+    }
+
+    fn steady_numbers(&mut self, turn: &mut Turn<'_>) {
         let (stable, wanted) = (self.stable, self.settings.wanted);
         let numbers: Vec<Generation> = self.generations.keys().copied().collect();
         for number in numbers {
             let places = self.places(number);
+            let parked = self
+                .generations
+                .get(&number)
+                .and_then(|generation| generation.parked);
+            // Its time is over, or all of it has crashed.
+            if parked.is_some_and(|until| places == 0 || turn.passed(until)) {
+                self.unpark(turn, number);
+            }
             let Some(generation) = self.generations.get_mut(&number) else {
                 continue;
             };
-            // Its time is over, or all of it has crashed.
-            if places == 0 || generation.parked.is_some_and(|until| turn.passed(until)) {
-                generation.parked = None;
-            }
             generation.wanted = if number == stable {
                 wanted
             } else if generation.parked.is_some() {
@@ -75,13 +105,14 @@ impl Service {
 
     /// The candidate gets the batch's goal, the others the rest. The stable generation keeps what
     /// serves; superseded candidates fill up to the rest and are never restarted (their spec is unproven),
-    /// so whatever they lose the stable one gets back.
+    /// so whatever they lose the stable one gets back. Only those that serve count: a superseded worker
+    /// that fails its probes must not take the place of one that does not.
     fn forward_numbers(&mut self) {
         let wanted = self.settings.wanted;
         let Some(rollout) = &self.rollout else { return };
         let (to, paused) = (rollout.to, rollout.hold.is_some());
         let failed = rollout.held_by_failure();
-        let first = rollout.passed == 0;
+        let first = rollout.first();
         let goal = rollout.goal.min(wanted);
         let left = match rollout.stage {
             Stage::Waiting => 0,
@@ -103,15 +134,16 @@ impl Service {
         };
         self.set_wanted(to, candidate);
         // Places that only start yet do not serve: the superseded ones stay until they do.
-        let mut rest = old - self.staffed(self.stable).min(old);
+        let stable = self.staffed(self.stable);
+        let mut rest = old.saturating_sub(stable);
         let mut superseded = 0;
         for number in self.superseded() {
-            let part = self.places(number).min(rest);
+            let part = self.staffed(number).min(rest);
             self.set_wanted(number, part);
             rest -= part;
             superseded += part;
         }
-        self.set_wanted(self.stable, old - superseded);
+        self.set_wanted(self.stable, old.saturating_sub(superseded));
         if failed {
             self.fall_back_share(first);
         }
@@ -122,7 +154,7 @@ impl Service {
         let wanted = self.settings.wanted;
         let (surge, unavailable) = (self.surge(), self.unavailable());
         let Some(rollout) = &self.rollout else { return };
-        let (to, first) = (rollout.to, rollout.passed == 0);
+        let (to, first) = (rollout.to, rollout.first());
         let mut others = wanted.saturating_sub(self.staffed(self.stable));
         if others > 0 {
             others = others.saturating_sub(unavailable);
@@ -130,10 +162,10 @@ impl Service {
         let mut total = 0;
         for number in self.superseded().into_iter().chain([to]) {
             let most = if first && number == to { 0 } else { others };
-            let part = self.places(number).min(most);
+            let part = self.staffed(number).min(most);
             self.set_wanted(number, part);
             others -= part;
-            total += self.places(number).min(part);
+            total += part;
         }
         let stable = (wanted + surge)
             .saturating_sub(total)
@@ -151,7 +183,7 @@ impl Service {
             .generations
             .keys()
             .filter(|number| Some(**number) != candidate)
-            .filter(|number| self.wanted_of(**number) > 0)
+            .filter(|number| self.serves(**number))
             .map(|number| self.routable(*number))
             .sum();
         let wanted = self.settings.wanted;
@@ -187,8 +219,10 @@ impl Service {
         }
         for number in &numbers {
             while self.lacks(*number, turn) {
-                let slot = self.free_slot();
-                self.spawn(turn, slot, *number, 0);
+                if !self.revive(turn, *number) {
+                    let slot = self.free_slot();
+                    self.spawn(turn, slot, *number, 0);
+                }
                 changed = true;
             }
         }
@@ -221,6 +255,23 @@ impl Service {
             changed = true;
         }
         changed
+    }
+
+    /// Takes back a place of the generation that was given up while its restart waited.
+    fn revive(&mut self, turn: &Turn<'_>, number: Generation) -> bool {
+        self.given_up.retain(|vacancy| !turn.passed(vacancy.due));
+        let of_it = |vacancy: &Vacancy| vacancy.generation == number;
+        let Some(index) = self.given_up.iter().position(of_it) else {
+            return false;
+        };
+        let mut vacancy = self.given_up.remove(index);
+        let workers = self.workers.values().map(|worker| worker.slot);
+        let vacancies = self.vacancies.iter().map(|vacancy| vacancy.slot);
+        if workers.chain(vacancies).any(|slot| slot == vacancy.slot) {
+            vacancy.slot = self.free_slot();
+        }
+        self.vacancies.push(vacancy);
+        true
     }
 
     /// Places the generation should fill: the wanted ones, and one more for each worker that a person
@@ -271,7 +322,11 @@ impl Service {
         }
         match self.least_used(number) {
             Some((Use::Vacancy, id)) => {
-                self.vacancies.retain(|vacancy| vacancy.last != id);
+                let (dropped, kept) = std::mem::take(&mut self.vacancies)
+                    .into_iter()
+                    .partition(|vacancy| vacancy.last == id);
+                self.vacancies = kept;
+                self.given_up.extend::<Vec<Vacancy>>(dropped);
                 true
             }
             Some((Use::Serving | Use::Outgoing, id)) => {
@@ -326,15 +381,13 @@ impl Service {
     /// count, less what a rollout may lack and what a person drained by hand.
     pub(super) fn can_spare(&self, number: Generation) -> bool {
         let weights = self.weights();
-        if weights
-            .get(&number)
-            .is_none_or(|weight| *weight == Weight::NONE)
-        {
+        if weights.of(number) == Weight::NONE {
             return true;
         }
         let serving: u32 = weights
+            .0
             .iter()
-            .filter(|(_, weight)| **weight > Weight::NONE)
+            .filter(|(_, weight)| *weight > Weight::NONE)
             .map(|(number, _)| self.routable(*number))
             .sum();
         let lack = self.active().map_or(0, |_| self.unavailable()) + self.held();
@@ -362,6 +415,8 @@ impl Service {
             .collect();
         for generation in &gone {
             self.generations.remove(generation);
+            self.given_up
+                .retain(|vacancy| vacancy.generation != *generation);
             turn.act(Action::Forget {
                 service: self.name.clone(),
                 generation: *generation,

@@ -1,19 +1,34 @@
 //! Which generation gets which share, and which gate is open: the table's part of a service.
 
-use std::collections::BTreeMap;
-
-use super::action::{GateState, GenerationRoutes, ServiceRoutes, WorkerRoute};
+use super::action::{GateState, GenerationRoutes, Role, ServiceRoutes, WorkerRoute};
 use super::id::{Generation, Weight};
-use super::service::Service;
+use super::service::{Service, count};
 use super::view::Health;
 use super::worker::{Phase, Worker};
 
+/// The share of each generation with an open worker, in number order. They sum to all or, with nobody
+/// open, there is none.
+#[derive(Debug)]
+pub(super) struct Weights(pub(super) Vec<(Generation, Weight)>);
+
+impl Weights {
+    pub(super) fn of(&self, number: Generation) -> Weight {
+        let known = self.0.iter().find(|(of, _)| *of == number);
+        known.map_or(Weight::NONE, |(_, weight)| *weight)
+    }
+}
+
 impl Service {
-    /// Generations that may have a share at all.
-    fn serves(&self, number: Generation) -> bool {
-        self.generations
-            .get(&number)
-            .is_some_and(|generation| generation.wanted > 0 && generation.parked.is_none())
+    /// Generations that may have a share at all: also those of which no worker is wanted any more, as
+    /// long as one cannot be spared (I1). A candidate that goes back in its first batch has none, even
+    /// if nobody else answers (I4).
+    pub(super) fn serves(&self, number: Generation) -> bool {
+        let refused = self
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.to == number && rollout.back() && rollout.first());
+        let known = self.generations.get(&number);
+        !refused && known.is_some_and(|generation| generation.parked.is_none())
     }
 
     /// Nobody passes its probes, so the failing ones keep their gates open: an answer from a worker
@@ -43,25 +58,33 @@ impl Service {
     /// The share of each generation. The candidate has what the rollout gives it; the others divide the
     /// rest by their open workers. A generation without an open worker gets nothing, so that the sum
     /// is all or, with nobody open at all, nothing.
-    pub(super) fn weights(&self) -> BTreeMap<Generation, Weight> {
-        let mut open: BTreeMap<Generation, u32> = BTreeMap::new();
+    pub(super) fn weights(&self) -> Weights {
         let fails_open = self.fails_open();
-        for worker in self.workers.values() {
-            let ready = matches!(worker.phase, Phase::Ready)
-                && (worker.health != Health::Failing || fails_open);
-            if ready && self.serves(worker.generation) {
-                *open.entry(worker.generation).or_default() += 1;
+        let ready = |worker: &&Worker| {
+            matches!(worker.phase, Phase::Ready) && (worker.health != Health::Failing || fails_open)
+        };
+        let mut open: Vec<(Generation, u32)> = Vec::with_capacity(self.generations.len());
+        for number in self
+            .generations
+            .keys()
+            .filter(|number| self.serves(**number))
+        {
+            let workers = count(self.of(*number).filter(ready));
+            if workers > 0 {
+                open.push((*number, workers));
             }
         }
-        let mut weights = BTreeMap::new();
-        let candidate = self.candidate().filter(|to| open.contains_key(to));
+        let mut weights = Weights(Vec::with_capacity(open.len()));
+        let candidate = self
+            .candidate()
+            .filter(|to| open.iter().any(|(number, _)| number == to));
         let share = self
             .rollout
             .as_ref()
             .map_or(Weight::NONE, |rollout| rollout.share);
         let others: u32 = open
             .iter()
-            .filter(|(number, _)| Some(**number) != candidate)
+            .filter(|(number, _)| Some(*number) != candidate)
             .map(|(_, open)| *open)
             .sum();
         let given = match candidate {
@@ -69,55 +92,73 @@ impl Service {
             Some(_) => share,
             None => Weight::NONE,
         };
-        if let Some(to) = candidate {
-            weights.insert(to, given);
-        }
         let mut left = Weight::FULL.0 - given.0;
         let mut workers_left = others;
         for (number, open) in open {
             if Some(number) == candidate {
+                weights.0.push((number, given));
                 continue;
             }
             let part = u64::from(left) * u64::from(open) / u64::from(workers_left.max(1));
             let part = u16::try_from(part).unwrap_or(left).min(left);
-            weights.insert(number, Weight(part));
+            weights.0.push((number, Weight(part)));
             left -= part;
             workers_left -= open;
         }
         weights
     }
 
+    /// One generation's workers that planes may know.
+    fn worker_routes(&self, number: Generation) -> impl Iterator<Item = WorkerRoute> {
+        self.of(number)
+            .filter(|worker| worker.listed())
+            .map(|worker| WorkerRoute {
+                worker: worker.id,
+                slot: worker.slot,
+                gate: if self.open(worker) {
+                    GateState::Open
+                } else {
+                    GateState::Shut
+                },
+            })
+    }
+
+    /// What there is to say of each generation in the table beside its workers.
+    fn generation_routes(&self) -> impl Iterator<Item = (Generation, Role, Weight)> {
+        let weights = self.weights();
+        self.generations
+            .keys()
+            .filter(|number| self.of(**number).any(Worker::listed))
+            .map(move |number| (*number, self.role(*number), weights.of(*number)))
+    }
+
     /// The service's part of the table.
     pub(super) fn routes(&self) -> ServiceRoutes {
-        let weights = self.weights();
-        let mut generations = Vec::new();
-        for number in self.generations.keys() {
-            let workers: Vec<WorkerRoute> = self
-                .of(*number)
-                .filter(|worker| worker.listed())
-                .map(|worker| WorkerRoute {
-                    worker: worker.id,
-                    slot: worker.slot,
-                    gate: if self.open(worker) {
-                        GateState::Open
-                    } else {
-                        GateState::Shut
-                    },
-                })
-                .collect();
-            if workers.is_empty() {
-                continue;
-            }
-            generations.push(GenerationRoutes {
-                number: *number,
-                role: self.role(*number),
-                weight: weights.get(number).copied().unwrap_or(Weight::NONE),
-                workers,
-            });
-        }
+        let generations = self
+            .generation_routes()
+            .map(|(number, role, weight)| GenerationRoutes {
+                number,
+                role,
+                weight,
+                workers: self.worker_routes(number).collect(),
+            })
+            .collect();
         ServiceRoutes {
             service: self.name.clone(),
             generations,
         }
+    }
+
+    /// Whether `known` is what `routes` would make. Asked after every fact, so it makes nothing.
+    pub(super) fn routes_are(&self, known: &ServiceRoutes) -> bool {
+        let head = |of: &GenerationRoutes| (of.number, of.role, of.weight);
+        known.service == self.name
+            && self
+                .generation_routes()
+                .eq(known.generations.iter().map(head))
+            && known
+                .generations
+                .iter()
+                .all(|of| self.worker_routes(of.number).eq(of.workers.iter().copied()))
     }
 }

@@ -1,6 +1,6 @@
 //! One service's state and the questions that can be asked of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use super::action::{Action, Role};
 use super::backoff::Jitter;
 use super::command::Stop;
 use super::fact::{InFlight, Outcomes};
+use super::flat::FlatMap;
 use super::id::{Epoch, Generation, Moment, ServiceName, Slot, WorkerId};
 use super::plan::Rollout;
 use super::record::{Event, Record};
@@ -58,6 +59,8 @@ pub(super) struct GenerationState {
     pub(super) release: String,
     /// How many workers it should have. (Its share follows from the rollout, see `routes`.)
     pub(super) wanted: u32,
+    /// `wanted` before the last look at it.
+    pub(super) before: u32,
     pub(super) total: Outcomes,
     /// When a request was last seen to come to it.
     pub(super) last_request: Option<Moment>,
@@ -70,9 +73,12 @@ pub(super) struct GenerationState {
 pub(super) struct Service {
     pub(super) name: ServiceName,
     pub(super) settings: Settings,
-    pub(super) generations: BTreeMap<Generation, GenerationState>,
-    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) generations: FlatMap<Generation, GenerationState>,
+    pub(super) workers: FlatMap<WorkerId, Worker>,
     pub(super) vacancies: Vec<Vacancy>,
+    /// Vacancies whose place is not wanted now; should it be wanted again before they are due, the delay
+    /// still counts (I12).
+    pub(super) given_up: Vec<Vacancy>,
     pub(super) stable: Generation,
     /// The stable generation before; its spec is kept for `rollback`.
     pub(super) previous: Option<Generation>,
@@ -96,9 +102,10 @@ impl Service {
         let mut service = Self {
             name,
             settings,
-            generations: BTreeMap::new(),
-            workers: BTreeMap::new(),
+            generations: FlatMap::new(),
+            workers: FlatMap::new(),
             vacancies: Vec::new(),
+            given_up: Vec::new(),
             stable: first,
             previous: None,
             next_generation: first.0 + 1,
@@ -117,6 +124,7 @@ impl Service {
             GenerationState {
                 release,
                 wanted: 0,
+                before: 0,
                 total: Outcomes::default(),
                 last_request: None,
                 parked: None,
@@ -241,7 +249,7 @@ impl Service {
                 **number != self.stable
                     && Some(**number) != candidate
                     && generation.parked.is_none()
-                    && generation.wanted > 0
+                    && (generation.wanted > 0 || self.places(**number) > 0)
             })
             .map(|(number, _)| *number)
             .collect()

@@ -46,12 +46,10 @@ impl Core {
 impl Service {
     fn view(&self, now: Moment) -> ServiceView {
         let weights = self.weights();
-        let ready = count(self.workers.values().filter(|worker| {
-            self.open(worker)
-                && weights
-                    .get(&worker.generation)
-                    .is_some_and(|weight| *weight > Weight::NONE)
-        }));
+        let ready =
+            count(self.workers.values().filter(|worker| {
+                self.open(worker) && weights.of(worker.generation) > Weight::NONE
+            }));
         ServiceView {
             service: self.name.clone(),
             stable: self.stable,
@@ -61,10 +59,7 @@ impl Service {
             generations: self
                 .generations
                 .keys()
-                .map(|number| {
-                    let weight = weights.get(number).copied().unwrap_or(Weight::NONE);
-                    self.generation_view(*number, weight)
-                })
+                .map(|number| self.generation_view(*number, weights.of(*number)))
                 .filter(|generation| !generation.workers.is_empty())
                 .collect(),
             rollout: self

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::id::{Generation, Moment, Weight};
-use super::judge::judge;
+use super::judge::{fails, judge};
 use super::plan::{Hold, IDLE, RAMP_STEP, REFILL_TRIES, Rollout, Stage, Watch, share};
 use super::record::Event;
 use super::service::{Service, Turn};
@@ -85,7 +85,13 @@ impl Service {
         match rollout.stage {
             Stage::Waiting => self.too_many_generations(rollout.to),
             Stage::Starting { .. } => {
-                self.places(rollout.to) < rollout.goal.min(self.settings.wanted) && self.no_room()
+                // Room comes by itself only if somebody is leaving.
+                self.places(rollout.to) < rollout.goal.min(self.settings.wanted)
+                    && self.no_room()
+                    && self
+                        .workers
+                        .values()
+                        .any(|worker| !worker.in_place() && !worker.stuck)
             }
             Stage::Watching(_)
             | Stage::Retiring { .. }
@@ -113,10 +119,8 @@ impl Service {
         let Some(rollout) = &mut self.rollout else {
             return false;
         };
-        let size = if rollout.passed == 0 { 1 } else { size };
         rollout.batch += 1;
-        rollout.goal = (rollout.passed + size).min(wanted);
-        rollout.early = unavailable.min(rollout.goal - rollout.passed.min(rollout.goal));
+        rollout.aim(size, wanted, unavailable);
         rollout.stage = Stage::Starting { since: turn.now };
         rollout.approved = false;
         let event = Event::RolloutBatch {
@@ -395,10 +399,9 @@ impl Service {
         if let Some(before) = self.rollout.take() {
             self.remember(before);
         }
-        for generation in self.generations.values_mut() {
-            if generation.parked.take().is_some() {
-                generation.wanted = 0;
-            }
+        let numbers: Vec<Generation> = self.generations.keys().copied().collect();
+        for number in numbers {
+            self.unpark(turn, number);
         }
         for worker in self.workers.values_mut() {
             worker.outgoing = false;
@@ -420,10 +423,10 @@ impl Service {
         if rollout.held_by_failure() || rollout.baseline.is_none() {
             return false;
         }
-        let verdict = judge(self, rollout);
-        if verdict.verdict != Verdict::Fail {
+        if !fails(self, rollout) {
             return false;
         }
+        let verdict = judge(self, rollout);
         let message = verdict.message.clone();
         self.note_verdict(turn, verdict);
         self.fail_rollout(turn, FailureReason::Judgement, message, None);
@@ -491,7 +494,7 @@ impl Service {
     fn drive_back(&mut self, turn: &mut Turn<'_>) -> bool {
         let ready = self.staffed(self.stable);
         let wanted = self.settings.wanted;
-        let others = self.superseded().len();
+        let others = self.others_in_place();
         let Some(rollout) = &mut self.rollout else {
             return false;
         };
@@ -499,19 +502,16 @@ impl Service {
             rollout.refill_best = ready;
             rollout.progressed(turn.now);
         }
-        let why = rollout
-            .failure
-            .as_ref()
-            .map(|failure| failure.message.clone())
-            .unwrap_or_default();
         let left = rollout.to;
         let patience = rollout.patience + self.settings.progress_deadline;
         let tried = rollout.refill_failures >= REFILL_TRIES;
-        if ready >= wanted && others == 0 && self.wanted_of(left) == 0 {
+        if ready >= wanted && !others {
+            let why = self.failure_message();
             self.end(turn, RolloutState::RolledBack, why);
             return true;
         }
         if tried || turn.passed(patience) {
+            let why = self.failure_message();
             let message = format!(
                 "{why}; and generation {} could not be refilled: {ready} of {wanted} workers are ready, what is left of generation {left} serves on",
                 self.stable
@@ -520,6 +520,23 @@ impl Service {
             return true;
         }
         false
+    }
+
+    /// Something beside the stable generation still fills a place.
+    fn others_in_place(&self) -> bool {
+        self.generations
+            .keys()
+            .any(|number| *number != self.stable && self.places(*number) > 0)
+    }
+
+    fn failure_message(&self) -> String {
+        let failure = self
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.failure.as_ref());
+        failure
+            .map(|failure| failure.message.clone())
+            .unwrap_or_default()
     }
 
     /// Brings the rollout into a final state.

@@ -298,7 +298,7 @@ fn describe(command: &Command) -> String {
         Command::Start { service, .. } => format!("start of {service}"),
         Command::Configure { service, .. } => format!("new settings of {service}"),
         Command::Rollout { service, .. } => format!("rollout of {service}"),
-        Command::Steer { service, steer } => format!("{steer:?} of {service}").to_lowercase(),
+        Command::Steer { service, steer, .. } => format!("{steer:?} of {service}").to_lowercase(),
         Command::Rollback { service } => format!("rollback of {service}"),
         Command::Scale { service, wanted } => format!("scale of {service} to {wanted}"),
         Command::Worker {

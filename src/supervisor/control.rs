@@ -708,6 +708,7 @@ impl Supervisor {
             let _ = self.command(Command::Steer {
                 service,
                 steer: Steer::Pause,
+                rollout: None,
             });
         }
     }

@@ -66,6 +66,7 @@ impl Calm {
         self.order(Command::Steer {
             service: service(),
             steer,
+            rollout: None,
         })
         .expect("it is taken");
     }
@@ -355,6 +356,7 @@ fn f63_abort_and_pause_are_idempotent() {
     let early = calm.order(Command::Steer {
         service: service(),
         steer: Steer::Abort,
+        rollout: None,
     });
     assert_eq!(early, Err(Refusal::NoRollout));
     calm.roll(Some("v2"));

@@ -66,7 +66,8 @@ pub(crate) struct Model {
     stopped: bool,
     most_wanted: u32,
     stable: Generation,
-    taken_back: bool,
+    gone: bool,
+    newest: WorkerId,
     clock: Moment,
     records: u64,
 }
@@ -89,7 +90,8 @@ impl Model {
             stop: None,
             stopped: false,
             stable: Generation(1),
-            taken_back: false,
+            gone: false,
+            newest: WorkerId(0),
             clock: Moment::default(),
             records: 0,
         }
@@ -117,7 +119,6 @@ impl Model {
                 });
                 self.stopped = true;
             }
-            Command::Rollback { .. } => self.taken_back = true,
             Command::Worker {
                 slot,
                 order: WorkerOrder::Restart,
@@ -145,6 +146,7 @@ impl Model {
             }
             Command::Start { .. }
             | Command::Configure { .. }
+            | Command::Rollback { .. }
             | Command::Rollout { .. }
             | Command::Steer { .. }
             | Command::Scale { .. } => {}
@@ -196,6 +198,7 @@ impl Model {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.exited.get_or_insert(now);
                     worker.cleared = true;
+                    self.gone = true;
                 }
             }
             Fact::Answered { worker } => {
@@ -221,11 +224,13 @@ impl Model {
             Fact::Exited { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.exited.get_or_insert(now);
+                    self.gone = true;
                 }
             }
             Fact::Cleared { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.cleared = true;
+                    self.gone = true;
                 }
             }
             Fact::Acknowledged { epoch } if *epoch <= self.table.epoch => {
@@ -297,7 +302,12 @@ impl Model {
             | RolloutState::Superseded => false,
         }));
         assert!(active <= 1, "I3: {:?}", self.rollouts);
-        self.taken_back = false;
+        // Nothing more can be said of what is gone; the core never speaks of it again.
+        if self.gone {
+            self.gone = false;
+            self.workers
+                .retain(|_, worker| !(worker.cleared && worker.exited.is_some()));
+        }
     }
 
     fn spawned(&mut self, now: Moment, id: WorkerId, slot: Slot, generation: Generation) {
@@ -324,10 +334,9 @@ impl Model {
             slot: Some(slot),
             ..Worker::default()
         };
-        assert!(
-            self.workers.insert(id, worker).is_none(),
-            "ids are never reused"
-        );
+        assert!(id > self.newest, "ids are never reused");
+        self.newest = id;
+        self.workers.insert(id, worker);
         // I2. A parked generation counts apart; a person's restart adds one.
         let placed = n(self.workers.values().filter(|worker| {
             worker.live() && !worker.retiring && !worker.held && worker.terminated.is_none()
@@ -434,6 +443,14 @@ impl Model {
                 })
             })
             .collect();
+        // A candidate without a share answers while nobody else can (the way back never raises a share,
+        // I4); it ends as soon as one other does.
+        let stood_in = before().any(|generation| {
+            let state = self.rollouts.get(&generation.number);
+            generation.role == Role::Candidate
+                && generation.weight == Weight::FULL
+                && state.is_some_and(|state| *state != RolloutState::Running)
+        });
         let unavailable = self
             .settings
             .max_unavailable
@@ -442,7 +459,7 @@ impl Model {
             .settings
             .wanted
             .saturating_sub(unavailable + self.held_by_hand);
-        if !taken.is_empty() && !self.stopped && !backs_out && !self.taken_back {
+        if !taken.is_empty() && !self.stopped && !backs_out && !stood_in {
             assert!(
                 serving >= least,
                 "I1: {taken:?} taken, {serving} serve, at least {least}"

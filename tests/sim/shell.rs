@@ -90,6 +90,8 @@ pub(crate) struct Shell {
     pub(crate) model: Model,
     pub(crate) finished: bool,
     verbose: bool,
+    /// The trace is hashed; it costs, so only where it is asked for.
+    pub(crate) traced: bool,
     hash: u64,
     last_facts: Vec<Fact>,
 }
@@ -123,6 +125,7 @@ impl Shell {
             model: Model::new(settings),
             finished: false,
             verbose: false,
+            traced: false,
             hash: 0,
             last_facts: Vec::new(),
         };
@@ -172,6 +175,7 @@ impl Shell {
                     self.order(Command::Steer {
                         service: service(),
                         steer,
+                        rollout: None,
                     });
                 }
                 self.undrain_all();
@@ -359,7 +363,9 @@ impl Shell {
             if self.verbose {
                 println!("          {action:?}");
             }
-            self.hash = self.hash.rotate_left(5).wrapping_mul(31) ^ fold(&action);
+            if self.traced {
+                self.hash = self.hash.rotate_left(5).wrapping_mul(31) ^ fold(&action);
+            }
             self.model.acted(self.now, &action);
             self.obey(action);
         }
@@ -801,7 +807,11 @@ impl Shell {
                     Steer::Promote,
                     Steer::Abort,
                 ]);
-                Command::Steer { service, steer }
+                Command::Steer {
+                    service,
+                    steer,
+                    rollout: None,
+                }
             }
             14 => Command::Rollback { service },
             15 | 16 => {
@@ -855,10 +865,26 @@ fn settings(rng: &mut Rng) -> Settings {
     }
 }
 
-/// A number that differs when the action does, without the cost of a full print.
+/// A number that differs when the action does.
 fn fold(action: &Action) -> u64 {
     match action {
-        Action::Publish(routes) => routes.epoch.0 * 7 + routes.services.len() as u64,
+        Action::Publish(routes) => {
+            let mut sum = routes.epoch.0;
+            for generation in routes
+                .services
+                .iter()
+                .flat_map(|service| &service.generations)
+            {
+                sum = sum.wrapping_mul(31)
+                    + generation.number.0 * 20_011
+                    + u64::from(generation.weight.0);
+                for route in &generation.workers {
+                    let open = u64::from(route.gate == GateState::Open);
+                    sum = sum.wrapping_mul(31) + route.worker.0 * 2 + open;
+                }
+            }
+            sum
+        }
         Action::Spawn {
             worker,
             slot,
@@ -869,7 +895,12 @@ fn fold(action: &Action) -> u64 {
         Action::TerminateGroup { worker } => worker.0 * 3 + 2,
         Action::KillGroup { worker } => worker.0 * 3 + 3,
         Action::Reuse { generation, .. } | Action::Forget { generation, .. } => generation.0 * 11,
-        Action::Record(_) => 5,
+        Action::Record(record) => {
+            let mut hasher = std::hash::DefaultHasher::new();
+            let told = serde_json::to_vec(&record.event).expect("a record can be written");
+            std::hash::Hasher::write(&mut hasher, &told);
+            std::hash::Hasher::finish(&hasher)
+        }
         Action::Finished => 9,
     }
 }
