@@ -161,8 +161,10 @@ impl Worker {
     /// When planes have cut the last request.
     pub(super) fn drain_deadline(&self, settings: &Settings) -> Option<Moment> {
         let drain = self.drain?;
+        // A deadline before this drain is an older one's: its gate was shut before, and opened again.
         Some(
             self.load_deadline
+                .filter(|deadline| *deadline > drain.since)
                 .unwrap_or(drain.since + settings.drain_request),
         )
     }
