@@ -346,6 +346,9 @@ impl Service {
         let before = self.stable;
         self.previous = Some(before);
         self.stable = to;
+        // Only stable workers are restarted.
+        self.vacancies
+            .retain(|vacancy| vacancy.generation != before);
         if !self.settings.park.is_zero()
             && let Some(generation) = self.generations.get_mut(&before)
         {

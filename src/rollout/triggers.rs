@@ -216,6 +216,7 @@ impl Service {
     fn take_back(&mut self, turn: &mut Turn<'_>, parked: Generation) {
         let left = self.stable;
         self.stable = parked;
+        self.vacancies.retain(|vacancy| vacancy.generation != left);
         self.previous = Some(left);
         if let Some(generation) = self.generations.get_mut(&parked) {
             generation.parked = None;
