@@ -151,18 +151,6 @@ pub struct WorkerEntry {
     pub address: WorkerAddress,
     /// Whether it takes new requests.
     pub gate: GateState,
-    /// Its session (and group) id and its leader's start time in clock ticks since boot, if we run it:
-    /// who is ended by the plane if the supervisor is gone (nothing is left behind).
-    pub session: Option<Session>,
-}
-
-/// A process session, safe against a reused pid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Session id: the pid of the main process.
-    pub id: u32,
-    /// Field 22 of `/proc/PID/stat` of the main process.
-    pub started: u64,
 }
 
 /// Where a worker listens.

@@ -34,7 +34,6 @@ pub(super) fn build(routes: &Routes, config: &Config, workers: &Workers) -> Tabl
                                 slot: route.slot,
                                 address: workers.address(route.worker)?.clone(),
                                 gate: route.gate,
-                                session: workers.session(route.worker),
                             })
                         })
                         .collect(),

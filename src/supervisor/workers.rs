@@ -25,10 +25,9 @@ use super::squatter;
 use super::status::Evidence;
 use crate::config::{Config, ServiceConfig, Workers as Kind};
 use crate::feed::Feed;
-use crate::link::message::{Session, WorkerAddress};
+use crate::link::message::WorkerAddress;
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
-use crate::sys::procstat::ProcStat;
 use crate::wire;
 
 /// Between two probes of a worker that has not answered yet.
@@ -94,7 +93,6 @@ impl Drop for Worker {
 #[derive(Debug)]
 struct Process {
     pid: u32,
-    session: Option<Session>,
     launched: bool,
     exited: Option<Exit>,
     output: Rc<Output>,
@@ -337,7 +335,6 @@ impl Workers {
                 place: Some(place),
                 process: Some(Process {
                     pid: spawned.pid,
-                    session: None,
                     launched: false,
                     exited: None,
                     output: Rc::new(output),
@@ -374,10 +371,6 @@ impl Workers {
             }
             Ok(()) => {
                 process.launched = true;
-                process.session = ProcStat::of(process.pid).map(|stat| Session {
-                    id: process.pid,
-                    started: stat.started,
-                });
                 let pid = process.pid;
                 let notified = process.notified.clone();
                 let mut facts = vec![Fact::Spawned { worker, pid }];
@@ -637,12 +630,6 @@ impl Workers {
     #[must_use]
     pub(super) fn address(&self, worker: WorkerId) -> Option<&WorkerAddress> {
         Some(&self.live.get(&worker)?.address)
-    }
-
-    /// The session a worker leads.
-    #[must_use]
-    pub(super) fn session(&self, worker: WorkerId) -> Option<Session> {
-        self.live.get(&worker)?.process.as_ref()?.session
     }
 
     /// Its resident memory in bytes.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use remuda::link::channel::{Channel, Receiver, Sender};
 use remuda::link::message::{
     Exchange, FromPlane, Front, GenerationEntry, MAGIC, PROTOCOL, PublicListener, Sample, Service,
-    ServiceRules, Session, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
+    ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
 };
 use remuda::rollout::{Epoch, GateState, Generation, Role, ServiceName, Slot, Weight, WorkerId};
 use tokio::runtime::Runtime;
@@ -32,7 +32,6 @@ pub(crate) struct Plane {
     pub(crate) rules: ServiceRules,
     pub(crate) front: Front,
     /// Of every worker in the next tables.
-    pub(crate) session: Option<Session>,
     epoch: u64,
     asked: u64,
     last: Sample,
@@ -115,7 +114,6 @@ impl Plane {
             listener: Some(listener),
             rules: ServiceRules::default(),
             front: Front::default(),
-            session: None,
             epoch: 0,
             asked: 0,
             last: Sample::default(),
@@ -212,7 +210,7 @@ impl Plane {
                             Role::Candidate
                         },
                         weight: Weight(*weight),
-                        workers: workers.iter().map(|w| entry(w, self.session)).collect(),
+                        workers: workers.iter().map(|w| entry(w)).collect(),
                     })
                     .collect(),
             }],
@@ -311,7 +309,7 @@ impl Drop for Plane {
     }
 }
 
-fn entry(route: &Route, session: Option<Session>) -> WorkerEntry {
+fn entry(route: &Route) -> WorkerEntry {
     WorkerEntry {
         worker: WorkerId(route.id),
         slot: Slot(u32::try_from(route.id).expect("small")),
@@ -321,7 +319,6 @@ fn entry(route: &Route, session: Option<Session>) -> WorkerEntry {
         } else {
             GateState::Open
         },
-        session,
     }
 }
 
