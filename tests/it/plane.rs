@@ -210,7 +210,7 @@ impl Plane {
                             Role::Candidate
                         },
                         weight: Weight(*weight),
-                        workers: workers.iter().map(|w| entry(w)).collect(),
+                        workers: workers.iter().map(entry).collect(),
                     })
                     .collect(),
             }],
