@@ -5,7 +5,7 @@
 //! worker sent is passed on as it was: heads are made anew from parsed parts, hop-by-hop fields are gone,
 //! and exactly one framing field, chosen here, leaves the proxy. Nothing here may keep state or do I/O.
 //!
-//! The bytes of a head are checked before the server parses them ([`raw`]): a request with both
+//! The bytes of a head are checked before the server parses them (`raw`): a request with both
 //! Content-Length and Transfer-Encoding is refused there, since the server drops the Content-Length.
 
 pub(super) mod chunks;
