@@ -116,7 +116,16 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
 
 /// `remuda reload`: says what changed.
 async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
-    let answer: Value = client.post("/v1/reload", &serde_json::json!({})).await?;
+    let answer: Value = client
+        .post("/v1/reload", &serde_json::json!({}))
+        .await
+        .map_err(|mut failure| {
+            // There is nothing in the request that could be wrong: a refusal is about the file.
+            if failure.code == Code::Usage {
+                failure.code = Code::ConfigInvalid;
+            }
+            failure
+        })?;
     let changes = answer
         .get("changes")
         .and_then(Value::as_array)

@@ -219,7 +219,7 @@ impl Kind {
 }
 
 /// Most workers of one service: far above sense, far below what makes sums overflow.
-pub(crate) const MAX_WORKERS: u32 = 4096;
+pub(crate) use crate::rollout::MAX_WORKERS;
 /// Longest time: a year; every sum of a few stays far from overflow.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 

@@ -98,7 +98,7 @@ pub use self::core::Core;
 pub use self::fact::{Exit, Fact, InFlight, Outcomes};
 pub use self::id::{Epoch, Generation, Moment, ServiceName, Slot, Weight, WorkerId};
 pub use self::record::{Event, Record, WorkerFailure};
-pub use self::settings::{Amount, NotEnough, OnFailure, Ownership, Settings};
+pub use self::settings::{Amount, MAX_WORKERS, NotEnough, OnFailure, Ownership, Settings};
 pub use self::view::{
     FailedWorker, FailureReason, FailureView, GenerationView, Health, RolloutState, RolloutView,
     ServiceView, Step, Verdict, VerdictView, View, WaitingKind, WaitingOn, WorkerState, WorkerView,

@@ -5,7 +5,7 @@ use super::id::{Generation, Slot, WorkerId};
 use super::plan::{Hold, Stage};
 use super::record::Event;
 use super::service::{Service, Turn};
-use super::settings::Settings;
+use super::settings::{MAX_WORKERS, Settings};
 use super::view::{FailureReason, RolloutState};
 use super::worker::Phase;
 
@@ -157,6 +157,11 @@ impl Service {
             return Err(Refusal::Invalid(
                 "a service has at least 1 worker".to_owned(),
             ));
+        }
+        if wanted > MAX_WORKERS {
+            return Err(Refusal::Invalid(format!(
+                "a service has at most {MAX_WORKERS} workers"
+            )));
         }
         self.set_count(turn, wanted);
         Ok(Accepted::Done)

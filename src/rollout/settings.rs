@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Most workers of a service: far above what one host can run, and few enough that a slip of the hand
+/// cannot stall the supervisor.
+pub const MAX_WORKERS: u32 = 4096;
+
 /// A count, or a part of the wanted workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Amount {

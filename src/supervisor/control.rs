@@ -254,8 +254,8 @@ impl Supervisor {
                     self.tick_planes();
                 }
                 // It has thereby acknowledged everything, and its counts are zero.
-                self.tell_loads();
                 self.tell_acknowledged();
+                self.tell_loads();
                 continue;
             }
             let facts = self.workers.exited(pid, exit);
@@ -362,18 +362,21 @@ impl Supervisor {
         let epoch = self.planes.acknowledged();
         if epoch > self.told.acknowledged {
             self.told.acknowledged = epoch;
-            // What was in flight when the gates shut comes first, so that an acknowledgement never
-            // stands beside an older count.
-            self.tell_loads_of_shut_gates();
             self.feed(vec![Fact::Acknowledged { epoch }]);
-            self.tell_loads_of_shut_gates();
         }
     }
 
-    /// Tells the core what is in flight where that has changed.
+    /// Tells the core what is in flight: at open gates where that has changed; at shut ones each time, but
+    /// only once every plane has counted since it shut them. A count from before the acknowledgement may
+    /// miss a request that slipped through, and the worker would be ended under it (I6).
     fn tell_loads(&mut self) {
+        let counted = self.planes.counted_since(self.told.acknowledged);
         let facts = table::workers(&self.routes)
-            .filter_map(|(route, _)| self.load_if_changed(route.worker))
+            .filter_map(|(route, shut)| match shut {
+                true if counted => Some(self.load(route.worker)),
+                true => None,
+                false => self.load_if_changed(route.worker),
+            })
             .collect::<Vec<_>>();
         for fact in &facts {
             if let Fact::Load {
@@ -385,14 +388,6 @@ impl Supervisor {
                 self.told.loads.insert(*worker, (*in_flight, *deadline));
             }
         }
-        self.feed(facts);
-    }
-
-    fn tell_loads_of_shut_gates(&mut self) {
-        let facts = table::workers(&self.routes)
-            .filter(|(_, shut)| *shut)
-            .map(|(route, _)| self.load(route.worker))
-            .collect();
         self.feed(facts);
     }
 
@@ -518,8 +513,11 @@ impl Supervisor {
             .retain(|worker, _| table::workers(&routes).any(|(route, _)| route.worker == *worker));
         self.routes = routes;
         self.planes.publish(now, table);
-        // With no plane there is nobody who could still use the old one.
+        // With no plane there is nobody who could still use the old one, or have anything in flight.
         self.tell_acknowledged();
+        if self.planes.is_empty() {
+            self.tell_loads();
+        }
     }
 
     fn on_record(&mut self, record: &Record) {

@@ -67,6 +67,8 @@ pub(super) struct Plane {
     outbox: mpsc::Sender<ToPlane>,
     served: bool,
     acknowledged: Epoch,
+    /// What it had acknowledged when its newest counters came.
+    counted: Epoch,
     unacknowledged: VecDeque<(Epoch, Moment)>,
     pings: Pings,
 }
@@ -199,6 +201,7 @@ impl Planes {
             outbox,
             served: false,
             acknowledged: Epoch(0),
+            counted: Epoch(0),
             unacknowledged: VecDeque::new(),
             pings: Pings {
                 sent: 0,
@@ -227,6 +230,16 @@ impl Planes {
             .map(|plane| plane.acknowledged)
             .min()
             .unwrap_or(self.table.epoch)
+    }
+
+    /// Whether every plane's counters are of a time at which it had acknowledged the epoch. Older ones say
+    /// nothing of a gate which that epoch shut: a request may have passed it since.
+    #[must_use]
+    pub(super) fn counted_since(&self, epoch: Epoch) -> bool {
+        self.set
+            .values()
+            .filter(|plane| plane.state != PlaneState::Starting)
+            .all(|plane| plane.counted >= epoch)
     }
 
     /// Requests in flight at a worker, over all planes.
@@ -317,6 +330,7 @@ impl Planes {
             }
             FromPlane::Sample { answers, sample } => {
                 plane.sample = *sample;
+                plane.counted = plane.acknowledged;
                 News::Sampled(answers)
             }
             FromPlane::Exchanges { answers, exchanges } => News::Exchanges(answers, exchanges),
