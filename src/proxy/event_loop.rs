@@ -313,9 +313,7 @@ impl Loop {
                     client.close_if_idle();
                 }
                 // It ought to be gone: what is left of its last answer stands still.
-                let rules = view.services.first().map(|service| &service.rules);
-                let stuck = rules.map_or(0, |rules| millis(rules.body_idle_timeout));
-                if now >= close_at.saturating_add(stuck).saturating_add(1_000) {
+                if now >= close_at.saturating_add(view.stuck_after()) {
                     client.kill();
                 }
             }
@@ -326,6 +324,11 @@ impl Loop {
             }
             Phase::Busy => {
                 let Some(exchange) = client.exchange() else {
+                    // The whole answer was handed on, and the client does not take it.
+                    let last = since.max(client.last_write());
+                    if now >= last.saturating_add(view.stuck_after()) {
+                        client.kill();
+                    }
                     return;
                 };
                 exchange.classify();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::counters::{LoopCounters, ServiceCounters};
 use super::gate::Gate;
-use super::live::Clock;
+use super::live::{Clock, millis};
 use super::retry::Budget;
 use crate::link::message::{Front, ServiceRules, Table, WorkerAddress};
 use crate::rollout::{GateState, Role, ServiceName, WorkerId};
@@ -100,6 +100,15 @@ pub(super) struct Worker {
 }
 
 impl View {
+    /// Milliseconds after which a client that takes nothing of what it was sent is given up: the limit of
+    /// a body that stands still and a second, so that a worker's own standing still is seen first.
+    pub(super) fn stuck_after(&self) -> u64 {
+        let rules = self.services.first().map(|service| &service.rules);
+        rules
+            .map_or(0, |rules| millis(rules.body_idle_timeout))
+            .saturating_add(1_000)
+    }
+
     /// This loop's view; budgets go on from the view before.
     pub(super) fn new(published: &Published, before: &Self, counters: &LoopCounters) -> Self {
         let services = published
