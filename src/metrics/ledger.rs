@@ -119,7 +119,7 @@ impl Planes {
         self.workers.get(&worker).map(|known| &known.place)
     }
 
-    pub(super) fn started(&mut self, incarnation: u64) {
+    fn started(&mut self, incarnation: u64) {
         if !self.gone.contains(&incarnation) && !self.live.contains_key(&incarnation) {
             self.live.insert(incarnation, Plane::default());
             self.starts += 1;

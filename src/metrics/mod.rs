@@ -126,11 +126,6 @@ impl Metrics {
             .worker_is(worker, service, slot, generation);
     }
 
-    /// A plane process began. Optional: a plane's first sample says so as well.
-    pub fn plane_started(&self, incarnation: u64) {
-        self.state().planes.started(incarnation);
-    }
-
     /// A live plane's sums, absolute since it began. `now` turns the time left of its drains into
     /// deadlines.
     ///
