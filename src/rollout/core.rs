@@ -165,17 +165,31 @@ impl Core {
             return News::Shown;
         }
         self.acknowledged = epoch;
-        News::Decides
+        let mut workers = self
+            .services
+            .values()
+            .flat_map(|service| service.workers.values());
+        let waits = workers.any(|worker| match worker.phase {
+            Phase::Shutting { epoch: of } | Phase::Unlisting { epoch: of } => {
+                of.is_some_and(|of| of <= epoch)
+            }
+            Phase::Starting { .. }
+            | Phase::Ready
+            | Phase::Held
+            | Phase::Emptying { .. }
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Sweeping { .. } => false,
+        });
+        if waits { News::Decides } else { News::Shown }
     }
 
     /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only
     /// facts and orders change anything.
     pub fn tick(&mut self, now: Moment) {
+        let due = self.next_deadline();
         self.clock = self.clock.max(now);
-        if self
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= self.clock)
-        {
+        if due.is_some_and(|deadline| deadline <= self.clock) {
             self.settle(self.clock);
         }
     }
@@ -329,6 +343,9 @@ impl Core {
                 .all(|(service, known)| service.routes_are(known));
         if !same {
             self.published.0 += 1;
+            for service in self.services.values_mut() {
+                service.forget_cuts();
+            }
             self.routes = self.services.values().map(Service::routes).collect();
             self.out.push_back(Action::Publish(Routes {
                 epoch: self.published,
