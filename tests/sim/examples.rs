@@ -562,3 +562,48 @@ fn i6_a_gate_that_stays_shut_keeps_the_deadline_of_its_requests() {
     calm.wait(4_000);
     assert!(calm.terminated(2), "nothing else holds it");
 }
+
+#[test]
+fn a_restart_does_not_wait_for_a_worker_that_is_drained_by_hand() {
+    let mut calm = Calm::start(of(3));
+    calm.worker(0, WorkerOrder::Drain);
+    calm.worker(1, WorkerOrder::Restart);
+    calm.wait(1);
+    assert!(calm.terminated(2), "its replacement serves");
+    assert!(!calm.terminated(1) && !calm.terminated(3));
+}
+
+#[test]
+fn f63_progress_in_a_pause_does_not_lengthen_the_deadline() {
+    let mut calm = Calm::start(Settings {
+        max_surge: Amount::Count(2),
+        start_timeout: ms(3_600_000),
+        ..of(3)
+    });
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.silent_from = 2;
+    calm.wait(20_000);
+    let batch = |calm: &Calm| calm.view().services[0].rollout.as_ref().map(|it| it.batch);
+    assert_eq!(batch(&calm), Some(2), "the first batch passed");
+    calm.steer(Steer::Pause);
+    calm.wait(600_000);
+    let starts = calm
+        .view()
+        .services
+        .swap_remove(0)
+        .generations
+        .swap_remove(1)
+        .workers
+        .into_iter()
+        .find(|worker| worker.state == WorkerState::Starting)
+        .expect("two start");
+    calm.tell(Fact::Answered {
+        worker: starts.worker,
+    });
+    calm.steer(Steer::Resume);
+    calm.wait(119_000);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.wait(2_000);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
