@@ -58,6 +58,7 @@ enum Kind {
 struct Process {
     /// Index of its service.
     site: usize,
+    generation: Generation,
     alive: bool,
     /// Something is left after the main process.
     straggler: bool,
@@ -71,6 +72,7 @@ enum Happening {
     Clients,
     Chaos,
     Person,
+    Abort(usize),
 }
 
 pub(crate) struct Shell {
@@ -375,6 +377,11 @@ impl Shell {
                 Happening::Clients => self.clients(),
                 Happening::Chaos => self.chaos(),
                 Happening::Person => self.person(),
+                Happening::Abort(site) => self.order(Command::Steer {
+                    service: self.sites[site].name.clone(),
+                    steer: Steer::Abort,
+                    rollout: None,
+                }),
             }
         }
         let now = self.now;
@@ -707,6 +714,7 @@ impl Shell {
             worker,
             Process {
                 site,
+                generation,
                 alive: !fails,
                 straggler,
                 gone: fails,
@@ -919,18 +927,7 @@ impl Shell {
             }
             2 if !alive.is_empty() => {
                 let ill = self.rng.pick(&alive);
-                let site = self.processes[&ill].site;
-                for n in 0..u64::from(self.sites[site].model.settings.fall) {
-                    self.later(
-                        n,
-                        Fact::Unanswered {
-                            worker: ill,
-                            problem: "timed out".to_owned(),
-                        },
-                    );
-                }
-                let well = self.rng.between(10, 3000);
-                self.answers(ill, well);
+                self.falls_ill(ill);
             }
             // The plane dies: nothing is in flight any more, its successor acknowledges later.
             3 => {
@@ -972,7 +969,48 @@ impl Shell {
                     epoch: remuda::rollout::Epoch(u64::MAX),
                 },
             ),
+            8 if !alive.is_empty() => self.disaster(&alive),
             _ => {}
+        }
+    }
+
+    fn falls_ill(&mut self, worker: WorkerId) {
+        let site = self.processes[&worker].site;
+        for n in 0..u64::from(self.sites[site].model.settings.fall) {
+            self.later(
+                n,
+                Fact::Unanswered {
+                    worker,
+                    problem: "timed out".to_owned(),
+                },
+            );
+        }
+        let well = self.rng.between(10, 3000);
+        self.answers(worker, well);
+    }
+
+    /// A whole generation dies or falls ill, and mostly somebody aborts.
+    fn disaster(&mut self, alive: &[WorkerId]) {
+        let (one, dies) = (self.rng.pick(alive), self.rng.chance(50));
+        let of = |process: &Process| (process.site, process.generation);
+        let (site, generation) = of(&self.processes[&one]);
+        for worker in alive {
+            if of(&self.processes[worker]) != (site, generation) {
+                continue;
+            }
+            if dies && !self.unmanaged(*worker) {
+                let exit = Exit::Signal {
+                    signal: 9,
+                    core: false,
+                };
+                self.exit(*worker, 0, exit);
+            } else {
+                self.falls_ill(*worker);
+            }
+        }
+        if self.rng.chance(60) {
+            let delay = self.rng.between(0, 300);
+            self.after(delay, Happening::Abort(site));
         }
     }
 
