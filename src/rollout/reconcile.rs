@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 
 use super::action::Action;
-use super::id::{Generation, Weight, WorkerId};
+use super::id::{Generation, Slot, Weight, WorkerId};
 use super::plan::{Stage, share};
 use super::service::{Service, Turn, count};
 use super::view::{Health, RolloutState};
@@ -260,14 +260,24 @@ impl Service {
     /// Takes back a place of the generation that was given up while its restart waited.
     fn revive(&mut self, turn: &Turn<'_>, number: Generation) -> bool {
         self.given_up.retain(|vacancy| !turn.passed(vacancy.due));
-        let of_it = |vacancy: &Vacancy| vacancy.generation == number;
-        let Some(index) = self.given_up.iter().position(of_it) else {
+        let taken = |slot: Slot| {
+            let workers = self.workers.values().map(|worker| worker.slot);
+            let vacancies = self.vacancies.iter().map(|vacancy| vacancy.slot);
+            workers.chain(vacancies).any(|used| used == slot)
+        };
+        // First one whose slot is free: one that moves must not take a slot whose own delay still runs.
+        let Some((index, moves)) = self
+            .given_up
+            .iter()
+            .enumerate()
+            .filter(|(_, vacancy)| vacancy.generation == number)
+            .map(|(index, vacancy)| (index, taken(vacancy.slot)))
+            .min_by_key(|(_, moves)| *moves)
+        else {
             return false;
         };
         let mut vacancy = self.given_up.remove(index);
-        let workers = self.workers.values().map(|worker| worker.slot);
-        let vacancies = self.vacancies.iter().map(|vacancy| vacancy.slot);
-        if workers.chain(vacancies).any(|slot| slot == vacancy.slot) {
+        if moves {
             vacancy.slot = self.free_slot();
         }
         self.vacancies.push(vacancy);

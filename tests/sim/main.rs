@@ -99,6 +99,12 @@ fn i16_same_seed_same_trace() {
     }
 }
 
+/// Its own slot was taken, so it moved into the slot of another restart with a longer delay.
+#[test]
+fn i12_a_restart_that_moves_takes_no_slot_whose_own_delay_still_runs() {
+    Shell::new(36_248).run(&std::cell::Cell::new(0), false);
+}
+
 /// What an upgrade in the middle of a rollout does, here after every single event.
 #[test]
 fn f13_a_core_restored_after_every_event_decides_the_same() {
