@@ -26,6 +26,8 @@ struct Worker {
     /// A count after the acknowledgement of the shut gate was zero.
     empty: bool,
     load_deadline: Option<Moment>,
+    /// Its requests had all the time they have when its drain ended.
+    over: bool,
     held: bool,
     retiring: bool,
     terminated: Option<Moment>,
@@ -71,6 +73,10 @@ pub(crate) struct Model {
     batch: BTreeMap<Generation, u32>,
     /// Those that failed, until somebody resumes them.
     failed: BTreeSet<Generation>,
+    /// Those whose batch has the share it should have.
+    ramped: BTreeSet<Generation>,
+    /// The settings have changed since the last rollout began.
+    rescaled: bool,
     /// Those that somebody resumed though they had failed: they are judged afresh.
     resumed: BTreeSet<Generation>,
     /// When each of those that run last made progress, moved on by pauses; and since when it is paused.
@@ -116,6 +122,8 @@ impl Model {
             rollouts: BTreeMap::new(),
             batch: BTreeMap::new(),
             failed: BTreeSet::new(),
+            ramped: BTreeSet::new(),
+            rescaled: false,
             resumed: BTreeSet::new(),
             patience: BTreeMap::new(),
             pending: None,
@@ -222,6 +230,7 @@ impl Model {
 
     fn set(&mut self, settings: Settings) {
         self.settings = settings;
+        self.rescaled = true;
         self.most_wanted = self.most_wanted.max(self.settings.wanted);
         self.most_surge = self.most_surge.max(surge(&self.settings));
         self.most_grace = self.most_grace.max(self.settings.kill_grace);
@@ -524,6 +533,7 @@ impl Model {
             // A paused one gets back what it had when its gates, shut by a person, open again.
             let most = self.share.get(&generation.number).copied();
             let reopened = state == Some(RolloutState::Paused)
+                && !self.failed.contains(&generation.number)
                 && generation.weight <= most.unwrap_or(Weight::NONE)
                 && !before()
                     .filter(|old| old.number == generation.number)
@@ -648,7 +658,6 @@ impl Model {
     fn terminated(&mut self, now: Moment, id: WorkerId) {
         assert!(!self.unmanaged(), "somebody else runs it");
         let (acknowledged, stop) = (self.acknowledged, self.stop);
-        let drain = self.settings.drain_request;
         let grace = self.grace();
         let worker = self.workers.get_mut(&id).expect("we spawned it");
         assert!(worker.terminated.replace(now).is_none(), "TERM once");
@@ -661,9 +670,10 @@ impl Model {
             worker.unlisted.is_some_and(|epoch| epoch <= acknowledged),
             "I6: TERM before the table without it"
         );
-        let (_, since) = worker.shut.expect("shut before TERM");
-        let over = now >= worker.load_deadline.unwrap_or(since + drain);
-        assert!(worker.empty || over, "I6: TERM with requests in flight");
+        assert!(
+            worker.empty || worker.over,
+            "I6: TERM with requests in flight"
+        );
     }
 
     /// SIGTERM to SIGKILL. After a second signal there is little patience left.
@@ -704,6 +714,7 @@ impl Model {
                 }
             }
             Event::WorkerDraining { worker, .. } => {
+                self.check_arrived(*worker);
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.retiring = !worker.held;
                     if worker.retiring {
@@ -711,7 +722,16 @@ impl Model {
                     }
                 }
             }
-            Event::WorkerDrained { worker, .. } | Event::WorkerTerminating { worker, .. } => {
+            Event::WorkerDrained { worker, .. } => {
+                let drain = self.settings.drain_request;
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.retiring = true;
+                    let plain = worker.shut.map(|(_, since)| since + drain);
+                    let limit = worker.load_deadline.or(plain);
+                    worker.over = limit.is_some_and(|limit| now >= limit);
+                }
+            }
+            Event::WorkerTerminating { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.retiring = true;
                 }
@@ -752,10 +772,14 @@ impl Model {
                     self.pending
                 );
                 self.batch.insert(*to, *batch);
+                self.ramped.remove(to);
                 // The one before has passed.
                 if *batch > 1 {
                     self.progressed(Some(*to), now);
                 }
+            }
+            Event::RolloutRamped { to, .. } => {
+                self.ramped.insert(*to);
             }
             Event::RolloutRequested { to, .. } => {
                 // The one that waited before has lost its place by now.
@@ -776,7 +800,6 @@ impl Model {
             | Event::WorkerHealthy { .. }
             | Event::WorkerFailed { .. }
             | Event::WorkerKilling { .. }
-            | Event::RolloutRamped { .. }
             | Event::Scaled { .. }
             | Event::NobodyReady { .. }
             | Event::Stopping { .. } => {}
@@ -793,6 +816,7 @@ impl Model {
         delay: Duration,
     ) {
         let settings = &self.settings;
+        assert_eq!(place.1, self.stable, "only stable workers are restarted");
         let of_place =
             |worker: &&Worker| worker.slot.zip(worker.generation) == Some(place) && !worker.cleared;
         if let Some(worker) = self.workers.values().find(of_place) {
@@ -809,6 +833,22 @@ impl Model {
             "F20: {delay:?} after {failures} in a row"
         );
         self.pending_backoff.insert(place, (now + delay, failures));
+    }
+
+    /// "Old workers of the batch are drained only when it has arrived", unless fewer may serve, or fewer
+    /// are wanted than when the rollout began.
+    fn check_arrived(&self, id: WorkerId) {
+        let serves = self
+            .workers
+            .get(&id)
+            .is_some_and(|worker| worker.serves() && worker.generation == Some(self.stable));
+        let running = self.active().filter(|to| {
+            self.rollouts.get(to) == Some(&RolloutState::Running) && !self.ramped.contains(to)
+        });
+        let lack = self.settings.max_unavailable;
+        if serves && !self.rescaled && lack.of_rounded_down(self.settings.wanted) == 0 {
+            assert_eq!(running, None, "{id:?} goes before the share has arrived");
+        }
     }
 
     fn progressed(&mut self, of: Option<Generation>, now: Moment) {
@@ -831,7 +871,10 @@ impl Model {
                 let at = match known {
                     Some((at, Some(paused))) => (at + now.since(paused)).min(now),
                     Some((at, None)) => at,
-                    None => now,
+                    None => {
+                        self.rescaled = false;
+                        now
+                    }
                 };
                 self.patience.insert(to, (at, None));
             }
