@@ -175,7 +175,7 @@ impl Model {
             Command::Worker {
                 service,
                 slot,
-                order,
+                order: WorkerOrder::Drain,
             } => {
                 let in_slot = view()
                     .services
@@ -185,16 +185,13 @@ impl Model {
                     .flat_map(|generation| generation.workers)
                     .find(|worker| worker.slot == *slot);
                 if let Some(seen) = in_slot
+                    && seen.state == WorkerState::Ready
                     && let Some(worker) = self.workers.get_mut(&seen.worker)
                 {
-                    match order {
-                        WorkerOrder::Drain if seen.state == WorkerState::Ready => {
-                            worker.held = true;
-                        }
-                        WorkerOrder::Drain | WorkerOrder::Undrain | WorkerOrder::Restart => {}
-                    }
+                    worker.held = true;
                 }
             }
+            Command::Worker { .. } => {}
             Command::Start { .. }
             | Command::Configure { .. }
             | Command::Rollback { .. }

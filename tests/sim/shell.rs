@@ -207,7 +207,7 @@ impl Shell {
         ] {
             self.after(after, what);
         }
-        let calm = self.now + ms(self.rng.between(5_000, 90_000));
+        let calm = self.now + ms(self.rng.between(5_000, 60_000));
         while self.now < calm {
             step.set(step.get() + 1);
             self.step();
