@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use remuda::rollout::{
     Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, GenerationRoutes,
-    InFlight, Moment, Outcomes, Ownership, Refusal, Role, RolloutState, ServiceRoutes, ServiceView,
-    Settings, Slot, Stop, Verdict, View, Weight, WorkerId, WorkerOrder, WorkerRoute, WorkerState,
+    InFlight, Moment, NotEnough, Outcomes, Ownership, Refusal, Role, RolloutState, ServiceRoutes,
+    ServiceView, Settings, Slot, Steer, Stop, Verdict, View, Weight, WorkerId, WorkerOrder,
+    WorkerRoute, WorkerState,
 };
 
 use crate::shell::ms;
@@ -43,6 +44,8 @@ struct Worker {
     exited: Option<Moment>,
     cleared: bool,
     stuck: bool,
+    /// What was left of its group got SIGTERM.
+    swept: bool,
 }
 
 impl Worker {
@@ -77,6 +80,8 @@ pub(crate) struct Model {
     ramped: BTreeSet<Generation>,
     /// The settings have changed since the last rollout began.
     rescaled: bool,
+    /// A person has said since then that it goes on.
+    pushed: bool,
     /// Those that somebody resumed though they had failed: they are judged afresh.
     resumed: BTreeSet<Generation>,
     /// When each of those that run last made progress, moved on by pauses; and since when it is paused.
@@ -124,6 +129,7 @@ impl Model {
             failed: BTreeSet::new(),
             ramped: BTreeSet::new(),
             rescaled: false,
+            pushed: false,
             resumed: BTreeSet::new(),
             patience: BTreeMap::new(),
             pending: None,
@@ -192,6 +198,10 @@ impl Model {
                 }
             }
             Command::Worker { .. } => {}
+            Command::Steer {
+                steer: Steer::Promote | Steer::Resume,
+                ..
+            } => self.pushed = true,
             Command::Start { .. }
             | Command::Configure { .. }
             | Command::Rollback { .. }
@@ -368,11 +378,12 @@ impl Model {
             } => self.spawned(now, *worker, *slot, *generation),
             Action::Terminate { worker } => self.terminated(now, *worker),
             Action::TerminateGroup { worker } => {
-                let worker = self.workers.get(worker).expect("we spawned it");
+                let worker = self.workers.get_mut(worker).expect("we spawned it");
                 assert!(
                     worker.exited.is_some(),
                     "the group goes after the main process"
                 );
+                worker.swept = true;
             }
             Action::KillGroup { worker } => self.killed(now, *worker),
             Action::Record(record) => self.recorded(now, &record.event),
@@ -436,6 +447,13 @@ impl Model {
         let active = n(self.rollouts.values().filter(|state| runs(**state)));
         assert!(active <= 1, "I3: {:?}", self.rollouts);
         self.judged();
+        for (id, worker) in &self.workers {
+            let rest = worker.exited.is_some() && !worker.cleared && worker.killed.is_none();
+            assert!(
+                !rest || worker.swept,
+                "I8: what {id:?} left is not asked to end"
+            );
+        }
         // Nothing more can be said of what is gone; the core never speaks of it again.
         if self.gone {
             self.gone = false;
@@ -768,6 +786,9 @@ impl Model {
                     "F55: {:?} waits, and another batch begins",
                     self.pending
                 );
+                if *batch == 1 {
+                    self.check_generations(*to);
+                }
                 self.batch.insert(*to, *batch);
                 self.ramped.remove(to);
                 // The one before has passed.
@@ -783,7 +804,17 @@ impl Model {
                 assert_eq!(self.pending, None, "F55: one is pending at most");
                 self.pending = self.active().map(|_| *to);
             }
-            Event::RolloutVerdict { to, verdict, .. } => {
+            Event::RolloutVerdict {
+                to,
+                verdict,
+                message,
+                ..
+            } => {
+                let holds = self.settings.not_enough == NotEnough::Hold && !self.pushed;
+                assert!(
+                    *verdict != Verdict::NotEnough || !holds || !message.contains("went on"),
+                    "F57: {message}"
+                );
                 let requests = self.totals.get(to).map_or(0, |total| total.requests);
                 assert!(
                     *verdict == Verdict::NotEnough || requests >= self.settings.judge_min_requests,
@@ -832,6 +863,25 @@ impl Model {
         self.pending_backoff.insert(place, (now + delay, failures));
     }
 
+    /// While one generation more would be one too many and another one leaves, a rollout waits.
+    fn check_generations(&self, to: Generation) {
+        let mut alive: BTreeMap<Generation, bool> = BTreeMap::new();
+        for worker in self.workers.values() {
+            if let Some(number) = worker.generation
+                && number != to
+                && !(worker.cleared || worker.stuck)
+            {
+                let stays = worker.live() && !worker.retiring && worker.terminated.is_none();
+                *alive.entry(number).or_default() |= stays || number == self.stable;
+            }
+        }
+        let most = self.settings.max_generations.max(2);
+        assert!(
+            n(alive.keys()) < most || alive.values().all(|stays| *stays),
+            "{alive:?} beside generation {to}"
+        );
+    }
+
     /// "Old workers of the batch are drained only when it has arrived", unless fewer may serve, or fewer
     /// are wanted than when the rollout began.
     fn check_arrived(&self, id: WorkerId) {
@@ -870,6 +920,7 @@ impl Model {
                     Some((at, None)) => at,
                     None => {
                         self.rescaled = false;
+                        self.pushed = false;
                         now
                     }
                 };
