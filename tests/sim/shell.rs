@@ -1,7 +1,8 @@
 //! The fake shell: processes, a plane, clients and people, all drawn from one seed.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use remuda::rollout::{
@@ -75,12 +76,40 @@ enum Happening {
     Abort(usize),
 }
 
+/// Something that happens at a time; of the same time what was made first.
+struct Due {
+    at: Moment,
+    sequence: u64,
+    what: Happening,
+}
+
+impl Ord for Due {
+    /// The heap's greatest is the next.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
 pub(crate) struct Shell {
     pub(crate) rng: Rng,
     pub(crate) core: Core,
     shadow: Option<Shadow>,
     pub(crate) now: Moment,
-    queue: BTreeMap<(Moment, u64), Happening>,
+    queue: BinaryHeap<Due>,
     sequence: u64,
     processes: BTreeMap<WorkerId, Process>,
     pub(crate) sites: Vec<Site>,
@@ -161,7 +190,7 @@ impl Shell {
             core,
             shadow: None,
             now: Moment(ms(1000)),
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             sequence: 0,
             processes: BTreeMap::new(),
             sites,
@@ -357,7 +386,7 @@ impl Shell {
 
     /// The next thing that happens. After a leap of the clock all facts that wait come first (F35).
     fn step(&mut self) {
-        let next = self.queue.keys().next().map(|(at, _)| *at);
+        let next = self.queue.peek().map(|due| due.at);
         let deadline = self.due.take().unwrap_or_else(|| self.core.next_deadline());
         let at = match (next, deadline) {
             (Some(next), Some(deadline)) => next.min(deadline),
@@ -368,11 +397,9 @@ impl Shell {
         if self.faults && self.rng.below(400) == 0 {
             self.now = self.now + ms(self.rng.between(500, 40_000));
         }
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > self.now {
-                break;
-            }
-            match entry.remove() {
+        while self.queue.peek().is_some_and(|due| due.at <= self.now) {
+            let Some(due) = self.queue.pop() else { break };
+            match due.what {
                 Happening::Fact(fact) => self.tell(fact),
                 Happening::Clients => self.clients(),
                 Happening::Chaos => self.chaos(),
@@ -415,7 +442,7 @@ impl Shell {
                 assert!(self.core == shadow.core, "I16");
                 self.shadow = None;
             }
-        } else if self.rng.below(500) == 0 {
+        } else if self.rng.below(1_000) == 0 {
             let saved = serde_json::to_string(&self.core).expect("the core can be saved");
             let restored: Core = serde_json::from_str(&saved).expect("and restored");
             assert!(self.core == restored, "I16");
@@ -574,8 +601,11 @@ impl Shell {
 
     fn after(&mut self, delay: u64, what: Happening) {
         self.sequence += 1;
-        self.queue
-            .insert((self.now + ms(delay), self.sequence), what);
+        self.queue.push(Due {
+            at: self.now + ms(delay),
+            sequence: self.sequence,
+            what,
+        });
     }
 
     fn later(&mut self, delay: u64, fact: Fact) {
