@@ -14,10 +14,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Client;
+use super::h1::section_end;
 use super::rules::chunks::Chunks;
 use super::rules::{Framing, Rejection, raw};
 use super::socket::Socket;
-use super::upstream::section_end;
 
 /// What the server gets in place of a head that is refused. It has no Host, so that it would be refused
 /// even if nobody knew why it is there.

@@ -16,6 +16,7 @@ mod event_loop;
 mod exchange;
 mod forward;
 mod gate;
+mod h1;
 mod handle;
 mod inlet;
 mod live;

@@ -5,12 +5,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::chunked::{Chunked, Piece};
+use super::super::h1::{Decoder, Piece};
 use super::exchange::Exchange;
-use super::head::Delimited;
 use super::tunnel::Tunnel;
 use super::upload::Source;
 
@@ -189,40 +188,5 @@ impl fmt::Debug for AnswerBody {
             .field("uploading", &self.rest.is_some())
             .field("tunnel", &self.tunnel)
             .finish_non_exhaustive()
-    }
-}
-
-/// Takes a body out of a buffer.
-#[derive(Debug)]
-pub(super) enum Decoder {
-    Empty,
-    Length(u64),
-    Chunked(Chunked),
-    Close,
-}
-
-impl Decoder {
-    pub(super) fn new(delimited: Delimited) -> Self {
-        match delimited {
-            Delimited::Empty => Self::Empty,
-            Delimited::Length(length) => Self::Length(length),
-            Delimited::Chunked => Self::Chunked(Chunked::new()),
-            Delimited::Close => Self::Close,
-        }
-    }
-
-    /// The next piece; `None` if more bytes are needed.
-    fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
-        match self {
-            Self::Empty | Self::Length(0) => Ok(Some(Piece::End)),
-            Self::Chunked(chunked) => chunked.next(buffer),
-            Self::Length(_) | Self::Close if buffer.is_empty() => Ok(None),
-            Self::Close => Ok(Some(Piece::Data(buffer.split().freeze()))),
-            Self::Length(left) => {
-                let take = usize::try_from(*left).map_or(buffer.len(), |l| l.min(buffer.len()));
-                *left -= take as u64;
-                Ok(Some(Piece::Data(buffer.split_to(take).freeze())))
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ use http_body::Body;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use super::answer::{AnswerBody, Decoder};
+use super::answer::AnswerBody;
 use super::connection::Connection;
 use super::head::{self, Delimited, Head};
 use super::pool::Pool;
@@ -98,7 +98,7 @@ where
     let tunnel = head.parts.status == StatusCode::SWITCHING_PROTOCOLS;
     Ok(Answer {
         head: head.parts,
-        body: AnswerBody::new(exchange, Decoder::new(head.body), rest, tunnel),
+        body: AnswerBody::new(exchange, head.body.into(), rest, tunnel),
     })
 }
 

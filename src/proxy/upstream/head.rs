@@ -4,9 +4,10 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Version, response};
 
+use super::super::h1::{Chunked, Decoder, check_lines, convert, section_end};
 use super::super::rules;
 
 /// Longest head of an answer; as much as we take from clients.
@@ -23,6 +24,17 @@ pub(super) enum Delimited {
     Chunked,
     /// By the connection's end.
     Close,
+}
+
+impl From<Delimited> for Decoder {
+    fn from(delimited: Delimited) -> Self {
+        match delimited {
+            Delimited::Empty => Self::Empty,
+            Delimited::Length(length) => Self::Length(length),
+            Delimited::Chunked => Self::Chunked(Chunked::new()),
+            Delimited::Close => Self::Close,
+        }
+    }
 }
 
 /// The head of an answer.
@@ -176,62 +188,4 @@ impl Framing {
             keep_for: self.keep_for,
         })
     }
-}
-
-/// The fields of a trailer section, without those that must not be there.
-pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
-    check_lines(section)?;
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let raw = match httparse::parse_headers(section, &mut fields) {
-        Ok(httparse::Status::Complete((n, raw))) if n == section.len() => raw,
-        _ => return Err("malformed trailers"),
-    };
-    let mut map = HeaderMap::new();
-    for field in raw {
-        let (name, value) = convert(section, field)?;
-        if rules::trailer_allowed(&name) && map.try_append(name, value).is_err() {
-            return Err("too many trailers");
-        }
-    }
-    Ok(map)
-}
-
-/// Where the section of lines at the front ends, behind its empty line.
-pub(in crate::proxy) fn section_end(buffer: &[u8], searched: &mut usize) -> Option<usize> {
-    // Found by its LF, so that a bare LF ends a section too and is then refused, not waited for.
-    let mut from = *searched;
-    while let Some(at) = buffer[from..].iter().position(|b| *b == b'\n') {
-        let lf = from + at;
-        from = lf + 1;
-        let line = &buffer[..lf];
-        if matches!(line, [] | [.., b'\n'] | [b'\r'] | [.., b'\n', b'\r']) {
-            *searched = 0;
-            return Some(from);
-        }
-    }
-    *searched = from;
-    None
-}
-
-/// Every line ends in CRLF, and no CR or LF is anywhere else.
-fn check_lines(section: &[u8]) -> Result<(), &'static str> {
-    let after = section.iter().skip(1);
-    let bad = section
-        .iter()
-        .zip(after)
-        .fold(false, |bad, (a, b)| bad | ((*a == b'\r') != (*b == b'\n')));
-    match bad || section.first() == Some(&b'\n') {
-        true => Err("bare CR or LF in a head"),
-        false => Ok(()),
-    }
-}
-
-fn convert(
-    section: &Bytes,
-    field: &httparse::Header<'_>,
-) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "malformed field name")?;
-    let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value))
-        .map_err(|_| "malformed field value")?;
-    Ok((name, value))
 }

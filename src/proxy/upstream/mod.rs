@@ -14,7 +14,6 @@
 //! again, or rewrite a field: those are `pick`'s, the front's and [`super::rules`]' work.
 
 mod answer;
-mod chunked;
 mod connection;
 mod exchange;
 mod head;
@@ -33,7 +32,6 @@ use http::response;
 pub use answer::AnswerBody;
 pub use connection::{Connection, connect};
 pub use exchange::send;
-pub(super) use head::section_end;
 pub use pool::Pool;
 pub use tunnel::Tunnel;
 

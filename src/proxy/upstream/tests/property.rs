@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::super::chunked::{Chunked, Piece};
 use super::super::head;
 use super::*;
+use crate::proxy::h1::{Chunked, Piece};
 
 /// What a decoder makes of `bytes` that arrive in pieces of these sizes: the data, the trailers' count,
 /// whether the end came, whether it was refused, and what is left over.
