@@ -342,8 +342,12 @@ impl Watch for Progress {
         self.0.progress(0, bytes);
     }
 
-    fn informational(&self, _head: &response::Parts) {
+    fn informational(&self, head: &response::Parts) {
         self.0.progress(0, 0);
+        // A 100 is for us; the client gets its own when its body is asked for.
+        if head.status != StatusCode::CONTINUE {
+            self.0.client.inform(head);
+        }
     }
 
     fn ended(&self, _whole: bool) {}

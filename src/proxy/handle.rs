@@ -1,6 +1,5 @@
 //! What a client connection does with one request: check it, have it forwarded, pass the answer on.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,14 +7,15 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version, request, response};
+use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::connection::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
+use super::front::{Head, Wire};
+use super::h1::Decoder;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
 use super::rules::{self, Framing, Origin, Outgoing};
@@ -23,21 +23,19 @@ use super::upload::Upload;
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
 
-/// Answers one request.
-///
-/// # Errors
-/// Never: an error is an answer.
+/// Answers one request. An error is an answer, too.
 pub(super) async fn handle(
-    lp: Rc<Loop>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
-    let (parts, body) = request.into_parts();
+    lp: &Rc<Loop>,
+    client: &Rc<Client>,
+    wire: &Rc<Wire>,
+    head: Head,
+) -> Response<Reply> {
+    let Head { parts, framing, .. } = head;
     let view = lp.table();
     let Some(service) = view.services.first().map(Rc::clone) else {
         let error = ProxyError::new(ProxyReason::Unavailable, "the table has no service");
         client.begin_bare();
-        return Ok(respond::answer(error, &lp.request_id(), true).map(Reply::bare));
+        return respond::answer(error, &lp.request_id(), true).map(Reply::bare);
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| {
@@ -51,39 +49,41 @@ pub(super) async fn handle(
         scheme: "http",
         request_id: given.map_or_else(|| lp.request_id(), str::to_owned),
     };
-    let framing = framing(&body);
     let rules = &service.rules;
     let limit = rules.max_body;
+    let body = match framing {
+        Framing::Empty | Framing::Length(0) => None,
+        Framing::Length(_) | Framing::Chunked => Some(Rc::clone(wire)),
+    };
     let begin = Begin {
-        client: &client,
+        client,
         request_id: origin.request_id.clone(),
         method: &parts.method,
         path: parts.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
         service: Rc::clone(&service),
     };
-    let held = Exchange::begin(&lp, begin);
+    let held = Exchange::begin(lp, begin);
     let outgoing = match rules::outgoing(&parts, framing, &origin, &view.front) {
         Ok(outgoing) => outgoing,
-        Err(rejection) => return Ok(refuse(held, rejection.into(), &origin)),
+        Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
+    wire.begin(Decoder::from(framing), outgoing.expects_continue);
     drop(view);
     if matches!((framing, limit), (Framing::Length(length), Some(limit)) if length > limit) {
-        return Ok(refuse(held, ProxyError::too_large(), &origin));
+        return refuse(held, ProxyError::too_large(), &origin);
     }
     let answered = forward(&held.0, &outgoing).await;
-    let response = match answered {
-        Ok(answer) => pass(held, answer, &parts, &outgoing, &origin, &client).await,
+    match answered {
+        Ok(answer) => pass(held, answer, &outgoing, &origin, client).await,
         Err(error) => refuse(held, error, &origin),
-    };
-    Ok(response)
+    }
 }
 
 /// The worker's answer, as the client gets it.
 async fn pass(
     held: Held,
     answer: Answer,
-    request: &request::Parts,
     outgoing: &Outgoing,
     origin: &Origin,
     client: &Rc<Client>,
@@ -120,10 +120,7 @@ async fn pass(
         })
         .await;
     }
-    if length.is_none() && request.version == Version::HTTP_10 {
-        client.ends_by_closing();
-    }
-    Response::from_parts(head, Reply::worker(body, length, held))
+    Response::from_parts(head, Reply::worker(body, held))
 }
 
 /// A worker agreed to another protocol.
@@ -157,12 +154,4 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
     respond::answer(error, &origin.request_id, close).map(|text| Reply::ours(text, held))
-}
-
-fn framing(body: &Incoming) -> Framing {
-    match body.size_hint().exact() {
-        Some(0) => Framing::Empty,
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
-    }
 }

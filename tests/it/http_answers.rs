@@ -204,10 +204,9 @@ fn lengths_of_bodies_that_are_not_there_are_as_the_worker_said() {
         ("GET", "304 Not Modified", "", None),
         (
             "GET",
-            // The server leaves it out, as RFC 9110 §15.4.5 allows.
             "304 Not Modified",
             "Content-Length: 7\r\n",
-            None,
+            Some("7"),
         ),
         ("GET", "200 OK", "Content-Length: 0\r\n", Some("0")),
     ];
@@ -270,6 +269,33 @@ fn informational_answers_do_not_stand_in_for_the_final_one() {
 }
 
 #[test]
+fn informational_answers_reach_the_client_before_the_final_one_is_made() {
+    let (go_on, told) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let a = Worker::scripted(move |_, stream| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\
+                     Connection: x-hop\r\nX-Hop: 1\r\n\r\n";
+        write(stream, hints)
+            && told.lock().expect("one").recv().is_ok()
+            && write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    });
+    let plane = Plane::serving(&[open(1, a.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let early = client.head().expect("a head");
+    assert_eq!(early.status, 103);
+    assert_eq!(early.field("link"), Some("</x>; rel=preload"));
+    assert_eq!(
+        (early.field("x-hop"), early.field("connection")),
+        (None, None)
+    );
+    go_on.send(()).expect("the worker waits");
+    let answer = client.head().expect("a head");
+    assert_eq!(answer.status, 200);
+    assert_eq!(client.take(2).as_deref(), Some(&b"hi"[..]));
+}
+
+#[test]
 fn http10_clients_get_no_chunks_and_keep_alive_only_as_asked() {
     let a = Worker::scripted(|request, stream| match request.path() {
         "/length" => reply(stream, "hi"),
@@ -295,8 +321,9 @@ fn http10_clients_get_no_chunks_and_keep_alive_only_as_asked() {
         let mut client = plane.client();
         client.send(&format!("GET {path} HTTP/1.0\r\nHost: a\r\n{field}\r\n"));
         let answer = client.answer();
+        // A server says its own version (RFC 9110 §2.5).
         assert!(
-            answer.head.starts_with("HTTP/1.0 200"),
+            answer.head.starts_with("HTTP/1.1 200"),
             "{path} {field}: {}",
             answer.head
         );

@@ -36,6 +36,23 @@ impl Decoder {
             }
         }
     }
+
+    /// Whether its last byte was taken.
+    pub(in crate::proxy) fn is_over(&self) -> bool {
+        match self {
+            Self::Empty | Self::Length(0) => true,
+            Self::Chunked(chunked) => chunked.is_over(),
+            Self::Length(_) | Self::Close => false,
+        }
+    }
+
+    /// The same, if an end without trailers that is at the front of the buffer is taken too.
+    pub(in crate::proxy) fn ends_here(&mut self, buffer: &mut BytesMut) -> bool {
+        if let Self::Chunked(chunked) = self {
+            chunked.end(buffer);
+        }
+        self.is_over()
+    }
 }
 
 impl From<Framing> for Decoder {

@@ -114,10 +114,24 @@ impl Chunked {
         }
     }
 
+    /// Whether its end was taken.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Takes an end without trailers that is wholly there behind the last data.
+    pub(super) fn end(&mut self, buffer: &mut BytesMut) {
+        const END: &[u8] = b"\r\n0\r\n\r\n";
+        if matches!(self.state, State::DataEnd) && buffer.starts_with(END) {
+            buffer.advance(END.len());
+            self.state = State::Ended;
+        }
+    }
+
     /// Length of the line at the front, without its CRLF.
     fn line(&mut self, buffer: &BytesMut) -> Result<Option<usize>, &'static str> {
         let window = &buffer[..buffer.len().min(MAX_LINE)];
-        match window[self.searched..].iter().position(|b| *b == b'\n') {
+        match memchr::memchr(b'\n', &window[self.searched..]) {
             Some(at) => {
                 let lf = self.searched + at;
                 self.searched = 0;

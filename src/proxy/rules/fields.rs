@@ -176,7 +176,7 @@ pub(super) fn is_clean(value: &[u8]) -> bool {
 }
 
 /// Writes one line. The caller has seen to it that the value is clean.
-pub(super) fn write(out: &mut BytesMut, name: &str, value: &[u8]) {
+pub(in crate::proxy) fn write(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");

@@ -5,12 +5,10 @@
 //! worker sent is passed on as it was: heads are made anew from parsed parts, hop-by-hop fields are gone,
 //! and exactly one framing field, chosen here, leaves the proxy. Nothing here may keep state or do I/O.
 //!
-//! The bytes of a head are checked before the server parses them (`raw`): a request with both
-//! Content-Length and Transfer-Encoding is refused there, since the server drops the Content-Length.
+//! The bytes of a head were checked when it was parsed; what is checked here again is what could make the
+//! head that goes on ambiguous, whoever parsed the request (HTTP/2 will not pass there).
 
-pub(super) mod chunks;
 mod fields;
-pub(super) mod raw;
 mod target;
 
 #[cfg(test)]
@@ -24,6 +22,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};
 
 use crate::link::message::Front;
+pub(super) use fields::write as write_field;
 use fields::{Named, has_token, only};
 pub(crate) use fields::{last_chunk, list, trailer_allowed};
 
@@ -152,7 +151,7 @@ pub fn outgoing(
     })
 }
 
-fn reject(status: StatusCode, why: &'static str) -> Rejection {
+pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {
     Rejection { status, why }
 }
 
@@ -415,6 +414,20 @@ pub fn answer(
     };
     answer.version = Version::HTTP_11;
     Ok(answer)
+}
+
+/// The fields of an informational answer that are for the client.
+pub(super) fn informational(answer: &response::Parts) -> HeaderMap {
+    let mut headers = answer.headers.clone();
+    strip(&mut headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(X_REQUEST_ID);
+    headers
+}
+
+/// Whether a client takes trailers (RFC 9110 §6.5.1).
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE) && has_token(headers, &header::TE, b"trailers")
 }
 
 /// Removes the fields of the worker's hop.

@@ -1,18 +1,34 @@
-//! The bytes of a request's head, before anybody parses them: what has two readings is refused here.
+//! Parsing the head of a request, once and strictly: what has two readings is refused here (T9).
 //!
-//! The server behind this takes a bare LF for a line's end and forgets a Content-Length next to a
-//! Transfer-Encoding. A proxy before us, or a worker, may see it otherwise; so neither gets that far (T9).
+//! A proxy before us, or a worker, may take a bare LF for a line's end, or one of a Content-Length and a
+//! Transfer-Encoding for the other's superior. Nothing of the kind gets further.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use http::{Method, Request, StatusCode, Uri, Version, request};
 
-use super::{Framing, Rejection, reject};
 use crate::link::message::Front;
+use crate::proxy::rules::{Framing, Rejection, decimal, list, reject};
 
-/// Checks a whole head, from its first line to its empty line, and says how its body is delimited.
+/// Fields that a head has room for without growing; browsers send a dozen.
+const USUAL_FIELDS: usize = 16;
+
+/// A request's head.
+#[derive(Debug)]
+pub(in crate::proxy) struct Head {
+    pub(in crate::proxy) parts: request::Parts,
+    pub(in crate::proxy) framing: Framing,
+    /// The client would send another request on this connection (RFC 9112 §9.3).
+    pub(in crate::proxy) keep_alive: bool,
+}
+
+/// Parses a whole head, from its first line to its empty line.
 ///
 /// # Errors
 /// The rejection to answer with.
-pub(crate) fn check(head: &[u8], front: &Front) -> Result<Framing, Rejection> {
+pub(super) fn parse(head: &Bytes, front: &Front) -> Result<Head, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
     if head.len() > front.max_head as usize {
         return Err(too_large(head, front));
@@ -21,35 +37,53 @@ pub(crate) fn check(head: &[u8], front: &Front) -> Result<Framing, Rejection> {
     let Some(first) = lines.next() else {
         return bad("no request line");
     };
-    let old = request_line(first?, front)?;
-    let (mut fields, mut found) = (0, Found::default());
+    let mut parts = request_line(head, first?, front)?;
+    let old = parts.version == Version::HTTP_10;
+    let (mut count, mut found) = (0, Found::default());
     for line in lines {
         let line = line?;
         if line.is_empty() {
-            return found.framing(old);
+            return Ok(Head {
+                keep_alive: found.keep_alive(old),
+                framing: found.framing(old)?,
+                parts,
+            });
         }
-        fields += 1;
-        if fields > front.max_headers {
+        count += 1;
+        if count > front.max_headers {
             return Err(reject(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "too many fields",
             ));
         }
-        let name = line.iter().take_while(|b| is_token(**b)).count();
-        if name == 0 || line.get(name) != Some(&b':') {
+        let length = line.iter().take_while(|b| is_token(**b)).count();
+        if length == 0 || line.get(length) != Some(&b':') {
             return bad("malformed field name");
         }
-        let value = &line[name + 1..];
+        let (name, value) = (&line[..length], &line[length + 1..]);
         if value.iter().fold(false, |bad, b| bad | is_control(*b)) {
             return bad("byte in a field value");
         }
-        found.field(&line[..name], value.trim_ascii())?;
+        let Ok(name) = HeaderName::from_bytes(name) else {
+            return bad("malformed field name");
+        };
+        let value = value.trim_ascii();
+        found.field(&name, value)?;
+        let Ok(value) = HeaderValue::from_maybe_shared(head.slice_ref(value)) else {
+            return bad("byte in a field value");
+        };
+        if parts.headers.try_append(name, value).is_err() {
+            return Err(reject(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many fields",
+            ));
+        }
     }
     bad("head without an end")
 }
 
 /// What to answer to a head of which already too much has come.
-pub(crate) fn too_large(head: &[u8], front: &Front) -> Rejection {
+pub(super) fn too_large(head: &[u8], front: &Front) -> Rejection {
     let first = head.iter().position(|b| *b == b'\n');
     // A method and a version are short: it is the target that is too long.
     match first.is_none_or(|end| end > front.max_target as usize + 64) {
@@ -68,7 +102,7 @@ impl<'a> Iterator for Lines<'a> {
     type Item = Result<&'a [u8], Rejection>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let lf = self.0.iter().position(|b| *b == b'\n')?;
+        let lf = memchr::memchr(b'\n', self.0)?;
         let (line, rest) = self.0.split_at(lf + 1);
         self.0 = rest;
         Some(match line {
@@ -78,8 +112,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Method, target and version with one space between; true for HTTP/1.0.
-fn request_line(line: &[u8], front: &Front) -> Result<bool, Rejection> {
+/// Method, target and version with one space between.
+fn request_line(head: &Bytes, line: &[u8], front: &Front) -> Result<request::Parts, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
     let mut words = line.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -96,9 +130,25 @@ fn request_line(line: &[u8], front: &Front) -> Result<bool, Rejection> {
     if target.len() > front.max_target as usize {
         return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
     }
+    let version = version_of(version)?;
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.version = version;
+    parts.method = match Method::from_bytes(method) {
+        Ok(method) => method,
+        Err(_) => return bad("malformed method"),
+    };
+    parts.uri = match Uri::from_maybe_shared(head.slice_ref(target)) {
+        Ok(uri) => uri,
+        Err(_) => return bad("malformed target"),
+    };
+    parts.headers = HeaderMap::with_capacity(USUAL_FIELDS);
+    Ok(parts)
+}
+
+fn version_of(version: &[u8]) -> Result<Version, Rejection> {
     match version {
-        b"HTTP/1.1" => Ok(false),
-        b"HTTP/1.0" => Ok(true),
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
@@ -107,11 +157,11 @@ fn request_line(line: &[u8], front: &Front) -> Result<bool, Rejection> {
                 "version of HTTP",
             ))
         }
-        _ => bad("malformed version"),
+        _ => Err(reject(StatusCode::BAD_REQUEST, "malformed version")),
     }
 }
 
-/// What the fields say about the body.
+/// What the fields say about the body and the connection.
 #[derive(Default)]
 struct Found {
     length: Option<u64>,
@@ -121,12 +171,14 @@ struct Found {
     other: bool,
     /// One line that is exactly `chunked`.
     chunked: bool,
+    close: bool,
+    keep: bool,
 }
 
 impl Found {
-    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
-        if name.eq_ignore_ascii_case(b"content-length") {
-            let length = super::decimal(value);
+    fn field(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Rejection> {
+        if *name == CONTENT_LENGTH {
+            let length = decimal(value);
             match (length, self.length) {
                 (None, _) => {
                     return Err(reject(StatusCode::BAD_REQUEST, "malformed Content-Length"));
@@ -136,12 +188,21 @@ impl Found {
                 }
                 (length, _) => self.length = length,
             }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        } else if *name == TRANSFER_ENCODING {
             self.codings += 1;
             self.chunked = value.eq_ignore_ascii_case(b"chunked");
-            self.other |= super::list(value).any(|c| !c.eq_ignore_ascii_case(b"chunked"));
+            self.other |= list(value).any(|c| !c.eq_ignore_ascii_case(b"chunked"));
+        } else if *name == CONNECTION {
+            for member in list(value) {
+                self.close |= member.eq_ignore_ascii_case(b"close");
+                self.keep |= member.eq_ignore_ascii_case(b"keep-alive");
+            }
         }
         Ok(())
+    }
+
+    fn keep_alive(&self, old: bool) -> bool {
+        !self.close && (self.keep || !old)
     }
 
     fn framing(self, old: bool) -> Result<Framing, Rejection> {
@@ -158,8 +219,21 @@ impl Found {
     }
 }
 
+/// `tchar` of RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const TOKEN: [bool; 256] = {
+        let (mut table, mut byte) = ([false; 256], 0);
+        while byte < 128_u8 {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+                );
+            byte += 1;
+        }
+        table
+    };
+    TOKEN[usize::from(byte)]
 }
 
 fn is_control(byte: u8) -> bool {
@@ -171,7 +245,9 @@ mod tests {
     use super::*;
 
     fn status(head: &str) -> Result<Framing, u16> {
-        check(head.as_bytes(), &Front::default()).map_err(|rejection| rejection.status.as_u16())
+        parse(&Bytes::copy_from_slice(head.as_bytes()), &Front::default())
+            .map(|head| head.framing)
+            .map_err(|rejection| rejection.status.as_u16())
     }
 
     #[test]

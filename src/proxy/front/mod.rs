@@ -1,0 +1,20 @@
+//! Our HTTP/1.1 server: a client's bytes become requests, answers become bytes. One instance per client
+//! connection; nothing here is `Send`.
+//!
+//! ```text
+//!  socket ─▶ Wire::poll_head ─▶ Head ─▶ (handle) ─▶ Answering::poll ─▶ socket
+//!               │                          ▲
+//!               └──── Wire::poll_piece ────┘  the body, as the worker takes it
+//! ```
+//!
+//! A head is read once, strictly: what has two readings is refused ([`head`]), and nothing behind a request
+//! is looked at before that request is over. This module must never choose a worker or decide which fields
+//! go on: those are `pick`'s and [`super::rules`]' work.
+
+mod answer;
+mod head;
+mod wire;
+
+pub(super) use answer::{Answering, Wants, informational};
+pub(super) use head::Head;
+pub(super) use wire::{Broken, Wire};
