@@ -6,13 +6,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
-use std::{fmt::Write as _, io};
 
 use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -182,11 +182,15 @@ impl Loop {
     }
 
     /// An id for a request whose client gave none that is believed.
-    pub(super) fn request_id(&self) -> String {
-        let mut id = String::with_capacity(32);
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{:016x}{:016x}", self.random.next(), self.random.next());
-        id
+    pub(super) fn request_id(&self) -> Arc<str> {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let number = (u128::from(self.random.next()) << 64) | u128::from(self.random.next());
+        let digits: [u8; 32] = std::array::from_fn(|at| {
+            let digit = (number >> (124 - 4 * at)) & 0xf;
+            HEX[usize::try_from(digit).unwrap_or(0)]
+        });
+        // Hexadecimal digits are text.
+        std::str::from_utf8(&digits).unwrap_or_default().into()
     }
 
     /// A head was refused before it was known whom it is for.

@@ -81,7 +81,7 @@ impl Drop for Lease {
 pub(super) struct Begin<'a> {
     pub(super) client: &'a Rc<Client>,
     pub(super) service: Rc<Service>,
-    pub(super) request_id: String,
+    pub(super) request_id: Arc<str>,
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) upload: Rc<Upload>,
@@ -327,26 +327,22 @@ impl Drop for Held {
     }
 }
 
-/// Tells an exchange what its bytes do.
-#[derive(Debug)]
-pub(super) struct Progress(pub(super) Rc<Exchange>);
-
-impl Watch for Progress {
+impl Watch for Exchange {
     fn uploaded(&self, bytes: u64) {
-        self.0.progress(bytes, 0);
+        self.progress(bytes, 0);
     }
 
     fn upload_ended(&self) {}
 
     fn downloaded(&self, bytes: u64) {
-        self.0.progress(0, bytes);
+        self.progress(0, bytes);
     }
 
     fn informational(&self, head: &response::Parts) {
-        self.0.progress(0, 0);
+        self.progress(0, 0);
         // A 100 is for us; the client gets its own when its body is asked for.
         if head.status != StatusCode::CONTINUE {
-            self.0.client.inform(head);
+            self.client.inform(head);
         }
     }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{Exchange, Progress};
+use super::exchange::Exchange;
 use super::pick::pick;
 use super::respond::ProxyError;
 use super::retry::{Failed, Tried, may_repeat};
 use super::rules::Outgoing;
 use super::table::Worker;
-use super::upstream::{self, Answer, Limits, SendError, SendErrorKind};
+use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, ProxyReason};
 use crate::rollout::WorkerId;
 
@@ -179,7 +179,7 @@ impl Errand<'_> {
             body_idle: rules.body_idle_timeout,
             pool_idle: rules.worker_idle_timeout,
         };
-        let watch = Rc::new(Progress(Rc::clone(exchange)));
+        let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
         let sending = upstream::send(
             connection,

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -47,7 +48,7 @@ pub(super) async fn handle(
         client: peer,
         trusted,
         scheme: "http",
-        request_id: given.map_or_else(|| lp.request_id(), str::to_owned),
+        request_id: given.map_or_else(|| lp.request_id(), Arc::from),
     };
     let rules = &service.rules;
     let limit = rules.max_body;
@@ -57,7 +58,7 @@ pub(super) async fn handle(
     };
     let begin = Begin {
         client,
-        request_id: origin.request_id.clone(),
+        request_id: Arc::clone(&origin.request_id),
         method: &parts.method,
         path: parts.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
@@ -144,7 +145,7 @@ fn switch(
 fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
     let exchange = &held.0;
     tracing::debug!(
-        request = origin.request_id,
+        request = &*origin.request_id,
         status = error.status.as_u16(),
         why = error.why,
         "answered instead of a worker"

@@ -16,6 +16,7 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -56,7 +57,7 @@ pub struct Origin {
     /// `http` or `https`, as the client reached us.
     pub scheme: &'static str,
     /// This request's id: the client's if trusted and well-formed (see [`request_id`]), else a new one.
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 /// A request that passed the rules, as it goes to a worker.

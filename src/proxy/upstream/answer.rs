@@ -21,8 +21,8 @@ const LARGE_READ: usize = 12 << 10;
 /// An answer's body, trailers included. An error means that it was cut short: the client's connection
 /// must be closed without a last chunk (F42). Dropping it before its end closes the worker's connection.
 pub struct AnswerBody {
-    /// Gone once the body ended.
-    exchange: Option<Exchange>,
+    /// Gone once the body ended. Boxed: it is large, and a body changes hands often.
+    exchange: Option<Box<Exchange>>,
     decoder: Decoder,
     /// What comes after the frame handed out last, if it was there already.
     next: Option<Result<Piece, &'static str>>,
@@ -33,7 +33,7 @@ pub struct AnswerBody {
 
 impl AnswerBody {
     pub(super) fn new(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         decoder: Decoder,
         rest: Option<Box<dyn Source>>,
         tunnel: bool,
@@ -62,7 +62,7 @@ impl AnswerBody {
         if !self.tunnel {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let taken = self.exchange.as_mut().and_then(Exchange::take_socket);
+        let taken = self.exchange.as_mut().and_then(|e| e.take_socket());
         let (connection, read, watch) = taken.ok_or(io::ErrorKind::NotConnected)?;
         Ok(Tunnel::new(connection, read, watch))
     }

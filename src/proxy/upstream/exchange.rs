@@ -65,7 +65,7 @@ where
             source: None,
         });
     }
-    let mut exchange = Exchange {
+    let mut exchange = Box::new(Exchange {
         connection: Some(connection),
         buffer: pool.buffer(),
         large: false,
@@ -78,7 +78,7 @@ where
         answered: false,
         keep: None,
         over: false,
-    };
+    });
     let mut awaiting = Awaiting {
         method: &outgoing.method,
         upgrade: outgoing.upgrade.as_deref(),
