@@ -14,18 +14,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, response};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
-use super::front::{self, Answering, Head, Wants, Wire};
+use super::front::{Answering, Head, Wants, Wire};
 use super::handle::handle;
+use super::head::AnswerHead;
 use super::live::Entry;
 use super::reply::Reply;
 use super::respond;
-use super::rules::Rejection;
+use super::rules::{self, Rejection, Returning};
 use super::socket::Socket;
 use super::tunnel;
 use super::upstream::Tunnel;
@@ -112,8 +112,8 @@ impl Client {
     }
 
     /// The worker has something to say before its answer.
-    pub(super) fn inform(&self, head: &response::Parts) {
-        let text = front::informational(head);
+    pub(super) fn inform(&self, head: &AnswerHead) {
+        let text = rules::informational(head);
         self.informed.borrow_mut().extend_from_slice(&text);
     }
 
@@ -231,12 +231,12 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
     let Some(head) = next_head(lp, client, wire).await else {
         return After::Close;
     };
-    let (response, wants) = match head {
+    let ((returning, reply), wants) = match head {
         Ok(head) => {
-            let wants = Wants::of(&head.parts, head.keep_alive);
+            let wants = Wants::of(&head.request, head.keep_alive);
             client.turn(Phase::Busy);
             match until_gone(client, wire, handle(lp, client, wire, head)).await {
-                Some(response) => (response, wants),
+                Some(answer) => (answer, wants),
                 None => return After::Abort,
             }
         }
@@ -248,12 +248,11 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
         false => wants,
     };
     let switches = client.upgrade.borrow().is_some();
-    let mut out = lp.pool.buffer();
-    wire.take_early(&mut out);
+    let mut early = wire.take_early();
     if !wants.old {
-        out.extend_from_slice(&client.informed.take());
+        early.extend_from_slice(&client.informed.take());
     }
-    let mut answering = Answering::new(response, wants, &lp.date(), out);
+    let mut answering = Answering::new(returning, reply, wants, &lp.date(), &early);
     let wrote = || client.last_write.set(lp.now());
     let written = poll_fn(|cx| {
         client.listen(cx);
@@ -301,33 +300,32 @@ async fn next_head(
 async fn until_gone(
     client: &Rc<Client>,
     wire: &Rc<Wire>,
-    answer: impl Future<Output = Response<Reply>>,
-) -> Option<Response<Reply>> {
+    answer: impl Future<Output = (Returning, Reply)>,
+) -> Option<(Returning, Reply)> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
         client.listen(cx);
         if client.killed.get() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Some(response));
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
         }
-        let informed = client.informed.take();
-        if !informed.is_empty() {
-            wire.inform(&informed);
-        }
+        wire.inform(client.informed.take());
         wire.poll_gone(cx).map(|()| None)
     })
     .await
 }
 
 /// The answer to a head that nobody else gets to see.
-fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> Response<Reply> {
+fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
     lp.count_unreadable();
     // What comes after it is read by nobody.
     client.unread.set(true);
     client.begin_bare();
-    respond::answer(rejection.into(), &lp.request_id(), true).map(Reply::bare)
+    let into = lp.pool.buffer();
+    let (returning, text) = respond::answer(rejection.into(), &lp.request_id(), true, into);
+    (returning, Reply::bare(text))
 }
 
 /// What is left to do when there is no further request.

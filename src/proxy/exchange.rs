@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode};
 
 use super::connection::Client;
 use super::counters::method_label;
 use super::event_loop::Loop;
+use super::head::AnswerHead;
 use super::live::{Live, millis};
 use super::table::{Service, Worker};
 use super::upload::Upload;
@@ -150,14 +151,10 @@ impl Exchange {
     }
 
     /// The head of an answer goes to the client.
-    pub(super) fn answer_begins(&self, head: &response::Parts) {
+    pub(super) fn answer_begins(&self, head: &AnswerHead) {
         self.answered.set(Some((head.status, self.lp.now())));
         self.progress(0, 0);
-        let kind = head.headers.get(http::header::CONTENT_TYPE);
-        self.events.set(kind.is_some_and(|kind| {
-            let kind = kind.as_bytes();
-            kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream")
-        }));
+        self.events.set(head.is_event_stream());
         let mut tally = self.service.counters.tally();
         tally.first_byte.observe(self.began.elapsed());
     }
@@ -338,7 +335,7 @@ impl Watch for Exchange {
         self.progress(0, bytes);
     }
 
-    fn informational(&self, head: &response::Parts) {
+    fn informational(&self, head: &AnswerHead) {
         self.progress(0, 0);
         // A 100 is for us; the client gets its own when its body is asked for.
         if head.status != StatusCode::CONTINUE {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Response, StatusCode, response};
+use http::StatusCode;
 use http_body::Body;
 
 use super::connection::{Client, Upgrade};
@@ -19,7 +18,7 @@ use super::front::{Head, Wire};
 use super::h1::Decoder;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing};
+use super::rules::{self, Framing, Origin, Outgoing, Returning};
 use super::upload::Upload;
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
@@ -30,20 +29,24 @@ pub(super) async fn handle(
     client: &Rc<Client>,
     wire: &Rc<Wire>,
     head: Head,
-) -> Response<Reply> {
-    let Head { parts, framing, .. } = head;
+) -> (Returning, Reply) {
+    let Head {
+        request, framing, ..
+    } = head;
     let view = lp.table();
     let Some(service) = view.services.first().map(Rc::clone) else {
         let error = ProxyError::new(ProxyReason::Unavailable, "the table has no service");
         client.begin_bare();
-        return respond::answer(error, &lp.request_id(), true).map(Reply::bare);
+        let into = lp.pool.buffer();
+        let (returning, text) = respond::answer(error, &lp.request_id(), true, into);
+        return (returning, Reply::bare(text));
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| {
         let trusted = &service.rules.trusted;
         trusted.iter().any(|network| network.contains(peer))
     });
-    let given = trusted.then(|| rules::request_id(&parts)).flatten();
+    let given = trusted.then(|| rules::request_id(&request)).flatten();
     let origin = Origin {
         client: peer,
         trusted,
@@ -59,13 +62,13 @@ pub(super) async fn handle(
     let begin = Begin {
         client,
         request_id: Arc::clone(&origin.request_id),
-        method: &parts.method,
-        path: parts.uri.path(),
+        method: &request.method,
+        path: request.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);
-    let outgoing = match rules::outgoing(&parts, framing, &origin, &view.front) {
+    let outgoing = match rules::outgoing(&request, framing, &origin, &view.front) {
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
@@ -88,10 +91,11 @@ async fn pass(
     outgoing: &Outgoing,
     origin: &Origin,
     client: &Rc<Client>,
-) -> Response<Reply> {
+) -> (Returning, Reply) {
     let length = answer.body.size_hint().exact();
-    let mut head = match rules::answer(answer.head, outgoing, &origin.request_id) {
-        Ok(head) => head,
+    let into = held.0.lp.pool.buffer();
+    let mut returning = match rules::answer(&answer.head, outgoing, &origin.request_id, into) {
+        Ok(returning) => returning,
         Err(why) => {
             held.0.blame_worker();
             let reason = if outgoing.upgrade.is_some() {
@@ -102,15 +106,14 @@ async fn pass(
             return refuse(held, ProxyError::new(reason, why), origin);
         }
     };
-    held.0.answer_begins(&head);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(held, answer.body, head, origin, client);
+    held.0.answer_begins(&answer.head);
+    if returning.status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(held, answer.body, returning, origin, client);
     }
     let exchange = Rc::clone(&held.0);
     if exchange.lp.draining.get().is_some() || !exchange.upload.is_complete() {
         // The rest of an unread body would be taken for the next request, or has to be thrown away.
-        let headers = &mut head.headers;
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        returning.closes = true;
     }
     let mut body = answer.body;
     if length == Some(0) {
@@ -121,28 +124,28 @@ async fn pass(
         })
         .await;
     }
-    Response::from_parts(head, Reply::worker(body, held))
+    (returning, Reply::worker(body, held))
 }
 
 /// A worker agreed to another protocol.
 fn switch(
     held: Held,
     body: AnswerBody,
-    head: response::Parts,
+    returning: Returning,
     origin: &Origin,
     client: &Rc<Client>,
-) -> Response<Reply> {
+) -> (Returning, Reply) {
     let Ok(worker) = body.into_tunnel() else {
         let error = ProxyError::new(ProxyReason::Internal, "a 101 without a connection");
         return refuse(held, error, origin);
     };
     held.0.becomes_tunnel();
     client.upgrade(Upgrade { worker, held });
-    Response::from_parts(head, Reply::bare(Bytes::new()))
+    (returning, Reply::bare(Bytes::new()))
 }
 
 /// An answer of ours.
-fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
+fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) {
     let exchange = &held.0;
     tracing::debug!(
         request = &*origin.request_id,
@@ -154,5 +157,7 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
-    respond::answer(error, &origin.request_id, close).map(|text| Reply::ours(text, held))
+    let into = exchange.lp.pool.buffer();
+    let (returning, text) = respond::answer(error, &origin.request_id, close, into);
+    (returning, Reply::ours(text, held))
 }

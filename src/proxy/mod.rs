@@ -19,6 +19,7 @@ mod front;
 mod gate;
 mod h1;
 mod handle;
+pub mod head;
 mod live;
 mod orphan;
 mod park;

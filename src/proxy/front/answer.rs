@@ -5,19 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Response, StatusCode, Version, request, response};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 
 use super::wire::Wire;
 use crate::proxy::h1::{Outbox, SizeLine};
+use crate::proxy::head::RequestHead;
 use crate::proxy::reply::Reply;
-use crate::proxy::rules;
+use crate::proxy::rules::{self, Returning};
 
 /// Up to this size a body is copied behind its head: one buffer is written faster than two.
 const COPIED: usize = 4 << 10;
-/// Room for a usual head and a small body.
-const HEAD: usize = 1 << 10;
 
 /// What a request lets its answer be.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +31,11 @@ pub(in crate::proxy) struct Wants {
 }
 
 impl Wants {
-    pub(in crate::proxy) fn of(request: &request::Parts, keep_alive: bool) -> Self {
+    pub(in crate::proxy) fn of(request: &RequestHead, keep_alive: bool) -> Self {
         Self {
             old: request.version == Version::HTTP_10,
             no_body: request.method == Method::HEAD,
-            trailers: rules::takes_trailers(&request.headers),
+            trailers: rules::takes_trailers(request),
             keep_alive,
         }
     }
@@ -87,18 +85,19 @@ pub(in crate::proxy) struct Answering {
 }
 
 impl Answering {
-    /// Writes the head into `out`, behind what may be there. `date` is the time now as `Date` has it
-    /// (RFC 9110 §6.6.1).
+    /// Completes the head. `date` is the time now as `Date` has it (RFC 9110 §6.6.1), `early` what goes
+    /// before the answer.
     pub(in crate::proxy) fn new(
-        response: Response<Reply>,
+        returning: Returning,
+        reply: Reply,
         wants: Wants,
         date: &str,
-        mut out: BytesMut,
+        early: &[u8],
     ) -> Self {
-        let (parts, reply) = response.into_parts();
-        let status = parts.status;
+        let status = returning.status;
         let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        let coding = if bodiless || wants.no_body || status == StatusCode::NOT_MODIFIED {
+        let of_none = wants.no_body || status == StatusCode::NOT_MODIFIED;
+        let coding = if bodiless || of_none {
             Coding::None
         } else if let Some(length) = reply.size_hint().exact() {
             Coding::Length(length)
@@ -108,43 +107,37 @@ impl Answering {
             Coding::Chunked
         };
         let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-        let closes = !switches && parts.headers.contains_key(CONNECTION);
-        let keep_alive = wants.keep_alive && !closes && coding != Coding::Close;
+        let keep_alive = wants.keep_alive && !returning.closes && coding != Coding::Close;
         let trailers = wants.trailers && coding == Coding::Chunked;
 
-        out.reserve(HEAD);
-        put_status(&mut out, status);
-        for (name, value) in &parts.headers {
-            let written_by_us = match *name {
-                // Of a body that is not there, it is what the worker says (RFC 9110 §8.6).
-                CONTENT_LENGTH => coding != Coding::None || bodiless,
-                CONNECTION => !switches,
-                TRANSFER_ENCODING => true,
-                TRAILER => !trailers,
-                _ => false,
-            };
-            if !written_by_us {
-                rules::write_field(&mut out, name.as_str(), value.as_bytes());
-            }
+        let mut out = returning.head;
+        let length = match coding {
+            // Of a body that is not there, it is what the worker says (RFC 9110 §8.6).
+            Coding::None if !bodiless => returning.length,
+            Coding::Length(length) => Some(length),
+            Coding::None | Coding::Chunked | Coding::Close => None,
+        };
+        if let Some(length) = length {
+            rules::write_field(&mut out, b"content-length", Digits::of(length).text());
         }
-        match coding {
-            Coding::None | Coding::Close => {}
-            Coding::Length(length) => {
-                out.put_slice(b"content-length: ");
-                out.put_slice(Digits::of(length).text());
-                out.put_slice(b"\r\n");
-            }
-            Coding::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        if coding == Coding::Chunked {
+            out.put_slice(b"transfer-encoding: chunked\r\n");
+        }
+        if let Some(names) = returning.trailer.filter(|_| trailers) {
+            rules::write_field(&mut out, b"trailer", &names);
         }
         if !switches && !keep_alive {
             out.put_slice(b"connection: close\r\n");
         } else if wants.old && keep_alive {
             out.put_slice(b"connection: keep-alive\r\n");
         }
-        if !parts.headers.contains_key(DATE) {
-            rules::write_field(&mut out, "date", date.as_bytes());
+        if !returning.dated {
+            rules::write_field(&mut out, b"date", date.as_bytes());
         }
         out.put_slice(b"\r\n");
+        if !early.is_empty() {
+            out = [early, &out].concat().as_slice().into();
+        }
         Self {
             reply,
             out: Outbox {
@@ -263,25 +256,6 @@ impl Answering {
             Coding::None | Coding::Length(0) | Coding::Close => {}
         }
     }
-}
-
-/// The head of an informational answer (103 and others), as a client gets it.
-pub(in crate::proxy) fn informational(head: &response::Parts) -> BytesMut {
-    let mut out = BytesMut::with_capacity(HEAD);
-    put_status(&mut out, head.status);
-    for (name, value) in &rules::informational(head) {
-        rules::write_field(&mut out, name.as_str(), value.as_bytes());
-    }
-    out.put_slice(b"\r\n");
-    out
-}
-
-fn put_status(out: &mut BytesMut, status: StatusCode) {
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(status.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.put_slice(b"\r\n");
 }
 
 /// A number in decimal, without an allocation.

@@ -3,22 +3,17 @@
 //! A proxy before us, or a worker, may take a bare LF for a line's end, or one of a Content-Length and a
 //! Transfer-Encoding for the other's superior. Nothing of the kind gets further.
 
-use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
-use http::{Method, Request, StatusCode, Uri, Version, request};
+use bytes::BytesMut;
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::link::message::Front;
+use crate::proxy::head::{Fields, RequestHead, Unfit, is_token};
 use crate::proxy::rules::{Framing, Rejection, decimal, list, reject};
 
-/// Fields that a head has room for without growing; browsers send a dozen.
-const USUAL_FIELDS: usize = 16;
-
-/// A request's head.
+/// A request's head, and what its fields say about the rest of the message and the connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Head {
-    pub(in crate::proxy) parts: request::Parts,
+    pub(in crate::proxy) request: RequestHead,
     pub(in crate::proxy) framing: Framing,
     /// The client would send another request on this connection (RFC 9112 §9.3).
     pub(in crate::proxy) keep_alive: bool,
@@ -28,93 +23,18 @@ pub(in crate::proxy) struct Head {
 ///
 /// # Errors
 /// The rejection to answer with.
-pub(super) fn parse(head: &Bytes, front: &Front) -> Result<Head, Rejection> {
+pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
     if head.len() > front.max_head as usize {
-        return Err(too_large(head, front));
+        return Err(too_large(&head, front));
     }
-    let mut lines = Lines(head);
-    let Some(first) = lines.next() else {
+    let Some(lf) = memchr::memchr(b'\n', &head) else {
         return bad("no request line");
     };
-    let mut parts = request_line(head, first?, front)?;
-    let old = parts.version == Version::HTTP_10;
-    let (mut count, mut found) = (0, Found::default());
-    for line in lines {
-        let line = line?;
-        if line.is_empty() {
-            return Ok(Head {
-                keep_alive: found.keep_alive(old),
-                framing: found.framing(old)?,
-                parts,
-            });
-        }
-        count += 1;
-        if count > front.max_headers {
-            return Err(reject(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too many fields",
-            ));
-        }
-        let length = line.iter().take_while(|b| is_token(**b)).count();
-        if length == 0 || line.get(length) != Some(&b':') {
-            return bad("malformed field name");
-        }
-        let (name, value) = (&line[..length], &line[length + 1..]);
-        if value.iter().fold(false, |bad, b| bad | is_control(*b)) {
-            return bad("byte in a field value");
-        }
-        let Ok(name) = HeaderName::from_bytes(name) else {
-            return bad("malformed field name");
-        };
-        let value = value.trim_ascii();
-        found.field(&name, value)?;
-        let Ok(value) = HeaderValue::from_maybe_shared(head.slice_ref(value)) else {
-            return bad("byte in a field value");
-        };
-        if parts.headers.try_append(name, value).is_err() {
-            return Err(reject(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too many fields",
-            ));
-        }
-    }
-    bad("head without an end")
-}
-
-/// What to answer to a head of which already too much has come.
-pub(super) fn too_large(head: &[u8], front: &Front) -> Rejection {
-    let first = head.iter().position(|b| *b == b'\n');
-    // A method and a version are short: it is the target that is too long.
-    match first.is_none_or(|end| end > front.max_target as usize + 64) {
-        true => reject(StatusCode::URI_TOO_LONG, "target too long"),
-        false => reject(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "head too large",
-        ),
-    }
-}
-
-/// Lines, each of which ends in CRLF.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Result<&'a [u8], Rejection>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let lf = memchr::memchr(b'\n', self.0)?;
-        let (line, rest) = self.0.split_at(lf + 1);
-        self.0 = rest;
-        Some(match line {
-            [line @ .., b'\r', b'\n'] => Ok(line),
-            _ => Err(reject(StatusCode::BAD_REQUEST, "bare LF in a head")),
-        })
-    }
-}
-
-/// Method, target and version with one space between.
-fn request_line(head: &Bytes, line: &[u8], front: &Front) -> Result<request::Parts, Rejection> {
-    let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
+    let first = head.split_to(lf + 1).freeze();
+    let Some(line) = first.strip_suffix(b"\r\n") else {
+        return bad("bare LF in a head");
+    };
     let mut words = line.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -131,18 +51,51 @@ fn request_line(head: &Bytes, line: &[u8], front: &Front) -> Result<request::Par
         return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
     }
     let version = version_of(version)?;
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.version = version;
-    parts.method = match Method::from_bytes(method) {
-        Ok(method) => method,
-        Err(_) => return bad("malformed method"),
+    let Ok(method) = Method::from_bytes(method) else {
+        return bad("malformed method");
     };
-    parts.uri = match Uri::from_maybe_shared(head.slice_ref(target)) {
-        Ok(uri) => uri,
-        Err(_) => return bad("malformed target"),
+    let Ok(uri) = Uri::from_maybe_shared(first.slice_ref(target)) else {
+        return bad("malformed target");
     };
-    parts.headers = HeaderMap::with_capacity(USUAL_FIELDS);
-    Ok(parts)
+    let most = usize::try_from(front.max_headers).unwrap_or(usize::MAX);
+    let fields = match Fields::parse(head, 0, most) {
+        Ok(fields) => fields,
+        Err(Unfit::Malformed(why)) => return bad(why),
+        Err(Unfit::TooMany) => {
+            return Err(reject(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many fields",
+            ));
+        }
+    };
+    let mut found = Found::default();
+    for (name, value) in fields.iter() {
+        found.field(name, value)?;
+    }
+    let old = version == Version::HTTP_10;
+    Ok(Head {
+        keep_alive: found.keep_alive(old),
+        framing: found.framing(old)?,
+        request: RequestHead {
+            method,
+            uri,
+            version,
+            fields,
+        },
+    })
+}
+
+/// What to answer to a head of which already too much has come.
+pub(super) fn too_large(head: &[u8], front: &Front) -> Rejection {
+    let first = head.iter().position(|b| *b == b'\n');
+    // A method and a version are short: it is the target that is too long.
+    match first.is_none_or(|end| end > front.max_target as usize + 64) {
+        true => reject(StatusCode::URI_TOO_LONG, "target too long"),
+        false => reject(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head too large",
+        ),
+    }
 }
 
 fn version_of(version: &[u8]) -> Result<Version, Rejection> {
@@ -176,8 +129,8 @@ struct Found {
 }
 
 impl Found {
-    fn field(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Rejection> {
-        if *name == CONTENT_LENGTH {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
+        if name == b"content-length" {
             let length = decimal(value);
             match (length, self.length) {
                 (None, _) => {
@@ -188,11 +141,11 @@ impl Found {
                 }
                 (length, _) => self.length = length,
             }
-        } else if *name == TRANSFER_ENCODING {
+        } else if name == b"transfer-encoding" {
             self.codings += 1;
             self.chunked = value.eq_ignore_ascii_case(b"chunked");
             self.other |= list(value).any(|c| !c.eq_ignore_ascii_case(b"chunked"));
-        } else if *name == CONNECTION {
+        } else if name == b"connection" {
             for member in list(value) {
                 self.close |= member.eq_ignore_ascii_case(b"close");
                 self.keep |= member.eq_ignore_ascii_case(b"keep-alive");
@@ -219,33 +172,12 @@ impl Found {
     }
 }
 
-/// `tchar` of RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    const TOKEN: [bool; 256] = {
-        let (mut table, mut byte) = ([false; 256], 0);
-        while byte < 128_u8 {
-            table[byte as usize] = byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
-                );
-            byte += 1;
-        }
-        table
-    };
-    TOKEN[usize::from(byte)]
-}
-
-fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t') || byte == 0x7f
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn status(head: &str) -> Result<Framing, u16> {
-        parse(&Bytes::copy_from_slice(head.as_bytes()), &Front::default())
+        parse(BytesMut::from(head), &Front::default())
             .map(|head| head.framing)
             .map_err(|rejection| rejection.status.as_u16())
     }

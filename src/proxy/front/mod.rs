@@ -15,6 +15,6 @@ mod answer;
 mod head;
 mod wire;
 
-pub(super) use answer::{Answering, Wants, informational};
+pub(super) use answer::{Answering, Wants};
 pub(super) use head::Head;
 pub(super) use wire::{Broken, Wire};

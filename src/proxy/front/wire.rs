@@ -105,8 +105,8 @@ impl Wire {
             if !inner.came.is_empty() {
                 begun();
                 if let Some(end) = section_end(&inner.came, &mut inner.searched) {
-                    let section = inner.came.split_to(end).freeze();
-                    return Poll::Ready(head::parse(&section, front).map(Some));
+                    let section = inner.came.split_to(end);
+                    return Poll::Ready(head::parse(section, front).map(Some));
                 }
                 if inner.came.len() > front.max_head as usize {
                     return Poll::Ready(Err(head::too_large(&inner.came, front)));
@@ -155,16 +155,18 @@ impl Wire {
         inner.body.ends_here(&mut inner.came)
     }
 
-    /// An informational answer is to go to the client.
-    pub(in crate::proxy) fn inform(&self, head: &[u8]) {
-        self.inner.borrow_mut().early.extend_from_slice(head);
+    /// Informational answers are to go to the client.
+    pub(in crate::proxy) fn inform(&self, heads: BytesMut) {
+        if !heads.is_empty() {
+            self.inner.borrow_mut().early.unsplit(heads);
+        }
     }
 
-    /// What was to go before the answer, which begins now.
-    pub(in crate::proxy) fn take_early(&self, into: &mut BytesMut) {
+    /// The answer begins: what was to go before it and did not yet.
+    pub(in crate::proxy) fn take_early(&self) -> BytesMut {
         let inner = &mut *self.inner.borrow_mut();
         inner.expects = false;
-        into.extend_from_slice(&std::mem::take(&mut inner.early));
+        std::mem::take(&mut inner.early)
     }
 
     /// While nothing else is read: sends what goes before the answer. Ready if the client leaves.

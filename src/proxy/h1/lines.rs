@@ -19,7 +19,8 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
     let mut map = HeaderMap::new();
     for field in raw {
         let (name, value) = convert(section, field)?;
-        if rules::trailer_allowed(&name) && map.try_append(name, value).is_err() {
+        if rules::trailer_allowed(name.as_str().as_bytes()) && map.try_append(name, value).is_err()
+        {
             return Err("too many trailers");
         }
     }
@@ -44,7 +45,7 @@ pub(in crate::proxy) fn section_end(buffer: &[u8], searched: &mut usize) -> Opti
 }
 
 /// Every line ends in CRLF, and no CR or LF is anywhere else.
-pub(in crate::proxy) fn check_lines(section: &[u8]) -> Result<(), &'static str> {
+fn check_lines(section: &[u8]) -> Result<(), &'static str> {
     let after = section.iter().skip(1);
     let bad = section
         .iter()
@@ -56,7 +57,7 @@ pub(in crate::proxy) fn check_lines(section: &[u8]) -> Result<(), &'static str> 
     }
 }
 
-pub(in crate::proxy) fn convert(
+fn convert(
     section: &Bytes,
     field: &httparse::Header<'_>,
 ) -> Result<(HeaderName, HeaderValue), &'static str> {

@@ -8,5 +8,5 @@ mod outbox;
 
 pub(super) use body::Decoder;
 pub(super) use chunked::{Chunked, Piece};
-pub(super) use lines::{check_lines, convert, section_end};
+pub(super) use lines::section_end;
 pub(super) use outbox::{Outbox, SizeLine};
