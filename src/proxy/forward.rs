@@ -32,6 +32,7 @@ pub(super) async fn forward(
         exchange,
         outgoing,
         tries: 0,
+        unanswered: 0,
         failed: Vec::new(),
         fresh: false,
         patience: None,
@@ -54,6 +55,8 @@ struct Errand<'a> {
     exchange: &'a Rc<Exchange>,
     outgoing: &'a Outgoing,
     tries: u32,
+    /// Tries that ended without an answer after something was sent.
+    unanswered: u32,
     /// Workers that failed it since somebody else was last there to take it.
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
@@ -242,10 +245,14 @@ impl Errand<'_> {
             exchange.blame_worker();
         }
         let rules = exchange.service.rules.retry;
+        if failure.how == Failed::Unanswered {
+            self.unanswered += 1;
+        }
         let tried = Tried {
             idempotent: self.outgoing.idempotent,
             replayable: exchange.upload.is_replayable(),
             tries: self.tries,
+            unanswered: self.unanswered,
         };
         let again = may_repeat(failure.how, tried, rules) && exchange.service.budget.withdraw();
         if !again && !may_wait(failure, tried) {

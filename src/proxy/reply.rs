@@ -19,10 +19,6 @@ pub(super) struct Reply {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a worker's is the usual one, and a box would be an allocation for each request"
-)]
 enum Content {
     Ours(Option<Bytes>),
     Worker(AnswerBody),

@@ -174,6 +174,8 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn status(head: &str) -> Result<Framing, u16> {
@@ -215,5 +217,67 @@ mod tests {
         assert_eq!(status("GET  / HTTP/1.1\r\n\r\n"), Err(400));
         assert_eq!(status("GET / HTTP/1.1\n\n"), Err(400));
         assert_eq!(status("PRI * HTTP/2.0\r\n\r\n"), Err(505));
+    }
+
+    /// A head that is good but for a mistake or two.
+    fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop::sample::select(vec![
+            "Host: a",
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+            "Connection: close, te",
+            "X-Y:\t z \t",
+            "X:",
+        ]);
+        let mistake = prop::sample::select(vec![
+            "\n", "\r", "\r\n", " ", "\t", ":", ",", "\0", "\x0b", "\x0c", "\x7f", "a", "+",
+            "\u{e9}",
+        ]);
+        let start = prop::sample::select(vec!["GET / HTTP/1.1", "POST /a?b HTTP/1.0"]);
+        let lines = prop::collection::vec(line, 0..4);
+        let mistakes = prop::collection::vec((mistake, any::<prop::sample::Index>()), 0..3);
+        (start, lines, mistakes).prop_map(|(start, lines, mistakes)| {
+            let mut head = format!("{start}\r\n").into_bytes();
+            for line in lines {
+                head.extend_from_slice(format!("{line}\r\n").as_bytes());
+            }
+            head.extend_from_slice(b"\r\n");
+            for (mistake, at) in mistakes {
+                let at = at.index(head.len());
+                head.splice(at..at, mistake.bytes());
+            }
+            head
+        })
+    }
+
+    proptest! {
+        /// The parser that most of Rust's servers use is the measure: ours may refuse more, but never
+        /// accepts what it refuses, and never reads anything else in it.
+        #[test]
+        fn t9_no_head_is_read_that_another_parser_refuses_or_reads_differently(
+            head in nearly_a_head(),
+        ) {
+            let Ok(ours) = parse(BytesMut::from(&head[..]), &Front::default()) else {
+                return Ok(());
+            };
+            let mut fields = [httparse::EMPTY_HEADER; 128];
+            let mut theirs = httparse::Request::new(&mut fields);
+            let read = theirs.parse(&head);
+            prop_assert!(matches!(read, Ok(httparse::Status::Complete(n)) if n == head.len()));
+            let request = ours.request;
+            prop_assert_eq!(theirs.method, Some(request.method.as_str()));
+            let version = match request.version {
+                Version::HTTP_10 => 0,
+                _ => 1,
+            };
+            prop_assert_eq!(theirs.version, Some(version));
+            let theirs: Vec<_> = theirs.headers.iter().map(|field| {
+                (field.name.to_ascii_lowercase().into_bytes(), field.value.to_vec())
+            }).collect();
+            let ours: Vec<_> = request.fields.iter().map(|(name, value)| {
+                (name.to_vec(), value.to_vec())
+            }).collect();
+            prop_assert_eq!(ours, theirs);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! An answer's body as hyper's server takes it.
+//! An answer's body, frame by frame.
 
 use std::fmt;
 use std::io;
