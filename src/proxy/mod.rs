@@ -19,7 +19,6 @@ mod gate;
 mod handle;
 mod inlet;
 mod live;
-mod orphan;
 mod park;
 mod pick;
 mod plane;

@@ -20,12 +20,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Handle, Order, Shared};
-use super::orphan;
 use super::table::{Gates, Published};
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
     FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, ToPlane, WorkerSample,
 };
+use crate::supervisor::orphans;
 
 /// How often it is looked whether anything changed.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -133,7 +133,7 @@ async fn serve(
     if let End::Orphaned = end {
         plane.finish_alone().await?;
         if let Some(supervisor) = supervisor {
-            orphan::end_workers(supervisor).await;
+            orphans::end_workers(supervisor).await;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ mod journal;
 pub mod listeners;
 mod logging;
 pub mod notify;
+pub(crate) mod orphans;
 pub mod output;
 mod pid_file;
 pub mod place;

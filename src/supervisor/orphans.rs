@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::supervisor::remains::{left_by, signal_all};
+use super::remains::{left_by, signal_all};
 
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOKS: u32 = 20;
 
 /// Ends every process that bears the supervisor's marker: SIGTERM, and SIGKILL to what remains.
-pub(super) async fn end_workers(supervisor: u32) {
+pub(crate) async fn end_workers(supervisor: u32) {
     signal_all(&left_by(supervisor), Signal::SIGTERM);
     let limit = Instant::now() + GRACE;
     while Instant::now() < limit {
