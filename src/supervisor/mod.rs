@@ -9,6 +9,7 @@
 //! ```
 
 mod asks;
+mod belonging;
 mod clock;
 pub mod console;
 mod control;

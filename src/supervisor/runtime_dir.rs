@@ -1,28 +1,42 @@
 //! The directory of everything that lives as long as we: lock, workers' directories; and the admin
 //! socket. Nobody but us may write in it; all of it goes at exit.
+//!
+//! Who holds the lock owns the directory, and writes into the lock file who he is and which paths must go
+//! with him. If he is killed, whoever gets the lock next removes them: his plane once it has finished, or
+//! the next start. So a successor is never robbed: either it has the lock, or its paths are not there yet.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
-use super::unix_socket::{self, BoundPath};
+use super::belonging::Belonging;
+use super::remains::our_name;
+use super::unix_socket;
 
 /// Admin connections that may wait.
 const BACKLOG: i32 = 128;
+
+/// Longest list of paths that is read back; each listener and a few more have a line.
+const INVENTORY: usize = 64 * 1024;
+/// How often, and how far apart, the lock is tried: who clears after a dead one has it for a moment.
+const TRIES: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// Our runtime directory, locked.
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
-    /// Held as long as we live: who holds it owns the directory.
-    _lock: Flock<File>,
+    /// Held as long as we live.
+    lock: Flock<File>,
     /// We could not have the shared one, so this one is removed whole.
     is_private: bool,
+    bereft: Vec<String>,
 }
 
 impl RuntimeDir {
@@ -33,9 +47,11 @@ impl RuntimeDir {
     /// A sentence.
     pub fn open(wanted: &Path) -> Result<Self, String> {
         make_directory(wanted)?;
-        let (path, lock, is_private) = match lock(wanted)? {
+        let mut bereft = Vec::new();
+        let (path, lock, is_private) = match lock_soon(wanted)? {
             Some(lock) => {
-                remove_dead_instances(wanted);
+                bereft.extend(clear(wanted, &lock));
+                bereft.extend(remove_dead_instances(wanted));
                 (wanted.to_owned(), lock, false)
             }
             None => {
@@ -48,8 +64,9 @@ impl RuntimeDir {
         };
         let dir = Self {
             path,
-            _lock: lock,
+            lock,
             is_private,
+            bereft,
         };
         // The longest path below us, for numbers that will not be reached.
         unix_socket::check_length(&dir.workers().join("9999-999999999/notify"))?;
@@ -59,7 +76,33 @@ impl RuntimeDir {
             Ok(()) | Err(_) => DirBuilder::new().mode(0o700).create(&workers),
         };
         fresh.map_err(|error| format!("cannot make {}: {error}", workers.display()))?;
+        dir.write_down(std::iter::empty())
+            .map_err(|error| format!("cannot write in {}: {error}", dir.path.display()))?;
         Ok(dir)
+    }
+
+    /// Notes who we are and what must go with us.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn write_down<'a>(
+        &self,
+        belongings: impl Iterator<Item = &'a Belonging>,
+    ) -> io::Result<()> {
+        let mut text = our_name().into_bytes();
+        text.push(b'\n');
+        for line in belongings.filter_map(Belonging::line) {
+            text.extend(line);
+            text.push(b'\n');
+        }
+        self.lock.set_len(0)?;
+        self.lock.write_all_at(&text, 0)
+    }
+
+    /// The dead supervisors whose workers nobody else ends.
+    #[must_use]
+    pub(super) fn bereft(&self) -> &[String] {
+        &self.bereft
     }
 
     /// Where it is.
@@ -84,6 +127,7 @@ impl Drop for RuntimeDir {
         }
         let _ = fs::remove_dir_all(self.workers());
         // The lock file stays: removing it would let two hold "the" lock. An empty file hurts nobody.
+        let _ = self.lock.set_len(0);
     }
 }
 
@@ -92,7 +136,7 @@ impl Drop for RuntimeDir {
 pub struct AdminSocket {
     /// Listening, non-blocking.
     pub listener: UnixListener,
-    path: BoundPath,
+    path: Belonging,
 }
 
 impl AdminSocket {
@@ -116,14 +160,14 @@ impl AdminSocket {
     /// The listener, and what keeps the path.
     #[must_use]
     pub fn into_parts(self) -> (UnixListener, AdminPath) {
-        (self.listener, AdminPath { _path: self.path })
+        (self.listener, AdminPath { path: self.path })
     }
 }
 
 /// Keeps the admin socket's path; dropping it removes the path.
 #[derive(Debug)]
 pub struct AdminPath {
-    _path: BoundPath,
+    pub(super) path: Belonging,
 }
 
 fn make_directory(path: &Path) -> Result<(), String> {
@@ -150,11 +194,83 @@ fn make_directory(path: &Path) -> Result<(), String> {
     ))
 }
 
+/// For a plane: tells whoever starts after its supervisor's death that it still serves.
+pub(super) fn hold(directory: &Path) -> Option<Flock<File>> {
+    let workers = File::open(directory.join("w")).ok()?;
+    Flock::lock(workers, FlockArg::LockSharedNonblock).ok()
+}
+
+/// Removes what the named supervisor, which is dead, left; nothing if another one has come since.
+pub(super) fn clear_after(directory: &Path, supervisor: &str) {
+    // Without a lock file there is nothing to clear; none is made.
+    if !directory.join("lock").exists() {
+        return;
+    }
+    let Ok(Some(lock)) = lock(directory) else {
+        return;
+    };
+    if inventory(&lock).is_some_and(|(name, _)| name == supervisor) {
+        clear(directory, &lock);
+        if is_private(directory, supervisor) {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// Whether it was the directory of this supervisor alone.
+fn is_private(directory: &Path, supervisor: &str) -> bool {
+    let pid = supervisor.split('.').next().unwrap_or_default();
+    directory.ends_with(format!("i-{pid}"))
+}
+
+/// Removes what the last holder of the lock left. Returns its name if its workers are left to us, because
+/// none of its planes lives.
+fn clear(directory: &Path, lock: &Flock<File>) -> Option<String> {
+    let (name, belongings) = inventory(lock)?;
+    drop(belongings);
+    let workers = directory.join("w");
+    let is_bereft = match File::open(&workers) {
+        Ok(opened) => Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok(),
+        Err(_gone) => true,
+    };
+    let _ = fs::remove_dir_all(workers);
+    let _ = lock.set_len(0);
+    is_bereft.then_some(name)
+}
+
+/// Who held the lock, and what he left; `None` if he left nothing.
+fn inventory(lock: &File) -> Option<(String, Vec<Belonging>)> {
+    let mut text = vec![0; INVENTORY];
+    let length = lock.read_at(&mut text, 0).ok()?;
+    let mut lines = text[..length].split(|byte| *byte == b'\n');
+    let name = String::from_utf8(lines.next()?.to_vec()).ok()?;
+    // A pid and a time, or it would match the markers of others.
+    let is_name = name
+        .split_once('.')
+        .is_some_and(|(pid, started)| pid.parse::<u32>().is_ok() && started.parse::<u64>().is_ok());
+    is_name.then(|| (name, lines.filter_map(Belonging::of_line).collect()))
+}
+
+fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
+    for _ in 1..TRIES {
+        if let Some(lock) = lock(directory)? {
+            return Ok(Some(lock));
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing runs yet that it could hold up"
+        )]
+        std::thread::sleep(BETWEEN);
+    }
+    lock(directory)
+}
+
 fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .mode(0o600)
         .open(&path);
@@ -166,17 +282,20 @@ fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
     }
 }
 
-/// Removes `i-PID` directories that nobody holds any more.
-fn remove_dead_instances(directory: &Path) {
+/// Removes `i-PID` directories that nobody holds any more. Returns whose workers are left to us.
+fn remove_dead_instances(directory: &Path) -> Vec<String> {
+    let mut bereft = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_instance = entry
             .file_name()
             .to_str()
             .is_some_and(|name| name.starts_with("i-"));
-        if is_instance && let Ok(Some(_held)) = lock(&entry.path()) {
+        if is_instance && let Ok(Some(held)) = lock(&entry.path()) {
+            bereft.extend(clear(&entry.path(), &held));
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+    bereft
 }
 
 #[cfg(test)]
