@@ -700,12 +700,12 @@ impl Supervisor {
     }
 
     /// Freezes a running rollout, so that a stop does not race with it.
-    pub(super) fn pause_rollouts(&mut self) {
+    pub(super) fn halt_rollouts(&mut self) {
         for service in self.service_names() {
             // Refused where no rollout runs, which is what we want.
             let _ = self.command(Command::Steer {
                 service,
-                steer: Steer::Pause,
+                steer: Steer::Halt,
                 rollout: None,
             });
         }

@@ -51,7 +51,7 @@ impl Supervisor {
         match (&self.stopping, at_once) {
             (None, false) => {
                 let deadline = now + self.config.shutdown_delay + self.config.stop_timeout;
-                self.pause_rollouts();
+                self.halt_rollouts();
                 self.stopping = Some(Stopping {
                     phase: Phase::Announced(now + self.config.shutdown_delay),
                     deadline,

@@ -295,6 +295,45 @@ fn f39_sigterm_during_a_rollout_ends_everything_cleanly() {
     assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
     drop(load.stop());
     assert_eq!(processes_of(instance.dir.path()), []);
+    let said = instance.said();
+    assert!(
+        said.contains("goes no further: remuda is stopping"),
+        "{said}"
+    );
+    assert!(!said.contains("paused by a person"), "{said}");
+}
+
+#[test]
+fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
+    let mut instance = Start::default()
+        .flags(&["--soak", "60s"])
+        .top("shutdown_delay = \"60s\"")
+        .ready();
+    instance.signal(Signal::SIGUSR2);
+    instance.wait("the candidate to be there", |status| {
+        status["services"]["app"]["generations"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2)
+    });
+    instance.signal(Signal::SIGTERM);
+    let status = instance.wait("the stop", |status| status["state"] == "stopping");
+    let app = &status["services"]["app"];
+    assert_eq!(app["rollout"]["state"], "paused", "{app:#}");
+    assert_eq!(
+        app["waiting_on"]["message"], "remuda to stop; the rollout goes no further",
+        "{app:#}"
+    );
+    for what in ["resume", "promote"] {
+        let path = format!("/v1/rollouts/app-2/{what}");
+        let answer = instance.admin("POST", &path, "");
+        assert!(
+            answer.text().contains("remuda is stopping"),
+            "{}",
+            answer.text()
+        );
+    }
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
 }
 
 #[test]
