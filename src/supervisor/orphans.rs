@@ -49,7 +49,11 @@ impl Estate {
     /// Ends the workers, then removes the paths.
     pub(crate) async fn settle(self) {
         end_workers(self.supervisor.clone()).await;
-        runtime_dir::clear_after(&self.directory, &self.supervisor);
+        let limit = Instant::now() + GRACE;
+        while !runtime_dir::clear_after(&self.directory, &self.supervisor) && Instant::now() < limit
+        {
+            sleep(LOOK).await;
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const BACKLOG: i32 = 128;
 
 /// Longest list of paths that is read back; each listener and a few more have a line.
 const INVENTORY: usize = 64 * 1024;
-/// How often, and how far apart, the lock is tried: who clears after a dead one has it for a moment.
+/// How often, and how far apart, a lock is tried at a start.
 const TRIES: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(5);
 
@@ -50,7 +50,7 @@ impl RuntimeDir {
         let mut bereft = Vec::new();
         let (path, lock, is_private) = match lock_soon(wanted)? {
             Some(lock) => {
-                bereft.extend(clear(wanted, &lock));
+                bereft.extend(inherit(wanted, &lock));
                 bereft.extend(remove_dead_instances(wanted));
                 (wanted.to_owned(), lock, false)
             }
@@ -200,21 +200,28 @@ pub(super) fn hold(directory: &Path) -> Option<Flock<File>> {
     Flock::lock(workers, FlockArg::LockSharedNonblock).ok()
 }
 
-/// Removes what the named supervisor, which is dead, left; nothing if another one has come since.
-pub(super) fn clear_after(directory: &Path, supervisor: &str) {
+/// Removes what the named supervisor, which is dying or dead, left; nothing if another one has come since.
+/// False if it is to be tried again: the kernel tells that a process is gone before it has let go of all
+/// that it held, the lock for one.
+pub(super) fn clear_after(directory: &Path, supervisor: &str) -> bool {
+    let is_his = |file: &File| inventory(file).is_some_and(|(name, _)| name == supervisor);
     // Without a lock file there is nothing to clear; none is made.
-    if !directory.join("lock").exists() {
-        return;
+    let Ok(file) = File::open(directory.join("lock")) else {
+        return true;
+    };
+    if !is_his(&file) {
+        return true;
     }
     let Ok(Some(lock)) = lock(directory) else {
-        return;
+        return false;
     };
-    if inventory(&lock).is_some_and(|(name, _)| name == supervisor) {
+    if is_his(&lock) {
         clear(directory, &lock);
         if is_private(directory, supervisor) {
             let _ = fs::remove_dir_all(directory);
         }
     }
+    true
 }
 
 /// Whether it was the directory of this supervisor alone.
@@ -223,23 +230,32 @@ fn is_private(directory: &Path, supervisor: &str) -> bool {
     directory.ends_with(format!("i-{pid}"))
 }
 
-/// Removes what the last holder of the lock left. Returns its name if its workers are left to us, because
-/// none of its planes lives.
-fn clear(directory: &Path, lock: &Flock<File>) -> Option<String> {
-    let (name, belongings) = inventory(lock)?;
-    drop(belongings);
-    let workers = directory.join("w");
-    let is_bereft = match File::open(&workers) {
-        Ok(opened) => Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_ok(),
-        Err(_gone) => true,
-    };
-    let _ = fs::remove_dir_all(workers);
-    let _ = lock.set_len(0);
-    is_bereft.then_some(name)
+/// For a start: removes what the last holder of the lock left. Returns its name if its workers are left to
+/// us, because none of its planes lives.
+fn inherit(directory: &Path, lock: &Flock<File>) -> Option<String> {
+    let (name, _) = inventory(lock)?;
+    let is_deserted = soon(|| match File::open(directory.join("w")) {
+        Ok(opened) => {
+            let got = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
+            got.is_ok().then_some(())
+        }
+        Err(_gone) => Some(()),
+    });
+    clear(directory, lock);
+    is_deserted.map(|()| name)
 }
 
-/// Who held the lock, and what he left; `None` if he left nothing.
-fn inventory(lock: &File) -> Option<(String, Vec<Belonging>)> {
+/// Removes what the last holder of the lock left.
+fn clear(directory: &Path, lock: &Flock<File>) {
+    for line in inventory(lock).map(|(_, lines)| lines).unwrap_or_default() {
+        drop(Belonging::of_line(&line));
+    }
+    let _ = fs::remove_dir_all(directory.join("w"));
+    let _ = lock.set_len(0);
+}
+
+/// Who held the lock last, and the lines of what must go with him; `None` if he left nothing.
+fn inventory(lock: &File) -> Option<(String, Vec<Vec<u8>>)> {
     let mut text = vec![0; INVENTORY];
     let length = lock.read_at(&mut text, 0).ok()?;
     let mut lines = text[..length].split(|byte| *byte == b'\n');
@@ -248,13 +264,18 @@ fn inventory(lock: &File) -> Option<(String, Vec<Belonging>)> {
     let is_name = name
         .split_once('.')
         .is_some_and(|(pid, started)| pid.parse::<u32>().is_ok() && started.parse::<u64>().is_ok());
-    is_name.then(|| (name, lines.filter_map(Belonging::of_line).collect()))
+    is_name.then(|| (name, lines.map(<[u8]>::to_vec).collect()))
 }
 
 fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
+    soon(|| lock(directory).transpose()).transpose()
+}
+
+/// Tries for a moment: who clears after a dead one has the lock so long, and who was killed dies so long.
+fn soon<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
     for _ in 1..TRIES {
-        if let Some(lock) = lock(directory)? {
-            return Ok(Some(lock));
+        if let Some(got) = attempt() {
+            return Some(got);
         }
         #[expect(
             clippy::disallowed_methods,
@@ -262,7 +283,7 @@ fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
         )]
         std::thread::sleep(BETWEEN);
     }
-    lock(directory)
+    attempt()
 }
 
 fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
@@ -291,7 +312,7 @@ fn remove_dead_instances(directory: &Path) -> Vec<String> {
             .to_str()
             .is_some_and(|name| name.starts_with("i-"));
         if is_instance && let Ok(Some(held)) = lock(&entry.path()) {
-            bereft.extend(clear(&entry.path(), &held));
+            bereft.extend(inherit(&entry.path(), &held));
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -300,11 +321,14 @@ fn remove_dead_instances(directory: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::mem::ManuallyDrop;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::{AdminSocket, RuntimeDir};
+    use super::{AdminSocket, RuntimeDir, clear_after};
+    use crate::supervisor::belonging::Belonging;
+    use crate::supervisor::remains::our_name;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("there").permissions().mode() & 0o777
@@ -327,6 +351,25 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&wanted).expect("list").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(left[0].file_name(), "lock");
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_removed_once_it_has_let_go_and_only_if_nobody_came_since() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let wanted = directory.path().join("remuda");
+        // A killed one drops nothing.
+        let dir = ManuallyDrop::new(RuntimeDir::open(&wanted).expect("opens"));
+        let file = directory.path().join("pid");
+        fs::write(&file, "1").expect("write");
+        let pid_file = ManuallyDrop::new(Belonging::at(&file).expect("there"));
+        dir.write_down(std::iter::once(&*pid_file)).expect("writes");
+        let name = our_name();
+        assert!(!clear_after(&wanted, &name), "it still holds the lock");
+        assert!(clear_after(&wanted, "7.7"), "another one has come");
+        assert!(file.exists() && dir.workers().is_dir());
+        File::unlock(&dir.lock).expect("unlocks");
+        assert!(clear_after(&wanted, &name));
+        assert!(!file.exists() && !dir.workers().exists());
     }
 
     #[test]
