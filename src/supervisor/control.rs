@@ -14,6 +14,7 @@ use super::console::Console;
 use super::handle::Ask;
 use super::input::Input;
 use super::journal::Journal;
+use super::manager::Manager;
 use super::planes::{News, PlaneState, Planes};
 use super::signals::{Signal, Signals};
 use super::state::State;
@@ -72,6 +73,7 @@ pub(super) struct Supervisor {
     pub(super) process_due: Moment,
     pub(super) sweep_due: Moment,
     pub(super) console: Console,
+    pub(super) manager: Manager,
     pub(super) releases: BTreeMap<(ServiceName, Generation), String>,
 }
 
@@ -765,9 +767,31 @@ impl Supervisor {
         let ready = self.stopping.is_none()
             && self.planes.accepting()
             && view.services.iter().all(|service| service.ready > 0);
+        self.tell_manager(&view, ready);
         replace_if_changed(&self.outlets.status, Arc::new(status));
         replace_if_changed(&self.outlets.rollouts, Arc::new(rollouts));
         replace_if_changed(&self.outlets.ready, ready);
+    }
+
+    fn tell_manager(&mut self, view: &View, ready: bool) {
+        if !self.manager.listens() {
+            return;
+        }
+        let services: Vec<String> = view
+            .services
+            .iter()
+            .map(|of| {
+                let waiting = of
+                    .waiting_on
+                    .as_ref()
+                    .map_or(String::new(), |on| format!(", waiting for {}", on.message));
+                format!(
+                    "{}: {} of {} workers serve generation {}{waiting}",
+                    of.service, of.ready, of.wanted, of.stable
+                )
+            })
+            .collect();
+        self.manager.stands(ready, services.join("; "));
     }
 
     pub(super) fn shell(&self) -> super::shell::ShellView<'_> {

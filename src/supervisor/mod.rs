@@ -19,6 +19,7 @@ mod input;
 mod journal;
 pub mod listeners;
 mod logging;
+mod manager;
 pub mod notify;
 pub(crate) mod orphans;
 pub mod output;

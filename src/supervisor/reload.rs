@@ -14,6 +14,13 @@ impl Supervisor {
         if self.stopping.is_some() {
             return Err(Refusal::Stopping);
         }
+        self.manager.reloads();
+        let outcome = self.read_and_apply();
+        self.manager.reloaded();
+        outcome
+    }
+
+    fn read_and_apply(&mut self) -> Result<Vec<String>, Refusal> {
         let now = self.clock.now();
         let read = (self.reread)();
         self.metrics

@@ -19,6 +19,7 @@ use super::image::Image;
 use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging;
+use super::manager::Manager;
 use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
@@ -199,6 +200,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         process_due: Moment::default(),
         sweep_due: Moment::default(),
         console: console.clone(),
+        manager: Manager::of_environment(),
         config,
         reread,
     };

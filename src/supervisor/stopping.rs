@@ -48,6 +48,7 @@ impl Supervisor {
     /// Begins to stop, or hurries a stop that goes on.
     pub(super) fn stop(&mut self, at_once: bool) {
         let now = self.clock.now();
+        self.manager.stops();
         match (&self.stopping, at_once) {
             (None, false) => {
                 let deadline = now + self.config.shutdown_delay + self.config.stop_timeout;
