@@ -17,6 +17,7 @@ pub mod handle;
 pub mod image;
 mod input;
 mod journal;
+mod ledgers;
 pub mod listeners;
 mod logging;
 mod manager;
@@ -43,7 +44,9 @@ mod status;
 mod stopping;
 mod table;
 mod text;
+mod told;
 mod unix_socket;
+mod views;
 mod workers;
 
 pub use self::control::Reread;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::control::Ledgers;
+use super::ledgers::Ledgers;
 use super::planes::Planes;
 use super::status::{Evidence, Shell, WorkerFacts, rollout_id};
 use super::workers::Workers;
