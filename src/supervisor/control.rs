@@ -65,6 +65,8 @@ pub(super) struct Supervisor {
     pub(super) told: Told,
     pub(super) ledgers: BTreeMap<String, Ledgers>,
     pub(super) ever_ready: bool,
+    /// Children that we were given by whoever became us: not ours to end.
+    pub(super) strangers: Vec<u32>,
     pub(super) finished: bool,
     pub(super) failed_start: Option<String>,
     pub(super) rollout_due: Option<Moment>,

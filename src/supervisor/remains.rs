@@ -99,6 +99,12 @@ impl Remains {
     }
 }
 
+/// The processes below us.
+#[must_use]
+pub(super) fn below_us_now() -> Vec<u32> {
+    below_us().into_keys().collect()
+}
+
 /// Kills every process below us that is in none of `spared` (pids with all their descendants): the very
 /// last step of a stop, for what has shed both session and environment. Returns how many there were.
 #[must_use]

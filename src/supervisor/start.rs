@@ -24,6 +24,8 @@ use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
 use super::reaper::Reaper;
+use super::reload;
+use super::remains;
 use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
 use super::signals::Signals;
 use super::state::State;
@@ -195,6 +197,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         ledgers: std::collections::BTreeMap::new(),
         releases: std::collections::BTreeMap::new(),
         ever_ready: false,
+        strangers: remains::below_us_now(),
         finished: false,
         failed_start: None,
         rollout_due: None,
@@ -205,6 +208,9 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         config,
         reread,
     };
+    supervisor
+        .metrics
+        .config_hash(&reload::digest(&supervisor.config));
     supervisor.begin();
     let outcome = supervisor.run().await;
     admin.stop().await;

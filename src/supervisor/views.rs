@@ -95,7 +95,6 @@ impl Supervisor {
     pub(super) fn shell(&self) -> ShellView<'_> {
         ShellView {
             workers: &self.workers,
-            planes: &self.planes,
             metrics: &self.metrics,
             ledgers: &self.ledgers,
         }
