@@ -42,6 +42,7 @@ pub fn run(channel: StdStream) -> ExitCode {
     // fails, that alone is lost.
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCONT);
     raise_descriptor_limit();
+    crate::supervisor::protect::plane();
     let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

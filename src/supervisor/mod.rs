@@ -29,6 +29,7 @@ pub mod place;
 mod planes;
 pub mod ports;
 pub mod probe;
+pub(crate) mod protect;
 pub mod reaper;
 mod reload;
 pub mod remains;

@@ -23,6 +23,7 @@ use super::manager::Manager;
 use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
+use super::protect;
 use super::reaper::Reaper;
 use super::reload;
 use super::remains;
@@ -53,6 +54,7 @@ const ASKS: usize = 64;
 /// Status 0 after a graceful stop, 1 if it cannot start.
 #[must_use]
 pub fn run(config: Config, reread: Reread) -> ExitCode {
+    protect::supervisor();
     let console = match Console::start() {
         Ok(console) => console,
         // Without a thread there is nobody to write the reason; the status says that it failed.

@@ -337,6 +337,33 @@ fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
 }
 
 #[test]
+fn f67_where_it_is_permitted_the_kernel_ends_workers_before_planes_and_planes_before_us() {
+    let score = |pid: u64| -> i32 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
+        text.trim().parse().expect("a number")
+    };
+    let own = score(u64::from(std::process::id()));
+    let mut instance = Start::default().ready();
+    let status = instance.wait("a plane", |status| {
+        status["data_planes"][0]["state"] == "accepting"
+    });
+    let plane = status["data_planes"][0]["pid"].as_u64().expect("a pid");
+    let (supervisor, plane) = (score(u64::from(instance.pid())), score(plane));
+    if supervisor == -900 {
+        assert_eq!((own, plane), (0, -500));
+    } else {
+        assert_eq!(
+            (supervisor, plane),
+            (own, own),
+            "not permitted, so nothing is changed"
+        );
+    }
+    for pid in pids(&status) {
+        assert_eq!(score(u64::try_from(pid).expect("a pid")), own.max(0));
+    }
+}
+
+#[test]
 fn the_config_in_use_has_a_digest_that_follows_it_and_tells_no_secret() {
     let mut instance = Start::default().ready();
     let digest = |instance: &Instance| -> String {
