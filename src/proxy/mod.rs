@@ -25,7 +25,6 @@ mod h1;
 mod handle;
 pub mod head;
 mod live;
-mod orphan;
 mod park;
 mod pick;
 mod plane;
