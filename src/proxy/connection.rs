@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
-use super::front::{Answering, Head, Wants, Wire};
+use super::front::{Answering, Head, Inlet, Wants};
 use super::handle::handle;
 use super::head::AnswerHead;
 use super::live::Entry;
@@ -68,6 +68,8 @@ pub(super) struct Client {
     unread: Cell<bool>,
     /// Informational answers to the request in flight, until they are written.
     informed: RefCell<BytesMut>,
+    /// The request in flight is of HTTP/1.0, which knows none.
+    old: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -113,6 +115,9 @@ impl Client {
 
     /// The worker has something to say before its answer.
     pub(super) fn inform(&self, head: &AnswerHead) {
+        if self.old.get() {
+            return;
+        }
         let text = rules::informational(head);
         self.informed.borrow_mut().extend_from_slice(&text);
     }
@@ -196,18 +201,19 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
         closing: Cell::new(false),
         unread: Cell::new(false),
         informed: RefCell::default(),
+        old: Cell::new(false),
         waker: RefCell::new(None),
         lp: Rc::clone(&lp),
     });
     let present = Present::new(&lp, &client);
-    let wire = Wire::new(socket, Rc::clone(&lp.pool));
+    let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
     let mut after = After::Next;
     while matches!(after, After::Next) {
-        after = turn(&lp, &client, &wire).await;
+        after = turn(&lp, &client, &inlet).await;
     }
     let upgrade = client.upgrade.borrow_mut().take();
-    // Whoever still holds the wire would be a request in flight, and there is none.
-    if let Some((socket, unread)) = wire.take_socket() {
+    // Whoever still holds it would be a request in flight, and there is none.
+    if let Some((socket, unread)) = inlet.take_socket() {
         finish(&client, socket, unread, after, upgrade).await;
     }
     drop(present);
@@ -227,15 +233,16 @@ enum After {
 }
 
 /// One request: its head, then its answer.
-async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
-    let Some(head) = next_head(lp, client, wire).await else {
+async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>) -> After {
+    let Some(head) = next_head(lp, client, inlet).await else {
         return After::Close;
     };
     let ((returning, reply), wants) = match head {
         Ok(head) => {
             let wants = Wants::of(&head.request, head.keep_alive);
             client.turn(Phase::Busy);
-            match until_gone(client, wire, handle(lp, client, wire, head)).await {
+            client.old.set(wants.old);
+            match until_gone(client, inlet, handle(lp, client, inlet, head)).await {
                 Some(answer) => (answer, wants),
                 None => return After::Abort,
             }
@@ -248,10 +255,8 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
         false => wants,
     };
     let switches = client.upgrade.borrow().is_some();
-    let mut early = wire.take_early();
-    if !wants.old {
-        early.extend_from_slice(&client.informed.take());
-    }
+    let mut early = inlet.take_early();
+    early.extend_from_slice(&client.informed.take());
     let mut answering = Answering::new(returning, reply, wants, &lp.date(), &early);
     let wrote = || client.last_write.set(lp.now());
     let written = poll_fn(|cx| {
@@ -259,10 +264,10 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
         if client.killed.get() {
             return Poll::Ready(false);
         }
-        match answering.poll(cx, wire, wrote) {
+        match answering.poll(cx, inlet, wrote) {
             Poll::Ready(written) => Poll::Ready(written.is_ok()),
             Poll::Pending if switches => Poll::Pending,
-            Poll::Pending => wire.poll_gone(cx).map(|()| false),
+            Poll::Pending => inlet.poll_gone(cx).map(|()| false),
         }
     });
     let (written, keeps_alive) = (written.await, answering.keeps_alive());
@@ -282,7 +287,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Rc<Wire>) -> After {
 async fn next_head(
     lp: &Rc<Loop>,
     client: &Rc<Client>,
-    wire: &Rc<Wire>,
+    inlet: &Rc<Inlet>,
 ) -> Option<Result<Head, Rejection>> {
     poll_fn(|cx| {
         client.listen(cx);
@@ -290,7 +295,7 @@ async fn next_head(
             return Poll::Ready(None);
         }
         let view = lp.table();
-        let head = wire.poll_head(cx, &view.front, || client.head_begins());
+        let head = inlet.poll_head(cx, &view.front, || client.head_begins());
         head.map(Result::transpose)
     })
     .await
@@ -299,7 +304,7 @@ async fn next_head(
 /// A request's answer; `None` if the client leaves before it begins, or is given up.
 async fn until_gone(
     client: &Rc<Client>,
-    wire: &Rc<Wire>,
+    inlet: &Rc<Inlet>,
     answer: impl Future<Output = (Returning, Reply)>,
 ) -> Option<(Returning, Reply)> {
     let mut answer = pin!(answer);
@@ -311,8 +316,8 @@ async fn until_gone(
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
-        wire.inform(client.informed.take());
-        wire.poll_gone(cx).map(|()| None)
+        inlet.inform(client.informed.take());
+        inlet.poll_gone(cx).map(|()| None)
     })
     .await
 }

@@ -48,6 +48,8 @@ pub(super) struct Exchange {
     /// The answer says that it is a stream of events.
     events: Cell<bool>,
     tunnel: Cell<bool>,
+    /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
+    uploaded: Cell<Option<u64>>,
     whole: Cell<bool>,
     reason: Cell<Option<ProxyReason>>,
     cut: Cell<bool>,
@@ -113,6 +115,7 @@ impl Exchange {
             answered: Cell::new(None),
             events: Cell::new(false),
             tunnel: Cell::new(false),
+            uploaded: Cell::new(None),
             whole: Cell::new(false),
             reason: Cell::new(None),
             cut: Cell::new(false),
@@ -228,6 +231,9 @@ impl Exchange {
         if let Some(lease) = &*lease {
             let before = lease.class.replace(class);
             if before != class {
+                if before == Class::Upload {
+                    self.uploaded.set(Some(now));
+                }
                 lease.worker.gate.reclass(self.lp.index, before, class);
                 self.live.set_class(class);
             }
@@ -255,7 +261,10 @@ impl Exchange {
         }
         let last = self.live.last().max(since);
         let (from, limit) = match self.classify() {
-            Class::Plain | Class::Parked => (since, limits.request),
+            Class::Plain | Class::Parked => {
+                let since = self.uploaded.get().map_or(since, |at| at.max(since));
+                (since, limits.request)
+            }
             Class::Upload => (last, limits.upload),
             Class::Stream => (last, limits.stream),
             Class::Tunnel => (last, limits.tunnel),

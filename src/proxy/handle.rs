@@ -14,7 +14,7 @@ use super::connection::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
-use super::front::{Head, Wire};
+use super::front::{Head, Inlet};
 use super::h1::Decoder;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
@@ -27,7 +27,7 @@ use crate::link::message::ProxyReason;
 pub(super) async fn handle(
     lp: &Rc<Loop>,
     client: &Rc<Client>,
-    wire: &Rc<Wire>,
+    inlet: &Rc<Inlet>,
     head: Head,
 ) -> (Returning, Reply) {
     let Head {
@@ -57,7 +57,7 @@ pub(super) async fn handle(
     let limit = rules.max_body;
     let body = match framing {
         Framing::Empty | Framing::Length(0) => None,
-        Framing::Length(_) | Framing::Chunked => Some(Rc::clone(wire)),
+        Framing::Length(_) | Framing::Chunked => Some(Rc::clone(inlet)),
     };
     let begin = Begin {
         client,
@@ -72,7 +72,7 @@ pub(super) async fn handle(
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
-    wire.begin(Decoder::from(framing), outgoing.expects_continue);
+    inlet.begin(Decoder::from(framing), outgoing.expects_continue);
     drop(view);
     if matches!((framing, limit), (Framing::Length(length), Some(limit)) if length > limit) {
         return refuse(held, ProxyError::too_large(), &origin);

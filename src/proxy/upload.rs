@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::front::{self, Wire};
+use super::front::{self, Inlet};
 use super::h1;
 
 /// A request's body, read once from the client and given to one try after another.
 #[derive(Debug)]
 pub(super) struct Upload {
     /// Where it comes from; a request without a body has none.
-    source: Option<Rc<Wire>>,
+    source: Option<Rc<Inlet>>,
     /// What was read so far; `None` once it was too much to keep.
     kept: RefCell<Option<Vec<Piece>>>,
     kept_bytes: Cell<u64>,
@@ -56,7 +56,7 @@ impl std::error::Error for Broken {}
 
 impl Upload {
     /// A body of which up to `keep` bytes are kept and at most `limit` are taken.
-    pub(super) fn new(source: Option<Rc<Wire>>, keep: u64, limit: Option<u64>) -> Rc<Self> {
+    pub(super) fn new(source: Option<Rc<Inlet>>, keep: u64, limit: Option<u64>) -> Rc<Self> {
         let ended = source.is_none();
         Rc::new(Self {
             source,

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 
-use super::wire::Wire;
+use super::inlet::Inlet;
 use crate::proxy::h1::{Outbox, SizeLine};
 use crate::proxy::head::RequestHead;
 use crate::proxy::reply::Reply;
@@ -176,7 +176,7 @@ impl Answering {
     pub(in crate::proxy) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        wire: &Wire,
+        inlet: &Inlet,
         wrote: impl Fn(),
     ) -> Poll<io::Result<()>> {
         loop {
@@ -190,7 +190,7 @@ impl Answering {
                 }
             }
             if !self.out.is_empty() {
-                let written = ready!(wire.poll_write(|socket| self.out.poll_write(cx, socket)))?;
+                let written = ready!(inlet.poll_write(|socket| self.out.poll_write(cx, socket)))?;
                 wrote();
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

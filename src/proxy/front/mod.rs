@@ -2,9 +2,9 @@
 //! connection; nothing here is `Send`.
 //!
 //! ```text
-//!  socket ─▶ Wire::poll_head ─▶ Head ─▶ (handle) ─▶ Answering::poll ─▶ socket
+//!  socket ─▶ Inlet::poll_head ─▶ Head ─▶ (handle) ─▶ Answering::poll ─▶ socket
 //!               │                          ▲
-//!               └──── Wire::poll_piece ────┘  the body, as the worker takes it
+//!               └──── Inlet::poll_piece ────┘  the body, as the worker takes it
 //! ```
 //!
 //! A head is read once, strictly: what has two readings is refused ([`head`]), and nothing behind a request
@@ -13,8 +13,8 @@
 
 mod answer;
 mod head;
-mod wire;
+mod inlet;
 
 pub(super) use answer::{Answering, Wants};
 pub(super) use head::Head;
-pub(super) use wire::{Broken, Wire};
+pub(super) use inlet::{Broken, Inlet};

@@ -31,7 +31,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket with what came from it.
 #[derive(Debug)]
-pub(in crate::proxy) struct Wire {
+pub(in crate::proxy) struct Inlet {
     inner: RefCell<Inner>,
     /// Lends read buffers, so that a connection holds none while nothing is in flight.
     pool: Rc<Pool>,
@@ -71,7 +71,7 @@ impl fmt::Display for Broken {
     }
 }
 
-impl Wire {
+impl Inlet {
     pub(in crate::proxy) fn new(socket: Socket, pool: Rc<Pool>) -> Rc<Self> {
         Rc::new(Self {
             inner: RefCell::new(Inner {
