@@ -8,7 +8,7 @@ use super::settings::Settings;
 
 /// The only chance in the core: a splitmix64 stream, so that restarts of many slots do not march in
 /// step. Its state is saved with the rest, so a restored core draws the same numbers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Jitter(u64);
 
 impl Jitter {

@@ -10,12 +10,12 @@ use super::command::{Accepted, Command, Refusal, Stop};
 use super::fact::Fact;
 use super::id::{Epoch, Moment, ServiceName, WorkerId};
 use super::record::Event;
-use super::service::{Service, Turn};
+use super::service::{News, Service, Turn};
 use super::view::{FailureReason, FailureView, RolloutState};
 use super::worker::Phase;
 
 /// All services' state. See the module's documentation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Core {
     pub(super) services: BTreeMap<ServiceName, Service>,
     jitter: Jitter,
@@ -108,56 +108,76 @@ impl Core {
         answer
     }
 
-    /// Takes news. Facts are taken before deadlines that passed meanwhile (F35).
+    /// Takes news. Facts are taken before deadlines that passed meanwhile (F35). Most news changes
+    /// nothing that is decided upon (a worker that serves has answered again), and costs next to nothing.
     pub fn fact(&mut self, now: Moment, fact: Fact) {
         let now = now.max(self.clock);
-        match fact {
+        let news = match fact {
             Fact::Spawned { worker, pid } => self.about(now, worker, |service, _| {
                 service.on_spawned(worker, pid);
+                News::Shown
             }),
             Fact::SpawnFailed { worker, error } => self.about(now, worker, |service, turn| {
                 service.on_spawn_failed(turn, worker, error);
+                News::Decides
             }),
             Fact::Answered { worker } => self.about(now, worker, |service, turn| {
-                service.on_answered(turn, worker);
+                service.on_answered(turn, worker)
             }),
             Fact::Unanswered { worker, problem } => self.about(now, worker, |service, turn| {
-                service.on_unanswered(turn, worker, problem);
+                service.on_unanswered(turn, worker, problem)
             }),
             Fact::Exited { worker, exit } => self.about(now, worker, |service, turn| {
                 service.on_exited(turn, worker, exit);
+                News::Decides
             }),
             Fact::Cleared { worker } => self.about(now, worker, |service, turn| {
                 service.on_cleared(turn, worker);
+                News::Decides
             }),
-            Fact::Acknowledged { epoch } => {
-                // An epoch that was never published proves nothing.
-                if epoch <= self.published {
-                    self.acknowledged = self.acknowledged.max(epoch);
-                }
-            }
+            Fact::Acknowledged { epoch } => self.on_acknowledged(epoch),
             Fact::Load {
                 worker,
                 in_flight,
                 deadline,
             } => self.about(now, worker, |service, turn| {
-                service.on_load(turn, worker, in_flight, deadline);
+                service.on_load(turn, worker, in_flight, deadline)
             }),
             Fact::Traffic {
                 service,
                 generation,
                 total,
-            } => self.with(now, &service, |service, turn| {
-                service.on_traffic(turn, generation, total);
-            }),
+            } => self
+                .with(now, &service, |service, turn| {
+                    service.on_traffic(turn, generation, total)
+                })
+                .unwrap_or(News::Shown),
+        };
+        match news {
+            News::Decides => self.settle(now),
+            News::Shown => {}
         }
-        self.settle(now);
     }
 
-    /// Lets every deadline up to `now` pass.
+    /// An epoch that was never published proves nothing.
+    fn on_acknowledged(&mut self, epoch: Epoch) -> News {
+        if epoch > self.published || epoch <= self.acknowledged {
+            return News::Shown;
+        }
+        self.acknowledged = epoch;
+        News::Decides
+    }
+
+    /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only
+    /// facts and orders change anything.
     pub fn tick(&mut self, now: Moment) {
         self.clock = self.clock.max(now);
-        self.settle(self.clock);
+        if self
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.clock)
+        {
+            self.settle(self.clock);
+        }
     }
 
     /// The next thing to do, until `None`.
@@ -239,37 +259,37 @@ impl Core {
         name: &ServiceName,
         with: impl FnOnce(&mut Service, &mut Turn<'_>) -> Result<Accepted, Refusal>,
     ) -> Result<Accepted, Refusal> {
-        let mut answer = Err(Refusal::NoService(name.clone()));
-        self.with(now, name, |service, turn| answer = with(service, turn));
-        answer
+        self.with(now, name, with)
+            .unwrap_or_else(|| Err(Refusal::NoService(name.clone())))
     }
 
     fn about(
         &mut self,
         now: Moment,
         worker: WorkerId,
-        with: impl FnOnce(&mut Service, &mut Turn<'_>),
-    ) {
-        let name = self
-            .services
-            .values()
-            .find(|service| service.workers.contains_key(&worker))
-            .map(|service| service.name.clone());
-        if let Some(name) = name {
-            self.with(now, &name, with);
-        }
+        with: impl FnOnce(&mut Service, &mut Turn<'_>) -> News,
+    ) -> News {
+        let (services, mut turn) = self.turn(now);
+        let of = |service: &&mut Service| service.workers.contains_key(&worker);
+        services
+            .values_mut()
+            .find(of)
+            .map_or(News::Shown, |service| with(service, &mut turn))
     }
 
-    fn with(
+    fn with<T>(
         &mut self,
         now: Moment,
         name: &ServiceName,
-        with: impl FnOnce(&mut Service, &mut Turn<'_>),
-    ) {
-        let Some(service) = self.services.get_mut(name) else {
-            return;
-        };
-        let mut turn = Turn {
+        with: impl FnOnce(&mut Service, &mut Turn<'_>) -> T,
+    ) -> Option<T> {
+        let (services, mut turn) = self.turn(now);
+        Some(with(services.get_mut(name)?, &mut turn))
+    }
+
+    /// The services, and what a call brings along for them.
+    fn turn(&mut self, now: Moment) -> (&mut BTreeMap<ServiceName, Service>, Turn<'_>) {
+        let turn = Turn {
             now,
             clock: self.clock,
             acknowledged: self.acknowledged,
@@ -278,15 +298,15 @@ impl Core {
             jitter: &mut self.jitter,
             out: &mut self.out,
         };
-        with(service, &mut turn);
+        (&mut self.services, turn)
     }
 
     /// Repeats until nothing is left to do now.
     fn settle(&mut self, now: Moment) {
-        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         loop {
-            for name in &names {
-                self.with(now, name, |service, turn| service.settle(turn));
+            let (services, mut turn) = self.turn(now);
+            for service in services.values_mut() {
+                service.settle(&mut turn);
             }
             if !self.publish() {
                 break;
@@ -360,7 +380,7 @@ impl Service {
 
     /// Records the moment when the last one who could answer is gone.
     fn note_nobody(&mut self, turn: &mut Turn<'_>) {
-        let serves = !self.weights().0.is_empty();
+        let serves = self.answers();
         if self.served && !serves && turn.stop.is_none() {
             turn.record(
                 &self.name,

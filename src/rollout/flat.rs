@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Pairs in key order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FlatMap<K, V>(Vec<(K, V)>);
 
 impl<K: Ord + Copy, V> FlatMap<K, V> {

@@ -7,7 +7,7 @@ use super::fact::{Exit, InFlight, Outcomes};
 use super::id::{Generation, Moment, Slot, WorkerId};
 use super::plan::Baseline;
 use super::record::{Event, WorkerFailure};
-use super::service::{Service, Turn};
+use super::service::{News, Service, Turn};
 use super::view::{FailedWorker, FailureReason, Health, RolloutState};
 use super::worker::{Drain, GROUP_GRACE, Phase, Vacancy, Worker};
 
@@ -73,19 +73,22 @@ impl Service {
         }
     }
 
-    pub(super) fn on_answered(&mut self, turn: &mut Turn<'_>, id: WorkerId) {
+    pub(super) fn on_answered(&mut self, turn: &mut Turn<'_>, id: WorkerId) -> News {
         let rise = self.settings.rise.max(1);
         let Some(worker) = self.workers.get_mut(&id) else {
-            return;
+            return News::Shown;
         };
         worker.misses = 0;
         worker.passes = worker.passes.saturating_add(1);
         let (slot, generation) = (worker.slot, worker.generation);
         if worker.passes < rise || !worker.in_place() {
-            return;
+            return News::Shown;
         }
         let was = worker.health;
         worker.health = Health::Passing;
+        if was == Health::Passing {
+            return News::Shown;
+        }
         if matches!(worker.phase, Phase::Starting { .. }) {
             worker.phase = Phase::Ready;
             worker.ready_at = Some(turn.now);
@@ -114,6 +117,7 @@ impl Service {
                 },
             );
         }
+        News::Decides
     }
 
     /// A worker of `generation` became ready.
@@ -141,20 +145,28 @@ impl Service {
         }
     }
 
-    pub(super) fn on_unanswered(&mut self, turn: &mut Turn<'_>, id: WorkerId, problem: String) {
+    pub(super) fn on_unanswered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: WorkerId,
+        problem: String,
+    ) -> News {
         let fall = self.settings.fall.max(1);
         let Some(worker) = self.workers.get_mut(&id) else {
-            return;
+            return News::Shown;
         };
         worker.passes = 0;
         worker.misses = worker.misses.saturating_add(1);
         worker.problem = Some(problem.clone());
         let was = worker.health;
         match worker.phase {
-            Phase::Starting { .. } => worker.health = Health::Failing,
+            Phase::Starting { .. } => {
+                worker.health = Health::Failing;
+                News::Shown
+            }
             Phase::Ready | Phase::Held => {
                 if worker.misses < fall || was == Health::Failing {
-                    return;
+                    return News::Shown;
                 }
                 worker.health = Health::Failing;
                 turn.record(
@@ -168,13 +180,14 @@ impl Service {
                 );
                 let worker = worker.clone();
                 self.blame(turn, &worker, WorkerFailure::Unhealthy { problem });
+                News::Decides
             }
             Phase::Shutting { .. }
             | Phase::Emptying { .. }
             | Phase::Unlisting { .. }
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Sweeping { .. } => {}
+            | Phase::Sweeping { .. } => News::Shown,
         }
     }
 
@@ -254,38 +267,56 @@ impl Service {
         id: WorkerId,
         in_flight: InFlight,
         deadline: Option<Moment>,
-    ) {
+    ) -> News {
+        let active = self.active().is_some();
         let Some(worker) = self.workers.get_mut(&id) else {
-            return;
+            return News::Shown;
         };
         if !worker.listed() {
-            return;
+            return News::Shown;
         }
         let more = in_flight.total() > worker.load.total();
         worker.load = in_flight;
         worker.load_deadline = deadline;
+        // Besides drains only rollouts look at requests. Whether the service is idle is a deadline.
+        let mut decides = active && more;
         if let Phase::Emptying { counted } = &mut worker.phase {
             *counted = true;
+            decides = true;
         }
         let generation = worker.generation;
         if more {
             self.requested(turn, generation);
         }
+        if decides { News::Decides } else { News::Shown }
     }
 
-    pub(super) fn on_traffic(&mut self, turn: &Turn<'_>, number: Generation, total: Outcomes) {
+    pub(super) fn on_traffic(
+        &mut self,
+        turn: &Turn<'_>,
+        number: Generation,
+        total: Outcomes,
+    ) -> News {
         let Some(generation) = self.generations.get(&number) else {
-            return;
+            return News::Shown;
         };
         let more = total.requests > generation.total.requests;
         if more {
             // Before the count is taken over: the baseline is what was there before the first request.
             self.requested(turn, number);
         }
+        let mut changed = false;
         if let Some(generation) = self.generations.get_mut(&number) {
+            let before = generation.total;
             let known = &mut generation.total;
             known.requests = known.requests.max(total.requests);
             known.failures = known.failures.max(total.failures).min(known.requests);
+            changed = *known != before;
+        }
+        if changed && self.active().is_some() {
+            News::Decides
+        } else {
+            News::Shown
         }
     }
 

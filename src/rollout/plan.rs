@@ -19,7 +19,7 @@ pub(super) const RAMP_STEP: Duration = Duration::from_millis(100);
 pub(super) const REFILL_TRIES: u32 = 3;
 
 /// One supervised change of generation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rollout {
     pub(super) from: Generation,
     pub(super) to: Generation,
@@ -69,7 +69,7 @@ pub(super) struct Rollout {
 }
 
 /// What the batch does.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Nothing is spawned: too many old generations still end. No deadline but theirs.
     Waiting,
@@ -87,7 +87,7 @@ pub(super) enum Stage {
 }
 
 /// The watching of a batch.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Watch {
     /// When the batch's last worker became ready: begin of the ramp.
     pub(super) since: Moment,
@@ -126,7 +126,7 @@ impl Hold {
 }
 
 /// Counts to compare with.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Baseline {
     pub(super) candidate: Outcomes,
     pub(super) stable: Outcomes,

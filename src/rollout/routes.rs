@@ -40,6 +40,13 @@ impl Service {
             .any(|worker| worker.routable() && self.serves(worker.generation))
     }
 
+    /// Somebody's gate is open: one that passes its probes, or without such a one any that was ready.
+    pub(super) fn answers(&self) -> bool {
+        self.workers
+            .values()
+            .any(|worker| matches!(worker.phase, Phase::Ready) && self.serves(worker.generation))
+    }
+
     /// Whether new requests may go to it.
     pub(super) fn open(&self, worker: &Worker) -> bool {
         match worker.phase {

@@ -53,8 +53,17 @@ impl Turn<'_> {
     }
 }
 
+/// What a fact was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Something may have to be done now.
+    Decides,
+    /// Nothing is decided by it; at most it is shown.
+    Shown,
+}
+
 /// The two numbers of a generation, and what is known of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GenerationState {
     pub(super) release: String,
     /// How many workers it should have. (Its share follows from the rollout, see `routes`.)
@@ -69,7 +78,7 @@ pub(super) struct GenerationState {
 }
 
 /// Everything about one service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) name: ServiceName,
     pub(super) settings: Settings,

@@ -18,7 +18,7 @@ pub(super) const GROUP_GRACE: Duration = Duration::from_secs(1);
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
 
 /// One incarnation of a worker process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: Slot,
@@ -51,7 +51,7 @@ pub(super) struct Worker {
 }
 
 /// The drain of a worker.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Drain {
     /// When the gate was ordered shut.
     pub(super) since: Moment,
@@ -60,7 +60,7 @@ pub(super) struct Drain {
 }
 
 /// Where a worker is in its life. From `Shutting` on it is the retire order, one state per arrow.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Spawned, has not passed `rise` probes in a row. After the deadline (none for workers that
     /// somebody else runs) the start has failed.
@@ -204,7 +204,7 @@ impl Worker {
 }
 
 /// A slot without a process whose next start waits (`WorkerState::Backoff`). It fills a place.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Vacancy {
     /// The worker that was there.
     pub(super) last: WorkerId,

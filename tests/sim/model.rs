@@ -110,7 +110,7 @@ impl Model {
         self.clock = now;
     }
 
-    pub(crate) fn ordered(&mut self, _now: Moment, command: &Command, view: &View) {
+    pub(crate) fn ordered(&mut self, command: &Command, view: impl FnOnce() -> View) {
         match command {
             Command::Stop(stop) => {
                 self.stop = Some(match (self.stop, stop) {
@@ -127,11 +127,11 @@ impl Model {
                 self.pending_backoff.retain(|(of, _), _| of != slot);
             }
             Command::Worker { slot, order, .. } => {
-                let in_slot = view
+                let in_slot = view()
                     .services
-                    .iter()
-                    .flat_map(|service| &service.generations)
-                    .flat_map(|generation| &generation.workers)
+                    .into_iter()
+                    .flat_map(|service| service.generations)
+                    .flat_map(|generation| generation.workers)
                     .find(|worker| worker.slot == *slot);
                 if let Some(seen) = in_slot
                     && let Some(worker) = self.workers.get_mut(&seen.worker)
@@ -171,10 +171,9 @@ impl Model {
         {
             let of_slot = |worker: &&mut Worker| worker.slot == Some(*slot) && worker.held;
             for worker in self.workers.values_mut().filter(of_slot) {
+                // Whether its gate opens is for the next table to say: it may be shut for its health.
                 if worker.live() {
                     worker.held = false;
-                    worker.shut = None;
-                    worker.empty = false;
                 }
             }
             self.count_held();
