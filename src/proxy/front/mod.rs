@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  socket ─▶ Inlet::poll_head ─▶ Head ─▶ (handle) ─▶ Answering::poll ─▶ socket
-//!               │                          ▲
-//!               └──── Inlet::poll_piece ────┘  the body, as the worker takes it
+//!                │                           ▲
+//!                └──── Inlet::poll_piece ────┘  the body, as the worker takes it
 //! ```
 //!
 //! A head is read once, strictly: what has two readings is refused ([`head`]), and nothing behind a request
