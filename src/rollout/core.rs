@@ -171,11 +171,9 @@ impl Core {
     /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only
     /// facts and orders change anything.
     pub fn tick(&mut self, now: Moment) {
+        let due = self.next_deadline();
         self.clock = self.clock.max(now);
-        if self
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= self.clock)
-        {
+        if due.is_some_and(|deadline| deadline <= self.clock) {
             self.settle(self.clock);
         }
     }
@@ -329,6 +327,9 @@ impl Core {
                 .all(|(service, known)| service.routes_are(known));
         if !same {
             self.published.0 += 1;
+            for service in self.services.values_mut() {
+                service.forget_cuts();
+            }
             self.routes = self.services.values().map(Service::routes).collect();
             self.out.push_back(Action::Publish(Routes {
                 epoch: self.published,

@@ -104,10 +104,6 @@ impl Service {
             );
             self.progressed_by(turn, generation);
         } else if was == Health::Failing {
-            // Its gate opens again, unless a person shut it.
-            if matches!(worker.phase, Phase::Ready) {
-                worker.load_deadline = None;
-            }
             turn.record(
                 &self.name,
                 Event::WorkerHealthy {

@@ -289,7 +289,6 @@ impl Service {
             Phase::Held => {
                 worker.phase = Phase::Ready;
                 worker.drain = None;
-                worker.load_deadline = None;
                 Ok(Accepted::Done)
             }
             Phase::Starting { .. } | Phase::Ready => Ok(Accepted::Done),

@@ -62,6 +62,18 @@ impl Service {
         }
     }
 
+    /// Where a gate opens, nobody cuts requests any more: a deadline that planes told while it was shut
+    /// is an older one's.
+    pub(super) fn forget_cuts(&mut self) {
+        let fails_open = self.fails_open();
+        for worker in self.workers.values_mut() {
+            let healthy = worker.health != Health::Failing || fails_open;
+            if matches!(worker.phase, Phase::Ready) && healthy {
+                worker.load_deadline = None;
+            }
+        }
+    }
+
     /// The share of each generation. The candidate has what the rollout gives it; the others divide the
     /// rest by their open workers. A generation without an open worker gets nothing, so that the sum
     /// is all or, with nobody open at all, nothing.

@@ -1,9 +1,11 @@
 //! Named histories: the happy path, and each rule of the triggers, told by records.
 
+use std::collections::BTreeMap;
+
 use remuda::rollout::{
     Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Health,
     InFlight, Joined, Moment, Outcomes, Ownership, Refusal, RolloutOrder, RolloutState, Routes,
-    Settings, Slot, Steer, Stop, Trigger, View, WorkerId, WorkerState,
+    Settings, Slot, Steer, Stop, Trigger, View, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::shell::{ms, service};
@@ -18,6 +20,8 @@ struct Calm {
     silent_from: u64,
     table: Routes,
     finished: bool,
+    /// What planes count where a gate is shut; nothing for all others.
+    busy: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
 }
 
 impl Calm {
@@ -30,6 +34,7 @@ impl Calm {
             silent_from: u64::MAX,
             table: Routes::default(),
             finished: false,
+            busy: BTreeMap::new(),
         };
         calm.order(Command::Start {
             service: service(),
@@ -96,13 +101,14 @@ impl Calm {
                         },
                     );
                     for worker in shut {
-                        let in_flight = InFlight::default();
+                        let counted = self.busy.get(&worker).copied();
+                        let (in_flight, deadline) = counted.unwrap_or_default();
                         self.core.fact(
                             self.now,
                             Fact::Load {
                                 worker,
                                 in_flight,
-                                deadline: None,
+                                deadline,
                             },
                         );
                     }
@@ -500,4 +506,59 @@ fn unmanaged_workers_are_routed_and_never_signalled() {
     let signalled =
         |action: &Action| matches!(action, Action::Terminate { .. } | Action::KillGroup { .. });
     assert!(!calm.actions.iter().any(signalled));
+}
+
+impl Calm {
+    fn worker(&mut self, slot: u32, order: WorkerOrder) {
+        self.order(Command::Worker {
+            service: service(),
+            slot: Slot(slot),
+            order,
+        })
+        .expect("it is taken");
+    }
+
+    fn scale(&mut self, wanted: u32) {
+        let service = service();
+        self.order(Command::Scale { service, wanted })
+            .expect("it is taken");
+    }
+
+    fn misses(&mut self, worker: u64, times: u32) {
+        for _ in 0..times {
+            self.tell(Fact::Unanswered {
+                worker: WorkerId(worker),
+                problem: "503".to_owned(),
+            });
+        }
+    }
+
+    fn terminated(&self, worker: u64) -> bool {
+        let worker = WorkerId(worker);
+        self.actions.contains(&Action::Terminate { worker })
+    }
+}
+
+/// Found by seed 3438 of its time: the core took a deadline for an older one's though the gate had
+/// never been opened since the planes told it.
+#[test]
+fn i6_a_gate_that_stays_shut_keeps_the_deadline_of_its_requests() {
+    let mut calm = Calm::start(Settings {
+        drain_request: ms(10_000),
+        ..of(2)
+    });
+    let in_flight = InFlight {
+        plain: 3,
+        ..InFlight::default()
+    };
+    let deadline = calm.now + ms(60_000);
+    calm.busy.insert(WorkerId(2), (in_flight, Some(deadline)));
+    calm.misses(2, 3);
+    calm.worker(1, WorkerOrder::Drain);
+    calm.worker(1, WorkerOrder::Undrain);
+    calm.scale(1);
+    calm.wait(59_000);
+    assert!(!calm.terminated(2), "its requests have until {deadline:?}");
+    calm.wait(4_000);
+    assert!(calm.terminated(2), "nothing else holds it");
 }

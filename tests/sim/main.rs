@@ -2,8 +2,8 @@
 //! and weighted faults. After every event a model outside the core checks I1 to I10, I12 and I16 from
 //! what it sees: actions and facts. (I11 is about sockets; the core has none.)
 //!
-//! `cargo sim` (optimised) runs 50,000 histories, `cargo test` 2,000, `REMUDA_SIM_HISTORIES` any number. A
-//! failure prints its seed and step; replay it with
+//! `cargo sim` (optimised) runs 50,000 histories, `cargo test` 2,000, `REMUDA_SIM_HISTORIES` any number;
+//! `REMUDA_SIM_SECONDS` is the longest they may take. A failure prints its seed and step; replay it with
 //! `REMUDA_SIM_SEED=… cargo test --test sim replay -- --nocapture`.
 
 #![expect(
@@ -35,6 +35,7 @@ fn histories() -> u64 {
 
 #[test]
 fn random_histories_keep_every_invariant() {
+    let begun = std::time::Instant::now();
     let next = AtomicU64::new(0);
     let events = AtomicU64::new(0);
     let failed = std::sync::Mutex::new(Vec::new());
@@ -72,6 +73,15 @@ fn random_histories_keep_every_invariant() {
         failed[0].0
     );
     assert!(events.into_inner() > last * 20, "histories are not empty");
+    let took = begun.elapsed();
+    println!("{last} histories took {:.1} s", took.as_secs_f64());
+    if let Ok(most) = std::env::var("REMUDA_SIM_SECONDS") {
+        let most = most.parse().expect("seconds are a number");
+        assert!(
+            took <= std::time::Duration::from_secs(most),
+            "{last} histories took {took:?}, more than {most} s"
+        );
+    }
 }
 
 #[test]
@@ -86,6 +96,21 @@ fn i16_same_seed_same_trace() {
         let (first, second) = (traced(), traced());
         assert_ne!(first, 0, "something happened");
         assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+/// What an upgrade in the middle of a rollout does, here after every single event.
+#[test]
+fn f13_a_core_restored_after_every_event_decides_the_same() {
+    for seed in 0..if cfg!(debug_assertions) { 4 } else { 100 } {
+        let step = std::cell::Cell::new(0);
+        let run = |restless| {
+            let mut shell = Shell::new(seed);
+            shell.traced = true;
+            shell.restless = restless;
+            shell.run(&step, false)
+        };
+        assert_eq!(run(false), run(true), "seed {seed}");
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remuda::rollout::{
-    Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, InFlight, Moment,
-    Refusal, Role, RolloutState, Routes, Settings, Slot, Stop, View, Weight, WorkerId, WorkerOrder,
-    WorkerState,
+    Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, GenerationRoutes,
+    InFlight, Moment, Ownership, Refusal, Role, RolloutState, ServiceRoutes, ServiceView, Settings,
+    Slot, Stop, View, Weight, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::shell::ms;
@@ -29,6 +29,8 @@ struct Worker {
     held: bool,
     retiring: bool,
     terminated: Option<Moment>,
+    /// What it was given then.
+    grace: Duration,
     killed: Option<Moment>,
     exited: Option<Moment>,
     cleared: bool,
@@ -51,10 +53,10 @@ impl Worker {
 
 pub(crate) struct Model {
     pub(crate) settings: Settings,
-    pub(crate) calm: bool,
     pub(crate) held_by_hand: u32,
     workers: BTreeMap<WorkerId, Worker>,
-    table: Routes,
+    epoch: Epoch,
+    table: Vec<GenerationRoutes>,
     acknowledged: Epoch,
     rollouts: BTreeMap<Generation, RolloutState>,
     batch: BTreeMap<Generation, u32>,
@@ -65,22 +67,27 @@ pub(crate) struct Model {
     stop: Option<Stop>,
     stopped: bool,
     most_wanted: u32,
+    most_surge: u32,
+    /// Old generations may be, or have been, kept beside the new one.
+    parks: bool,
+    bound: Duration,
     stable: Generation,
     gone: bool,
-    newest: WorkerId,
-    clock: Moment,
     records: u64,
 }
 
 impl Model {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
+        let mut model = Self {
             most_wanted: settings.wanted,
+            most_surge: surge(&settings),
+            parks: parks(&settings),
+            bound: Duration::ZERO,
             settings,
-            calm: false,
             held_by_hand: 0,
             workers: BTreeMap::new(),
-            table: Routes::default(),
+            epoch: Epoch(0),
+            table: Vec::new(),
             acknowledged: Epoch(0),
             rollouts: BTreeMap::new(),
             batch: BTreeMap::new(),
@@ -91,23 +98,23 @@ impl Model {
             stopped: false,
             stable: Generation(1),
             gone: false,
-            newest: WorkerId(0),
-            clock: Moment::default(),
             records: 0,
-        }
+        };
+        model.bound = model.bound_now();
+        model
     }
 
     /// I9: every rollout ends within this, from its own deadlines: per batch one progress deadline for
     /// each worker and a watch, and as much again to go back; a pending one likewise; and what drains.
     pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    fn bound_now(&self) -> Duration {
         let settings = &self.settings;
         let batch = settings.progress_deadline + settings.ramp + settings.soak + ms(20_000);
         let drain = ms(35_000) + settings.drain_request + settings.kill_grace * 3 + ms(65_000);
         (batch * (2 * self.most_wanted + 2) + drain) * 3 + settings.park * 2
-    }
-
-    pub(crate) fn ticked(&mut self, now: Moment) {
-        self.clock = now;
     }
 
     pub(crate) fn ordered(&mut self, command: &Command, view: impl FnOnce() -> View) {
@@ -126,10 +133,15 @@ impl Model {
             } => {
                 self.pending_backoff.retain(|(of, _), _| of != slot);
             }
-            Command::Worker { slot, order, .. } => {
+            Command::Worker {
+                service,
+                slot,
+                order,
+            } => {
                 let in_slot = view()
                     .services
                     .into_iter()
+                    .filter(|seen| seen.service == *service)
                     .flat_map(|service| service.generations)
                     .flat_map(|generation| generation.workers)
                     .find(|worker| worker.slot == *slot);
@@ -151,12 +163,38 @@ impl Model {
             | Command::Steer { .. }
             | Command::Scale { .. } => {}
         }
-        // The new count holds from the order on, also for what the order itself makes the core do.
-        if let Command::Scale { wanted, .. } = command {
-            self.settings.wanted = *wanted;
-            self.most_wanted = self.most_wanted.max(*wanted);
+        // What was ordered holds from then on, also for what the order itself makes the core do.
+        match command {
+            Command::Scale { wanted, .. } if !self.unmanaged() => {
+                let settings = Settings {
+                    wanted: *wanted,
+                    ..self.settings.clone()
+                };
+                self.set(settings);
+            }
+            Command::Configure { settings, .. } if self.takes(settings) => {
+                self.set(settings.clone());
+            }
+            _ => {}
         }
         self.count_held();
+    }
+
+    fn unmanaged(&self) -> bool {
+        self.settings.ownership == Ownership::Unmanaged
+    }
+
+    /// Whether new settings make sense.
+    fn takes(&self, settings: &Settings) -> bool {
+        self.stop.is_none() && settings.wanted > 0 && settings.ownership == self.settings.ownership
+    }
+
+    fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.most_wanted = self.most_wanted.max(self.settings.wanted);
+        self.most_surge = self.most_surge.max(surge(&self.settings));
+        self.parks |= parks(&self.settings);
+        self.bound = self.bound.max(self.bound_now());
     }
 
     pub(crate) fn answered(&mut self, command: &Command, answer: &Result<Accepted, Refusal>) {
@@ -178,8 +216,25 @@ impl Model {
             }
             self.count_held();
         }
-        if let (Command::Scale { .. }, Err(refusal)) = (command, answer) {
-            panic!("scaling was refused: {refusal}");
+        let refused = answer.as_ref().err();
+        match command {
+            Command::Scale { .. } if self.unmanaged() => {
+                assert_eq!(refused, Some(&Refusal::Unmanaged));
+            }
+            Command::Scale { .. } => assert_eq!(refused, None),
+            Command::Configure { settings, .. } => {
+                assert_eq!(refused.is_none(), self.takes(settings), "{refused:?}");
+            }
+            Command::Rollout { .. } | Command::Rollback { .. } if self.unmanaged() => {
+                assert_eq!(refused, Some(&Refusal::Unmanaged));
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn acknowledged(&mut self, epoch: Epoch) {
+        if epoch <= self.epoch {
+            self.acknowledged = self.acknowledged.max(epoch);
         }
     }
 
@@ -190,8 +245,7 @@ impl Model {
             .filter(|worker| worker.held && worker.live() && !worker.retiring));
     }
 
-    pub(crate) fn told(&mut self, _now: Moment, fact: &Fact) {
-        let now = _now;
+    pub(crate) fn told(&mut self, now: Moment, fact: &Fact) {
         match fact {
             Fact::SpawnFailed { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -232,9 +286,6 @@ impl Model {
                     self.gone = true;
                 }
             }
-            Fact::Acknowledged { epoch } if *epoch <= self.table.epoch => {
-                self.acknowledged = self.acknowledged.max(*epoch);
-            }
             Fact::Load {
                 worker,
                 in_flight,
@@ -254,7 +305,6 @@ impl Model {
 
     pub(crate) fn acted(&mut self, now: Moment, action: &Action) {
         match action {
-            Action::Publish(routes) => self.published(now, routes),
             Action::Spawn {
                 worker,
                 slot,
@@ -287,11 +337,11 @@ impl Model {
                     "forgotten while a worker lives"
                 );
             }
-            Action::Reuse { .. } => {}
+            Action::Publish(_) | Action::Reuse { .. } => {}
         }
     }
 
-    pub(crate) fn after(&mut self, _now: Moment) {
+    pub(crate) fn after(&mut self) {
         let active = n(self.rollouts.values().filter(|state| match state {
             RolloutState::Running | RolloutState::Paused | RolloutState::RollingBack => true,
             RolloutState::Pending
@@ -333,41 +383,20 @@ impl Model {
             slot: Some(slot),
             ..Worker::default()
         };
-        assert!(id > self.newest, "ids are never reused");
-        self.newest = id;
         self.workers.insert(id, worker);
         // I2. A parked generation counts apart; a person's restart adds one.
         let placed = n(self.workers.values().filter(|worker| {
             worker.live() && !worker.retiring && !worker.held && worker.terminated.is_none()
         }));
-        let surge = self
-            .settings
-            .max_surge
-            .of_rounded_up(self.settings.wanted)
-            .max(1);
-        let parked = if self.settings.park.is_zero() {
-            0
-        } else {
-            self.most_wanted
-        };
-        let ceiling = self.most_wanted + surge + parked;
+        let parked = if self.parks { self.most_wanted } else { 0 };
+        let ceiling = self.most_wanted + self.most_surge.max(1) + parked;
         assert!(placed <= ceiling, "I2: {placed} live, at most {ceiling}");
     }
 
-    fn published(&mut self, now: Moment, routes: &Routes) {
-        assert_eq!(routes.epoch.0, self.table.epoch.0 + 1, "epochs count");
-        let generations = || {
-            routes
-                .services
-                .iter()
-                .flat_map(|service| &service.generations)
-        };
-        let before = || {
-            self.table
-                .services
-                .iter()
-                .flat_map(|service| &service.generations)
-        };
+    pub(crate) fn published(&mut self, now: Moment, epoch: Epoch, routes: &ServiceRoutes) {
+        self.epoch = epoch;
+        let generations = || routes.generations.iter();
+        let before = || self.table.iter();
         let sum: u32 = generations()
             .map(|generation| u32::from(generation.weight.0))
             .sum();
@@ -472,9 +501,8 @@ impl Model {
             .collect();
         for (id, worker) in &mut self.workers {
             let route = routes
-                .services
+                .generations
                 .iter()
-                .flat_map(|service| &service.generations)
                 .flat_map(|generation| &generation.workers)
                 .find(|route| route.worker == *id);
             worker.listed |= route.is_some();
@@ -484,22 +512,25 @@ impl Model {
                     worker.empty = false;
                 }
                 Some(_) | None if worker.listed => {
-                    worker.shut.get_or_insert((routes.epoch, now));
+                    worker.shut.get_or_insert((epoch, now));
                     if route.is_none() {
-                        worker.unlisted.get_or_insert(routes.epoch);
+                        worker.unlisted.get_or_insert(epoch);
                     }
                 }
                 Some(_) | None => {}
             }
         }
-        self.table = routes.clone();
+        self.table.clone_from(&routes.generations);
     }
 
     fn terminated(&mut self, now: Moment, id: WorkerId) {
+        assert!(!self.unmanaged(), "somebody else runs it");
         let (acknowledged, stop) = (self.acknowledged, self.stop);
         let drain = self.settings.drain_request;
+        let grace = self.grace();
         let worker = self.workers.get_mut(&id).expect("we spawned it");
         assert!(worker.terminated.replace(now).is_none(), "TERM once");
+        worker.grace = grace;
         assert!(worker.live(), "TERM to a process that is gone");
         if stop == Some(Stop::Now) || !worker.listed {
             return;
@@ -513,12 +544,22 @@ impl Model {
         assert!(worker.empty || over, "I6: TERM with requests in flight");
     }
 
-    fn killed(&mut self, now: Moment, id: WorkerId) {
-        let grace = match self.stop {
+    /// SIGTERM to SIGKILL. After a second signal there is little patience left.
+    fn grace(&self) -> Duration {
+        match self.stop {
             Some(Stop::Now) => self.settings.kill_grace.min(ms(1000)),
             Some(Stop::Graceful) | None => self.settings.kill_grace,
+        }
+    }
+
+    fn killed(&mut self, now: Moment, id: WorkerId) {
+        let sooner = match self.stop {
+            Some(Stop::Now) => self.grace(),
+            Some(Stop::Graceful) | None => Duration::MAX,
         };
+        assert!(!self.unmanaged(), "somebody else runs it");
         let worker = self.workers.get_mut(&id).expect("we spawned it");
+        let grace = worker.grace.min(sooner);
         let after_term = worker.terminated.is_some_and(|at| now.since(at) >= grace);
         let after_exit = worker.exited.is_some_and(|at| now.since(at) >= ms(1000));
         assert!(
@@ -547,6 +588,14 @@ impl Model {
                     worker.retiring = true;
                 }
             }
+            // Nothing more can come of one that somebody else runs.
+            Event::WorkerRetired { worker, .. } if self.unmanaged() => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.exited = Some(now);
+                    worker.cleared = true;
+                    self.gone = true;
+                }
+            }
             Event::WorkerStuck { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.stuck = true;
@@ -570,12 +619,12 @@ impl Model {
                 self.batch.insert(*to, *batch);
             }
             Event::Promoted { generation, .. } => self.stable = *generation,
-            Event::WorkerStarting { .. }
+            Event::WorkerRetired { .. }
+            | Event::WorkerStarting { .. }
             | Event::WorkerUnhealthy { .. }
             | Event::WorkerHealthy { .. }
             | Event::WorkerFailed { .. }
             | Event::WorkerKilling { .. }
-            | Event::WorkerRetired { .. }
             | Event::RolloutRequested { .. }
             | Event::RolloutVerdict { .. }
             | Event::RolloutRamped { .. }
@@ -624,8 +673,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn check_settled(&self, view: &View) {
-        let service = &view.services[0];
+    pub(crate) fn check_settled(&self, service: &ServiceView) {
         assert_eq!(service.ready, self.settings.wanted);
         assert_eq!(service.stable, self.stable);
         let stable = &service.generations[0];
@@ -641,6 +689,17 @@ impl Model {
             service.waiting_on
         );
     }
+}
+
+/// How many more than wanted a rollout may have: one if nothing else is allowed at all.
+fn surge(settings: &Settings) -> u32 {
+    let lack = settings.max_unavailable.of_rounded_down(settings.wanted);
+    let surge = settings.max_surge.of_rounded_up(settings.wanted);
+    surge.max(u32::from(lack == 0))
+}
+
+fn parks(settings: &Settings) -> bool {
+    !settings.park.is_zero() && surge(settings) > 0
 }
 
 fn n<T>(of: impl Iterator<Item = T>) -> u32 {

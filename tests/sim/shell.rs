@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use remuda::rollout::{
     Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, InFlight, Moment,
-    NotEnough, OnFailure, Outcomes, Ownership, RolloutOrder, RolloutState, Routes, ServiceName,
-    Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
+    NotEnough, OnFailure, Outcomes, Ownership, Record, RolloutOrder, RolloutState, Routes,
+    ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::model::Model;
@@ -56,6 +56,8 @@ enum Kind {
 
 #[derive(Debug, Clone)]
 struct Process {
+    /// Index of its service.
+    site: usize,
     alive: bool,
     /// Something is left after the main process.
     straggler: bool,
@@ -79,15 +81,14 @@ pub(crate) struct Shell {
     queue: BTreeMap<(Moment, u64), Happening>,
     sequence: u64,
     processes: BTreeMap<WorkerId, Process>,
-    generation_of: BTreeMap<WorkerId, Generation>,
-    kinds: BTreeMap<Generation, Kind>,
+    pub(crate) sites: Vec<Site>,
     table: Routes,
-    totals: BTreeMap<Generation, Outcomes>,
-    traffic: u64,
     faults: bool,
     bad_releases: bool,
     slow_ack: bool,
-    pub(crate) model: Model,
+    calm: bool,
+    /// Saved and restored after every event.
+    pub(crate) restless: bool,
     pub(crate) finished: bool,
     verbose: bool,
     /// The trace is hashed; it costs, so only where it is asked for.
@@ -98,6 +99,31 @@ pub(crate) struct Shell {
     moved: bool,
     /// The core's next deadline after the last tick, until an order changes it.
     due: Option<Option<Moment>>,
+}
+
+/// One service, and the world around it.
+pub(crate) struct Site {
+    name: ServiceName,
+    pub(crate) model: Model,
+    kinds: BTreeMap<Generation, Kind>,
+    totals: BTreeMap<Generation, Outcomes>,
+    traffic: u64,
+}
+
+impl Site {
+    fn new(name: ServiceName, settings: Settings, traffic: u64) -> Self {
+        Self {
+            name,
+            model: Model::new(settings),
+            kinds: BTreeMap::from([(Generation(1), Kind::Good)]),
+            totals: BTreeMap::new(),
+            traffic,
+        }
+    }
+
+    fn unmanaged(&self) -> bool {
+        self.model.settings.ownership == Ownership::Unmanaged
+    }
 }
 
 /// The core as it was saved, which goes along with the restored one for a while (I16).
@@ -118,9 +144,16 @@ pub(crate) fn service() -> ServiceName {
 impl Shell {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(1));
-        let settings = settings(&mut rng);
         let core = Core::new(rng.next());
-        let traffic = rng.pick(&[0, 1, 5, 40, 40]);
+        let mut sites = Vec::new();
+        for name in ["app", "shop", "wiki"]
+            .into_iter()
+            .take(rng.pick(&[1, 1, 1, 1, 1, 1, 2, 3]))
+        {
+            let settings = settings(&mut rng);
+            let traffic = rng.pick(&[0, 1, 5, 40, 40]);
+            sites.push(Site::new(ServiceName::new(name), settings, traffic));
+        }
         let mut shell = Self {
             rng,
             core,
@@ -129,15 +162,13 @@ impl Shell {
             queue: BTreeMap::new(),
             sequence: 0,
             processes: BTreeMap::new(),
-            generation_of: BTreeMap::new(),
-            kinds: BTreeMap::from([(Generation(1), Kind::Good)]),
+            sites,
             table: Routes::default(),
-            totals: BTreeMap::new(),
-            traffic,
             faults: true,
             bad_releases: true,
             slow_ack: false,
-            model: Model::new(settings),
+            calm: false,
+            restless: false,
             finished: false,
             verbose: false,
             traced: false,
@@ -154,13 +185,19 @@ impl Shell {
     /// then stop. Returns a hash of all that was done.
     pub(crate) fn run(mut self, step: &Cell<u64>, verbose: bool) -> u64 {
         self.verbose = verbose;
-        let start = Command::Start {
-            service: service(),
-            settings: self.model.settings.clone(),
-            first: Generation(1),
-            release: "v1".to_owned(),
-        };
-        self.order(start);
+        let starts: Vec<Command> = self
+            .sites
+            .iter()
+            .map(|site| Command::Start {
+                service: site.name.clone(),
+                settings: site.model.settings.clone(),
+                first: Generation(1),
+                release: "v1".to_owned(),
+            })
+            .collect();
+        for start in starts {
+            self.order(start);
+        }
         for (after, what) in [
             (400, Happening::Clients),
             (700, Happening::Chaos),
@@ -174,7 +211,8 @@ impl Shell {
             self.step();
         }
         self.calm_down();
-        let bound = self.now + self.model.bound();
+        let bounds = self.sites.iter().map(|site| site.model.bound());
+        let bound = self.now + bounds.max().expect("a service");
         let mut resumed = self.now;
         while !self.settled() {
             step.set(step.get() + 1);
@@ -188,9 +226,9 @@ impl Shell {
             if self.now.since(resumed) > ms(4_000) {
                 resumed = self.now;
                 let steer = self.rng.pick(&[Steer::Resume, Steer::Resume, Steer::Abort]);
-                if self.paused() {
+                for service in self.paused() {
                     self.order(Command::Steer {
-                        service: service(),
+                        service,
                         steer,
                         rollout: None,
                     });
@@ -199,7 +237,11 @@ impl Shell {
                 self.probe_ready();
             }
         }
-        self.model.check_settled(&self.core.view(self.now));
+        let view = self.core.view(self.now);
+        assert_eq!(view.services.len(), self.sites.len());
+        for (site, service) in self.sites.iter().zip(&view.services) {
+            site.model.check_settled(service);
+        }
         let stop = if self.rng.chance(70) {
             Stop::Graceful
         } else {
@@ -230,8 +272,12 @@ impl Shell {
         self.faults = false;
         self.bad_releases = false;
         self.slow_ack = false;
-        self.model.calm = true;
-        for kind in self.kinds.values_mut() {
+        self.calm = true;
+        let kinds = self
+            .sites
+            .iter_mut()
+            .flat_map(|site| site.kinds.values_mut());
+        for kind in kinds {
             if !matches!(kind, Kind::Fails(_)) {
                 *kind = Kind::Good;
             }
@@ -239,13 +285,17 @@ impl Shell {
         self.undrain_all();
     }
 
-    fn paused(&self) -> bool {
+    /// The services whose rollout is paused.
+    fn paused(&self) -> Vec<ServiceName> {
         let view = self.core.view(self.now);
-        let rollout = view.services[0].rollout.as_ref();
-        rollout.is_some_and(|rollout| rollout.state == RolloutState::Paused)
+        let paused = view.services.into_iter().filter(|service| {
+            let rollout = service.rollout.as_ref();
+            rollout.is_some_and(|rollout| rollout.state == RolloutState::Paused)
+        });
+        paused.map(|service| service.service).collect()
     }
 
-    /// The probes go on: whoever was ready answers.
+    /// The probes go on: whoever was ready answers, and whom nobody here starts.
     fn probe_ready(&mut self) {
         let view = self.core.view(self.now);
         let generations = view
@@ -253,27 +303,34 @@ impl Shell {
             .iter()
             .flat_map(|service| &service.generations);
         for worker in generations.flat_map(|generation| &generation.workers) {
-            let alive = self
-                .processes
-                .get(&worker.worker)
-                .is_some_and(|process| process.alive);
-            if alive && worker.state == WorkerState::Ready {
-                for n in 0..u64::from(self.model.settings.rise) {
-                    self.later(
-                        n,
-                        Fact::Answered {
-                            worker: worker.worker,
-                        },
-                    );
-                }
+            let Some(process) = self.processes.get(&worker.worker) else {
+                continue;
+            };
+            // One that somebody else runs has all the time in the world to start.
+            let probed = worker.state == WorkerState::Ready
+                || worker.state == WorkerState::Starting && self.sites[process.site].unmanaged();
+            if process.alive && probed {
+                self.answers(worker.worker, 0);
             }
         }
     }
 
+    /// It passes as many probes in a row as it takes.
+    fn answers(&mut self, worker: WorkerId, delay: u64) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        for n in 0..u64::from(self.sites[process.site].model.settings.rise) {
+            self.later(delay + n, Fact::Answered { worker });
+        }
+    }
+
     fn undrain_all(&mut self) {
-        for slot in 0..20 {
-            if self.model.held_by_hand > 0 {
-                self.worker_order(Slot(slot), WorkerOrder::Undrain);
+        for site in 0..self.sites.len() {
+            for slot in 0..20 {
+                if self.sites[site].model.held_by_hand > 0 {
+                    self.worker_order(site, Slot(slot), WorkerOrder::Undrain);
+                }
             }
         }
     }
@@ -284,15 +341,16 @@ impl Shell {
             return false;
         }
         let view = self.core.view(self.now);
-        let service = &view.services[0];
-        service.pending.is_none()
-            && service
-                .rollout
-                .as_ref()
-                .is_none_or(|rollout| rollout.state.is_final())
-            && service.generations.len() == 1
-            && service.ready == service.wanted
-            && service.generations[0].workers.len() == service.wanted as usize
+        view.services.iter().all(|service| {
+            service.pending.is_none()
+                && service
+                    .rollout
+                    .as_ref()
+                    .is_none_or(|rollout| rollout.state.is_final())
+                && service.generations.len() == 1
+                && service.ready == service.wanted
+                && service.generations[0].workers.len() == service.wanted as usize
+        })
     }
 
     /// The next thing that happens. After a leap of the clock all facts that wait come first (F35).
@@ -319,7 +377,6 @@ impl Shell {
                 Happening::Person => self.person(),
             }
         }
-        self.model.ticked(self.now);
         let now = self.now;
         self.both(|core| core.tick(now));
         self.drain_actions();
@@ -330,6 +387,14 @@ impl Shell {
         );
         self.due = Some(deadline);
         self.shadow_step();
+    }
+
+    /// F13: what an upgrade does, here after every single event, before anything of it is done.
+    fn restore(&mut self) {
+        if self.restless {
+            let saved = serde_json::to_string(&self.core).expect("the core can be saved");
+            self.core = serde_json::from_str(&saved).expect("and restored");
+        }
     }
 
     /// I16: a restored core is the saved one, and goes on exactly as that.
@@ -363,7 +428,11 @@ impl Shell {
             println!("{:>9.3} order {command:?}", self.now.0.as_secs_f64());
         }
         self.due = None;
-        self.model.ordered(&command, || self.core.view(self.now));
+        for site in &mut self.sites {
+            if about(&command).is_none_or(|service| *service == site.name) {
+                site.model.ordered(&command, || self.core.view(self.now));
+            }
+        }
         let now = self.now;
         let answer = self.core.command(now, command.clone());
         if self.verbose {
@@ -372,7 +441,11 @@ impl Shell {
         if let Some(shadow) = &mut self.shadow {
             assert_eq!(answer, shadow.core.command(now, command.clone()), "I16");
         }
-        self.model.answered(&command, &answer);
+        for site in &mut self.sites {
+            if about(&command).is_none_or(|service| *service == site.name) {
+                site.model.answered(&command, &answer);
+            }
+        }
         self.drain_actions();
     }
 
@@ -381,8 +454,26 @@ impl Shell {
             println!("{:>9.3} fact  {fact:?}", self.now.0.as_secs_f64());
         }
         self.moved |= matches!(fact, Fact::Cleared { .. });
-        self.model.told(self.now, &fact);
         let now = self.now;
+        match &fact {
+            Fact::Acknowledged { epoch } => {
+                for site in &mut self.sites {
+                    site.model.acknowledged(*epoch);
+                }
+            }
+            Fact::Spawned { worker, .. }
+            | Fact::SpawnFailed { worker, .. }
+            | Fact::Answered { worker }
+            | Fact::Unanswered { worker, .. }
+            | Fact::Exited { worker, .. }
+            | Fact::Cleared { worker }
+            | Fact::Load { worker, .. } => {
+                if let Some(process) = self.processes.get(worker) {
+                    self.sites[process.site].model.told(now, &fact);
+                }
+            }
+            Fact::Traffic { .. } => {}
+        }
         self.both(|core| core.fact(now, fact.clone()));
         self.drain_actions();
         self.last_facts.push(fact);
@@ -392,6 +483,7 @@ impl Shell {
     }
 
     fn drain_actions(&mut self) {
+        self.restore();
         while let Some(action) = self.core.poll_action() {
             self.moved = true;
             if let Some(shadow) = &mut self.shadow {
@@ -403,7 +495,7 @@ impl Shell {
             if self.traced {
                 self.hash = self.hash.rotate_left(5).wrapping_mul(31) ^ fold(&action);
             }
-            self.model.acted(self.now, &action);
+            self.witness(&action);
             self.obey(action);
         }
         if let Some(shadow) = &mut self.shadow {
@@ -414,7 +506,57 @@ impl Shell {
                 "I16"
             );
         }
-        self.model.after(self.now);
+        for site in &mut self.sites {
+            site.model.after();
+        }
+    }
+
+    /// Shows the models what the core does.
+    fn witness(&mut self, action: &Action) {
+        let now = self.now;
+        match action {
+            Action::Publish(routes) => {
+                assert_eq!(routes.epoch.0, self.table.epoch.0 + 1, "epochs count");
+                for routes_of in &routes.services {
+                    let site = self.site(&routes_of.service);
+                    self.sites[site]
+                        .model
+                        .published(now, routes.epoch, routes_of);
+                }
+            }
+            Action::Terminate { worker }
+            | Action::TerminateGroup { worker }
+            | Action::KillGroup { worker } => {
+                let process = self.processes.get(worker).expect("it was spawned");
+                self.sites[process.site].model.acted(now, action);
+            }
+            Action::Spawn {
+                worker, service, ..
+            } => {
+                assert!(
+                    self.processes.keys().next_back() < Some(worker),
+                    "ids are never reused"
+                );
+                let site = self.site(service);
+                self.sites[site].model.acted(now, action);
+            }
+            Action::Forget { service, .. }
+            | Action::Reuse { service, .. }
+            | Action::Record(Record { service, .. }) => {
+                let site = self.site(service);
+                self.sites[site].model.acted(now, action);
+            }
+            Action::Finished => {
+                for site in &mut self.sites {
+                    site.model.acted(now, action);
+                }
+            }
+        }
+    }
+
+    fn site(&self, service: &ServiceName) -> usize {
+        let is = |site: &Site| site.name == *service;
+        self.sites.iter().position(is).expect("it was started")
     }
 
     fn after(&mut self, delay: u64, what: Happening) {
@@ -431,8 +573,11 @@ impl Shell {
         match action {
             Action::Publish(routes) => self.publish(routes),
             Action::Spawn {
-                worker, generation, ..
-            } => self.spawn(worker, generation),
+                worker,
+                service,
+                generation,
+                ..
+            } => self.spawn(worker, self.site(&service), generation),
             Action::Terminate { worker } => {
                 let ignored = self.faults && self.rng.chance(10);
                 if !ignored {
@@ -463,11 +608,24 @@ impl Shell {
             }
             Action::Finished => self.finished = true,
             Action::Record(record) => {
-                if let Event::RolloutState { to, state, .. } = record.event
-                    && state == RolloutState::Completed
-                {
+                let site = self.site(&record.service);
+                match record.event {
                     // What was promoted is taken for good.
-                    self.kinds.insert(to, Kind::Good);
+                    Event::RolloutState {
+                        to,
+                        state: RolloutState::Completed,
+                        ..
+                    } => {
+                        self.sites[site].kinds.insert(to, Kind::Good);
+                    }
+                    // It is nobody's any more; whoever runs it goes on.
+                    Event::WorkerRetired { worker, .. } if self.sites[site].unmanaged() => {
+                        if let Some(process) = self.processes.get_mut(&worker) {
+                            process.alive = false;
+                            process.gone = true;
+                        }
+                    }
+                    _ => {}
                 }
             }
             Action::Forget { .. } | Action::Reuse { .. } => {}
@@ -533,20 +691,23 @@ impl Shell {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, generation: Generation) {
-        self.generation_of.insert(worker, generation);
-        let kind = self.kind(generation);
+    fn spawn(&mut self, worker: WorkerId, site: usize, generation: Generation) {
+        let kind = self.kind(site, generation);
+        let unmanaged = self.sites[site].unmanaged();
         let unlucky = self.faults && self.rng.chance(3);
-        if kind == Kind::CannotExec || unlucky {
-            self.processes.insert(
-                worker,
-                Process {
-                    alive: false,
-                    straggler: false,
-                    gone: true,
-                    in_flight: 0,
-                },
-            );
+        let fails = kind == Kind::CannotExec || unlucky;
+        let straggler = !unmanaged && !fails && self.rng.chance(10);
+        self.processes.insert(
+            worker,
+            Process {
+                site,
+                alive: !fails,
+                straggler,
+                gone: fails,
+                in_flight: 0,
+            },
+        );
+        if fails {
             self.later(
                 3,
                 Fact::SpawnFailed {
@@ -556,17 +717,9 @@ impl Shell {
             );
             return;
         }
-        let straggler = self.rng.chance(10);
-        self.processes.insert(
-            worker,
-            Process {
-                alive: true,
-                straggler,
-                gone: false,
-                in_flight: 0,
-            },
-        );
-        self.later(2, Fact::Spawned { worker, pid: 1000 });
+        if !unmanaged {
+            self.later(2, Fact::Spawned { worker, pid: 1000 });
+        }
         let boot = self.rng.between(20, 1500);
         if self.rng.chance(30) {
             self.later(
@@ -589,9 +742,7 @@ impl Shell {
                 if self.faults && self.rng.chance(3) {
                     return;
                 }
-                for n in 0..u64::from(self.model.settings.rise) {
-                    self.later(boot + n, Fact::Answered { worker });
-                }
+                self.answers(worker, boot);
                 if kind == Kind::CrashesWhenReady {
                     let delay = boot + self.rng.between(10, 4000);
                     self.exit(
@@ -618,8 +769,12 @@ impl Shell {
         }
     }
 
-    fn kind(&mut self, generation: Generation) -> Kind {
-        if let Some(kind) = self.kinds.get(&generation) {
+    fn unmanaged(&self, worker: WorkerId) -> bool {
+        self.sites[self.processes[&worker].site].unmanaged()
+    }
+
+    fn kind(&mut self, site: usize, generation: Generation) -> Kind {
+        if let Some(kind) = self.sites[site].kinds.get(&generation) {
             return *kind;
         }
         let kind = if self.bad_releases && self.rng.chance(45) {
@@ -636,7 +791,7 @@ impl Shell {
         } else {
             Kind::Good
         };
-        self.kinds.insert(generation, kind);
+        self.sites[site].kinds.insert(generation, kind);
         kind
     }
 
@@ -668,40 +823,41 @@ impl Shell {
     fn clients(&mut self) {
         let delay = self.rng.between(300, 1500);
         self.after(delay, Happening::Clients);
-        if self.faults && self.rng.chance(5) {
-            self.traffic = self.rng.pick(&[0, 1, 5, 40]);
-        }
-        if self.traffic == 0 {
-            return;
-        }
         let mut open = BTreeSet::new();
         let mut told = Vec::new();
-        for generation in self
-            .table
-            .services
-            .iter()
-            .flat_map(|service| &service.generations)
-        {
-            let n = self.traffic * u64::from(generation.weight.0) / 10_000
-                + u64::from(self.rng.below(10_000) < u64::from(generation.weight.0));
-            if n == 0 {
+        for (site, service) in self.sites.iter_mut().zip(&self.table.services) {
+            if self.faults && self.rng.chance(5) {
+                site.traffic = self.rng.pick(&[0, 1, 5, 40]);
+            }
+            if site.traffic == 0 {
                 continue;
             }
-            let percent = match self.kinds.get(&generation.number) {
-                Some(Kind::Fails(percent)) => *percent,
-                _ => 0,
-            };
-            let total = self.totals.entry(generation.number).or_default();
-            total.requests += n;
-            total.failures += (n * percent).div_ceil(100);
-            told.push((generation.number, *total));
-            open.extend(
-                generation
-                    .workers
-                    .iter()
-                    .filter(|route| route.gate == GateState::Open)
-                    .map(|route| route.worker),
-            );
+            for generation in &service.generations {
+                let n = site.traffic * u64::from(generation.weight.0) / 10_000
+                    + u64::from(self.rng.below(10_000) < u64::from(generation.weight.0));
+                if n == 0 {
+                    continue;
+                }
+                let percent = match site.kinds.get(&generation.number) {
+                    Some(Kind::Fails(percent)) => *percent,
+                    _ => 0,
+                };
+                let total = site.totals.entry(generation.number).or_default();
+                total.requests += n;
+                total.failures += (n * percent).div_ceil(100);
+                told.push(Fact::Traffic {
+                    service: site.name.clone(),
+                    generation: generation.number,
+                    total: *total,
+                });
+                open.extend(
+                    generation
+                        .workers
+                        .iter()
+                        .filter(|route| route.gate == GateState::Open)
+                        .map(|route| route.worker),
+                );
+            }
         }
         for worker in open {
             if self.rng.chance(40) {
@@ -723,12 +879,7 @@ impl Shell {
                 );
             }
         }
-        for (generation, total) in told {
-            let fact = Fact::Traffic {
-                service: service(),
-                generation,
-                total,
-            };
+        for fact in told {
             self.later(1, fact);
         }
     }
@@ -748,6 +899,9 @@ impl Shell {
         match self.rng.below(9) {
             0 | 1 if !alive.is_empty() => {
                 let victim = self.rng.pick(&alive);
+                if self.unmanaged(victim) {
+                    return;
+                }
                 self.exit(
                     victim,
                     0,
@@ -759,7 +913,8 @@ impl Shell {
             }
             2 if !alive.is_empty() => {
                 let ill = self.rng.pick(&alive);
-                for n in 0..u64::from(self.model.settings.fall) {
+                let site = self.processes[&ill].site;
+                for n in 0..u64::from(self.sites[site].model.settings.fall) {
                     self.later(
                         n,
                         Fact::Unanswered {
@@ -769,9 +924,7 @@ impl Shell {
                     );
                 }
                 let well = self.rng.between(10, 3000);
-                for n in 0..u64::from(self.model.settings.rise) {
-                    self.later(well + n, Fact::Answered { worker: ill });
-                }
+                self.answers(ill, well);
             }
             // The plane dies: nothing is in flight any more, its successor acknowledges later.
             3 => {
@@ -818,13 +971,14 @@ impl Shell {
     }
 
     fn person(&mut self) {
-        if self.model.calm {
+        if self.calm {
             return;
         }
         let delay = self.rng.between(500, 15_000);
         self.after(delay, Happening::Person);
-        let service = service();
-        let n = self.rng.below(20);
+        let at = usize::try_from(self.rng.below(self.sites.len() as u64)).expect("small");
+        let service = self.sites[at].name.clone();
+        let n = self.rng.below(22);
         let command = match n {
             0..=8 => {
                 let release = match self.rng.below(4) {
@@ -859,6 +1013,10 @@ impl Shell {
                 let wanted = u32::try_from(self.rng.between(1, 5)).expect("small");
                 Command::Scale { service, wanted }
             }
+            17 | 18 => {
+                self.reload(at);
+                return;
+            }
             _ => {
                 let slot = Slot(u32::try_from(self.rng.below(6)).expect("small"));
                 let order = self.rng.pick(&[
@@ -866,26 +1024,71 @@ impl Shell {
                     WorkerOrder::Undrain,
                     WorkerOrder::Restart,
                 ]);
-                self.worker_order(slot, order);
+                self.worker_order(at, slot, order);
                 return;
             }
         };
         self.order(command);
     }
 
-    fn worker_order(&mut self, slot: Slot, order: WorkerOrder) {
+    /// The config has changed: other settings, and mostly a new spec to roll to.
+    fn reload(&mut self, at: usize) {
+        let ownership = self.sites[at].model.settings.ownership;
+        let mut settings = settings(&mut self.rng);
+        if settings.ownership != ownership && self.rng.chance(80) {
+            settings.ownership = ownership;
+        }
+        if self.rng.chance(5) {
+            settings.wanted = 0;
+        }
+        let service = self.sites[at].name.clone();
+        self.order(Command::Configure {
+            service: service.clone(),
+            settings,
+        });
+        if self.rng.chance(70) {
+            let order = RolloutOrder {
+                release: None,
+                trigger: Trigger::Reload,
+                reason: Some("its config has changed".to_owned()),
+                force: false,
+                expected: None,
+            };
+            self.order(Command::Rollout { service, order });
+        }
+    }
+
+    fn worker_order(&mut self, at: usize, slot: Slot, order: WorkerOrder) {
         self.order(Command::Worker {
-            service: service(),
+            service: self.sites[at].name.clone(),
             slot,
             order,
         });
     }
 }
 
+/// The service an order is about; `None` for all of them.
+fn about(command: &Command) -> Option<&ServiceName> {
+    match command {
+        Command::Start { service, .. }
+        | Command::Configure { service, .. }
+        | Command::Rollout { service, .. }
+        | Command::Steer { service, .. }
+        | Command::Rollback { service }
+        | Command::Scale { service, .. }
+        | Command::Worker { service, .. } => Some(service),
+        Command::Stop(_) => None,
+    }
+}
+
 fn settings(rng: &mut Rng) -> Settings {
     let (surge, unavailable) = rng.pick(&[(1, 0), (1, 0), (2, 0), (1, 1), (0, 1), (0, 2)]);
     Settings {
-        ownership: Ownership::Managed,
+        ownership: if rng.chance(4) {
+            Ownership::Unmanaged
+        } else {
+            Ownership::Managed
+        },
         wanted: u32::try_from(rng.between(1, 5)).expect("small"),
         max_surge: Amount::Count(surge),
         max_unavailable: Amount::Count(unavailable),
