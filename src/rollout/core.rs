@@ -165,7 +165,23 @@ impl Core {
             return News::Shown;
         }
         self.acknowledged = epoch;
-        News::Decides
+        let mut workers = self
+            .services
+            .values()
+            .flat_map(|service| service.workers.values());
+        let waits = workers.any(|worker| match worker.phase {
+            Phase::Shutting { epoch: of } | Phase::Unlisting { epoch: of } => {
+                of.is_some_and(|of| of <= epoch)
+            }
+            Phase::Starting { .. }
+            | Phase::Ready
+            | Phase::Held
+            | Phase::Emptying { .. }
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Sweeping { .. } => false,
+        });
+        if waits { News::Decides } else { News::Shown }
     }
 
     /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only

@@ -264,7 +264,6 @@ impl Service {
         in_flight: InFlight,
         deadline: Option<Moment>,
     ) -> News {
-        let active = self.active().is_some();
         let Some(worker) = self.workers.get_mut(&id) else {
             return News::Shown;
         };
@@ -274,17 +273,16 @@ impl Service {
         let more = in_flight.total() > worker.load.total();
         worker.load = in_flight;
         worker.load_deadline = deadline;
-        // Besides drains only rollouts look at requests. Whether the service is idle is a deadline.
-        let mut decides = active && more;
+        let mut news = News::Shown;
         if let Phase::Emptying { counted } = &mut worker.phase {
             *counted = true;
-            decides = true;
+            news = News::Decides;
         }
         let generation = worker.generation;
         if more {
             self.requested(turn, generation);
         }
-        if decides { News::Decides } else { News::Shown }
+        news
     }
 
     pub(super) fn on_traffic(
@@ -301,22 +299,19 @@ impl Service {
             // Before the count is taken over: the baseline is what was there before the first request.
             self.requested(turn, number);
         }
-        let mut changed = false;
         if let Some(generation) = self.generations.get_mut(&number) {
-            let before = generation.total;
             let known = &mut generation.total;
             known.requests = known.requests.max(total.requests);
             known.failures = known.failures.max(total.failures).min(known.requests);
-            changed = *known != before;
         }
-        if changed && self.active().is_some() {
+        if self.fails_now() {
             News::Decides
         } else {
             News::Shown
         }
     }
 
-    /// A request came to `number`.
+    /// A request came to `number`. How long the service is idle and the soak goes on are deadlines.
     fn requested(&mut self, turn: &Turn<'_>, number: Generation) {
         if let Some(generation) = self.generations.get_mut(&number) {
             generation.last_request = Some(turn.now);
@@ -329,6 +324,7 @@ impl Service {
         {
             rollout.baseline = Some(Baseline { candidate, stable });
         }
+        self.note_first_request();
     }
 
     /// A worker failed though nobody asked it to end: records it, plans the restart, or ends the

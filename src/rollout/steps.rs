@@ -174,7 +174,7 @@ impl Service {
     }
 
     /// Notes the begin of the soak; also while paused.
-    fn note_first_request(&mut self) {
+    pub(super) fn note_first_request(&mut self) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
@@ -418,17 +418,24 @@ impl Service {
         self.note_state(turn, message);
     }
 
+    /// The candidate is judged, and found worse.
+    pub(super) fn fails_now(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| {
+            rollout.forward()
+                && !rollout.held_by_failure()
+                && rollout.baseline.is_some()
+                && fails(self, rollout)
+        })
+    }
+
     /// The continuous judgement. A pause does not stop it.
     fn judge_now(&mut self, turn: &mut Turn<'_>) -> bool {
+        if !self.fails_now() {
+            return false;
+        }
         let Some(rollout) = &self.rollout else {
             return false;
         };
-        if rollout.held_by_failure() || rollout.baseline.is_none() {
-            return false;
-        }
-        if !fails(self, rollout) {
-            return false;
-        }
         let verdict = judge(self, rollout);
         let message = verdict.message.clone();
         self.note_verdict(turn, verdict);
@@ -477,6 +484,7 @@ impl Service {
             return;
         };
         rollout.hold = None;
+        rollout.blocked = false;
         rollout.state = RolloutState::RollingBack;
         rollout.stage = Stage::Refilling { since: turn.now };
         rollout.refill_failures = 0;

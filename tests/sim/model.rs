@@ -73,6 +73,8 @@ pub(crate) struct Model {
     bound: Duration,
     stable: Generation,
     gone: bool,
+    /// Something was done since the last look.
+    moved: bool,
     records: u64,
 }
 
@@ -98,6 +100,7 @@ impl Model {
             stopped: false,
             stable: Generation(1),
             gone: false,
+            moved: true,
             records: 0,
         };
         model.bound = model.bound_now();
@@ -246,6 +249,7 @@ impl Model {
     }
 
     pub(crate) fn told(&mut self, now: Moment, fact: &Fact) {
+        self.moved |= matches!(fact, Fact::Exited { .. } | Fact::Cleared { .. });
         match fact {
             Fact::SpawnFailed { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
@@ -304,6 +308,7 @@ impl Model {
     }
 
     pub(crate) fn acted(&mut self, now: Moment, action: &Action) {
+        self.moved = true;
         match action {
             Action::Spawn {
                 worker,
@@ -342,6 +347,9 @@ impl Model {
     }
 
     pub(crate) fn after(&mut self) {
+        if !std::mem::take(&mut self.moved) {
+            return;
+        }
         let active = n(self.rollouts.values().filter(|state| match state {
             RolloutState::Running | RolloutState::Paused | RolloutState::RollingBack => true,
             RolloutState::Pending

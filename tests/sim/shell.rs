@@ -148,7 +148,7 @@ impl Shell {
         let mut sites = Vec::new();
         for name in ["app", "shop", "wiki"]
             .into_iter()
-            .take(rng.pick(&[1, 1, 1, 1, 1, 1, 2, 3]))
+            .take(rng.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))
         {
             let settings = settings(&mut rng);
             let traffic = rng.pick(&[0, 1, 5, 40, 40]);
@@ -405,7 +405,7 @@ impl Shell {
                 assert!(self.core == shadow.core, "I16");
                 self.shadow = None;
             }
-        } else if self.rng.below(300) == 0 {
+        } else if self.rng.below(500) == 0 {
             let saved = serde_json::to_string(&self.core).expect("the core can be saved");
             let restored: Core = serde_json::from_str(&saved).expect("and restored");
             assert!(self.core == restored, "I16");
