@@ -212,7 +212,8 @@ impl Rollout {
     pub(super) fn release_hold(&mut self, now: Moment) {
         let Some(hold) = self.hold.take() else { return };
         let stood = now.since(hold.since());
-        self.patience = self.patience + stood;
+        // What was made in the pause counts from now.
+        self.patience = (self.patience + stood).min(now);
         if let Stage::Watching(watch) = &mut self.stage {
             watch.since = watch.since + stood;
             watch.arrived = watch.arrived.map(|at| at + stood);

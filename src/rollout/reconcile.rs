@@ -310,7 +310,7 @@ impl Service {
             worker.outgoing
                 && worker.in_place()
                 && self.active().is_none()
-                && (!worker.routable() || self.routable(number) > self.wanted_of(number))
+                && (!worker.routable() || self.staffed(number) > self.wanted_of(number))
         });
         if let Some(worker) = replaced {
             let id = worker.id;

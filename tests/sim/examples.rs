@@ -1,11 +1,12 @@
 //! Named histories: the happy path, and each rule of the triggers, told by records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remuda::rollout::{
     Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Health,
-    InFlight, Joined, Moment, Outcomes, Ownership, Refusal, RolloutOrder, RolloutState, Routes,
-    Settings, Slot, Steer, Stop, Trigger, View, WorkerId, WorkerOrder, WorkerState,
+    InFlight, Joined, Moment, NotEnough, Outcomes, Ownership, Refusal, RolloutOrder, RolloutState,
+    Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView, View, WorkerId,
+    WorkerOrder, WorkerState,
 };
 
 use crate::shell::{ms, service};
@@ -22,6 +23,8 @@ struct Calm {
     finished: bool,
     /// What planes count where a gate is shut; nothing for all others.
     busy: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
+    /// They ignore SIGTERM.
+    deaf: BTreeSet<WorkerId>,
 }
 
 impl Calm {
@@ -35,6 +38,7 @@ impl Calm {
             table: Routes::default(),
             finished: false,
             busy: BTreeMap::new(),
+            deaf: BTreeSet::new(),
         };
         calm.order(Command::Start {
             service: service(),
@@ -122,6 +126,7 @@ impl Calm {
                         self.core.fact(self.now, Fact::Answered { worker });
                     }
                 }
+                Action::Terminate { worker } if self.deaf.contains(&worker) => {}
                 Action::Terminate { worker } => {
                     self.core.fact(
                         self.now,
@@ -561,4 +566,268 @@ fn i6_a_gate_that_stays_shut_keeps_the_deadline_of_its_requests() {
     assert!(!calm.terminated(2), "its requests have until {deadline:?}");
     calm.wait(4_000);
     assert!(calm.terminated(2), "nothing else holds it");
+}
+
+#[test]
+fn a_restart_does_not_wait_for_a_worker_that_is_drained_by_hand() {
+    let mut calm = Calm::start(of(3));
+    calm.worker(0, WorkerOrder::Drain);
+    calm.worker(1, WorkerOrder::Restart);
+    calm.wait(1);
+    assert!(calm.terminated(2), "its replacement serves");
+    assert!(!calm.terminated(1) && !calm.terminated(3));
+}
+
+#[test]
+fn f63_progress_in_a_pause_does_not_lengthen_the_deadline() {
+    let mut calm = Calm::start(Settings {
+        max_surge: Amount::Count(2),
+        start_timeout: ms(3_600_000),
+        ..of(3)
+    });
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.silent_from = 2;
+    calm.wait(20_000);
+    let batch = |calm: &Calm| calm.view().services[0].rollout.as_ref().map(|it| it.batch);
+    assert_eq!(batch(&calm), Some(2), "the first batch passed");
+    calm.steer(Steer::Pause);
+    calm.wait(600_000);
+    let starts = calm
+        .view()
+        .services
+        .swap_remove(0)
+        .generations
+        .swap_remove(1)
+        .workers
+        .into_iter()
+        .find(|worker| worker.state == WorkerState::Starting)
+        .expect("two start");
+    calm.tell(Fact::Answered {
+        worker: starts.worker,
+    });
+    calm.steer(Steer::Resume);
+    calm.wait(119_000);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.wait(2_000);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
+
+impl Calm {
+    fn answers(&mut self, worker: u64, times: u32) {
+        for _ in 0..times {
+            let worker = WorkerId(worker);
+            self.tell(Fact::Answered { worker });
+        }
+    }
+
+    fn open(&self, worker: u64) -> bool {
+        let services = self.table.services.iter();
+        services
+            .flat_map(|service| &service.generations)
+            .flat_map(|generation| &generation.workers)
+            .any(|route| route.worker == WorkerId(worker) && route.gate == GateState::Open)
+    }
+
+    fn killed(&self, worker: u64) -> bool {
+        let worker = WorkerId(worker);
+        self.actions.contains(&Action::KillGroup { worker })
+    }
+
+    fn verdict(&self) -> VerdictView {
+        let rollout = self.view().services.swap_remove(0).rollout;
+        rollout
+            .and_then(|mut rollout| rollout.verdicts.pop())
+            .expect("there is a verdict")
+    }
+}
+
+#[test]
+fn f23_a_worker_that_flaps_is_shut_at_once_and_opens_after_a_row_of_answers() {
+    let mut calm = Calm::start(Settings {
+        rise: 3,
+        fall: 1,
+        ..of(2)
+    });
+    for worker in [1, 2] {
+        calm.answers(worker, 1);
+        assert!(!calm.open(worker), "two answers are no row of three");
+        calm.misses(worker, 1);
+        calm.answers(worker, 2);
+        assert!(!calm.open(worker), "the row was broken");
+        calm.answers(worker, 1);
+        assert!(calm.open(worker));
+    }
+    calm.misses(1, 1);
+    assert!(!calm.open(1), "at once");
+    calm.answers(1, 2);
+    calm.misses(1, 1);
+    calm.answers(1, 2);
+    assert!(!calm.open(1), "the row was broken");
+    calm.answers(1, 1);
+    assert!(calm.open(1));
+}
+
+#[test]
+fn f24_a_worker_that_ignores_sigterm_is_killed_after_its_grace() {
+    let mut calm = Calm::start(of(2));
+    calm.deaf.insert(WorkerId(2));
+    calm.scale(1);
+    assert!(calm.terminated(2));
+    calm.wait(9_999);
+    assert!(!calm.killed(2), "it has ten seconds");
+    calm.wait(1);
+    assert!(calm.killed(2));
+    let said =
+        |event: &Event| matches!(event, Event::WorkerKilling { worker, .. } if worker.0 == 2);
+    assert_eq!(calm.records.iter().filter(|event| said(event)).count(), 1);
+}
+
+#[test]
+fn f27_a_candidate_that_daemonises_has_failed_and_its_group_ends() {
+    let mut calm = Calm::start(of(2));
+    calm.silent_from = 2;
+    calm.roll(Some("v2"));
+    let worker = WorkerId(3);
+    calm.tell(Fact::Exited {
+        worker,
+        exit: Exit::Code(0),
+    });
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    let failure = calm.view().services[0]
+        .rollout
+        .clone()
+        .and_then(|it| it.failure);
+    let failure = failure.expect("it says why");
+    assert!(
+        failure.message.contains("foreground"),
+        "{}",
+        failure.message
+    );
+    assert!(
+        calm.actions.contains(&Action::TerminateGroup { worker }),
+        "what it left is asked to end"
+    );
+    calm.wait(999);
+    assert!(!calm.killed(3));
+    calm.wait(1);
+    assert!(calm.killed(3), "and made to");
+    assert_eq!(
+        calm.view().services[0].generations.len(),
+        2,
+        "something is left"
+    );
+    calm.tell(Fact::Cleared { worker });
+    assert_eq!(calm.view().services[0].generations.len(), 1);
+}
+
+#[test]
+fn f35_after_a_leap_of_the_clock_facts_come_before_deadlines() {
+    for answered in [true, false] {
+        let mut calm = Calm::start(of(2));
+        calm.silent_from = 2;
+        calm.roll(Some("v2"));
+        // Stopped by somebody for longer than the start may take, while the answer waits.
+        calm.now = calm.now + ms(90_000);
+        if answered {
+            calm.answers(3, 1);
+        }
+        calm.core.tick(calm.now);
+        calm.obey();
+        let state = calm.state_of(2);
+        if answered {
+            assert_eq!(state, RolloutState::Running, "it was ready in time");
+            assert!(calm.open(3));
+        } else {
+            assert_eq!(state, RolloutState::RolledBack);
+        }
+    }
+}
+
+#[test]
+fn f57_too_little_traffic_holds_or_goes_on_and_says_so() {
+    for not_enough in [NotEnough::Hold, NotEnough::Continue] {
+        let mut calm = Calm::start(Settings {
+            not_enough,
+            ..of(2)
+        });
+        calm.traffic(1, 100, 0);
+        calm.roll(Some("v2"));
+        calm.wait(100);
+        calm.traffic(2, 3, 0);
+        calm.wait(6_000);
+        let verdict = calm.verdict();
+        assert_eq!(verdict.verdict, Verdict::NotEnough, "never a silent pass");
+        let hold = not_enough == NotEnough::Hold;
+        let said = "too little traffic to judge (3 of 20 requests)";
+        let more = "; went on because the workers stayed healthy";
+        let said = format!("{said}{}", if hold { "" } else { more });
+        assert_eq!(verdict.message, said);
+        let rollout = calm.view().services.swap_remove(0).rollout;
+        let rollout = rollout.expect("it runs");
+        if hold {
+            assert_eq!((rollout.state, rollout.batch), (RolloutState::Paused, 1));
+            assert!(!calm.terminated(2), "no old worker has left");
+        } else {
+            assert_eq!((rollout.state, rollout.batch), (RolloutState::Running, 2));
+        }
+    }
+}
+
+#[test]
+fn f58_a_stable_generation_that_is_sick_too_is_named_and_no_reason_to_go_back() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(100);
+    calm.traffic(2, 1, 0);
+    calm.traffic(1, 200, 50);
+    calm.traffic(2, 51, 25);
+    assert_eq!(
+        calm.state_of(2),
+        RolloutState::Running,
+        "as bad as the other"
+    );
+    calm.wait(6_000);
+    let verdict = calm.verdict();
+    assert_eq!(verdict.verdict, Verdict::Pass);
+    assert!(
+        verdict
+            .message
+            .ends_with("; the stable generation is sick too (50.0 % failed)"),
+        "{}",
+        verdict.message
+    );
+}
+
+#[test]
+fn f60_a_stable_worker_that_crashes_in_a_rollout_comes_back_with_its_own_spec() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(100);
+    calm.traffic(2, 1, 0);
+    calm.silent_from = 0;
+    let before = calm.actions.len();
+    let worker = WorkerId(1);
+    let exit = Exit::Signal {
+        signal: 9,
+        core: false,
+    };
+    calm.tell(Fact::Exited { worker, exit });
+    calm.tell(Fact::Cleared { worker });
+    calm.wait(200);
+    let spawned: Vec<(u64, u32)> = calm.actions[before..]
+        .iter()
+        .filter_map(|action| match action {
+            Action::Spawn {
+                generation, slot, ..
+            } => Some((generation.0, slot.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(spawned, [(1, 0)], "the candidate is unproven");
+    calm.wait(200_000);
+    assert!(!calm.terminated(2), "without the new ones it is needed");
+    assert_eq!(calm.view().services[0].stable, Generation(1));
 }

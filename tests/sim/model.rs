@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use remuda::rollout::{
     Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, GenerationRoutes,
-    InFlight, Moment, Ownership, Refusal, Role, RolloutState, ServiceRoutes, ServiceView, Settings,
-    Slot, Stop, View, Weight, WorkerId, WorkerOrder, WorkerState,
+    InFlight, Moment, Outcomes, Ownership, Refusal, Role, RolloutState, ServiceRoutes, ServiceView,
+    Settings, Slot, Stop, Verdict, View, Weight, WorkerId, WorkerOrder, WorkerRoute, WorkerState,
 };
 
 use crate::shell::ms;
@@ -31,6 +31,12 @@ struct Worker {
     terminated: Option<Moment>,
     /// What it was given then.
     grace: Duration,
+    start_limit: Moment,
+    /// Since when it is on the retire order.
+    leaves: Option<Moment>,
+    /// Failed starts in a row in its slot before it.
+    failures: u32,
+    ready_at: Option<Moment>,
     killed: Option<Moment>,
     exited: Option<Moment>,
     cleared: bool,
@@ -40,6 +46,9 @@ struct Worker {
 impl Worker {
     fn live(&self) -> bool {
         self.exited.is_none() && !self.cleared
+    }
+    fn placed(&self) -> bool {
+        self.live() && !self.held && !self.retiring && self.terminated.is_none()
     }
     fn serves(&self) -> bool {
         self.live()
@@ -60,14 +69,26 @@ pub(crate) struct Model {
     acknowledged: Epoch,
     rollouts: BTreeMap<Generation, RolloutState>,
     batch: BTreeMap<Generation, u32>,
+    /// Those that failed, until somebody resumes them.
+    failed: BTreeSet<Generation>,
+    /// Those that somebody resumed though they had failed: they are judged afresh.
+    resumed: BTreeSet<Generation>,
+    /// When each of those that run last made progress, moved on by pauses; and since when it is paused.
+    patience: BTreeMap<Generation, (Moment, Option<Moment>)>,
+    /// Ordered, and waits for the running one.
+    pending: Option<Generation>,
+    /// The most of a share each ever had.
+    share: BTreeMap<Generation, Weight>,
+    totals: BTreeMap<Generation, Outcomes>,
     /// Rollouts that ran since the last table.
     ran: BTreeSet<Generation>,
-    pending_backoff: BTreeMap<(Slot, Generation), Moment>,
+    pending_backoff: BTreeMap<(Slot, Generation), (Moment, u32)>,
     restarts: BTreeMap<Slot, Vec<Moment>>,
     stop: Option<Stop>,
     stopped: bool,
     most_wanted: u32,
     most_surge: u32,
+    most_grace: Duration,
     /// Old generations may be, or have been, kept beside the new one.
     parks: bool,
     bound: Duration,
@@ -83,6 +104,7 @@ impl Model {
         let mut model = Self {
             most_wanted: settings.wanted,
             most_surge: surge(&settings),
+            most_grace: settings.kill_grace,
             parks: parks(&settings),
             bound: Duration::ZERO,
             settings,
@@ -93,6 +115,12 @@ impl Model {
             acknowledged: Epoch(0),
             rollouts: BTreeMap::new(),
             batch: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            resumed: BTreeSet::new(),
+            patience: BTreeMap::new(),
+            pending: None,
+            share: BTreeMap::new(),
+            totals: BTreeMap::new(),
             ran: BTreeSet::new(),
             pending_backoff: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -196,6 +224,7 @@ impl Model {
         self.settings = settings;
         self.most_wanted = self.most_wanted.max(self.settings.wanted);
         self.most_surge = self.most_surge.max(surge(&self.settings));
+        self.most_grace = self.most_grace.max(self.settings.kill_grace);
         self.parks |= parks(&self.settings);
         self.bound = self.bound.max(self.bound_now());
     }
@@ -233,6 +262,13 @@ impl Model {
             }
             _ => {}
         }
+    }
+
+    fn active(&self) -> Option<Generation> {
+        let mut rollouts = self.rollouts.iter();
+        rollouts
+            .find(|(_, state)| runs(**state))
+            .map(|(number, _)| *number)
     }
 
     pub(crate) fn acknowledged(&mut self, epoch: Epoch) {
@@ -302,7 +338,15 @@ impl Model {
                         && worker.shut.is_some_and(|(epoch, _)| epoch <= acknowledged);
                 }
             }
-            Fact::Acknowledged { .. } | Fact::Spawned { .. } | Fact::Traffic { .. } => {}
+            Fact::Traffic {
+                generation, total, ..
+            } => {
+                let known = self.totals.entry(*generation).or_default();
+                known.requests = known.requests.max(total.requests);
+                known.failures = known.failures.max(total.failures);
+                self.moved = true;
+            }
+            Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
         }
         self.count_held();
     }
@@ -346,19 +390,46 @@ impl Model {
         }
     }
 
+    /// Every deadline is kept, once what happened until `now` is told and the clock has moved on.
+    pub(crate) fn punctual(&self, now: Moment) {
+        for (id, worker) in &self.workers {
+            if self.unmanaged() || !worker.live() {
+                continue;
+            }
+            match (worker.terminated, worker.killed) {
+                (None, _) if !worker.ready => {
+                    let limit = worker.start_limit;
+                    assert!(now < limit, "{id:?} had until {limit:?} to start");
+                }
+                (None, _) => {
+                    // Without a table that is acknowledged nothing can go on.
+                    let shut = worker
+                        .shut
+                        .is_some_and(|(epoch, _)| epoch <= self.acknowledged);
+                    if let (true, None, Some(since)) = (shut, worker.unlisted, worker.leaves) {
+                        let plain = since + self.settings.drain_request;
+                        let limit = worker.load_deadline.map_or(plain, |told| told.max(plain));
+                        assert!(now < limit + ms(2_000), "I6: {id:?} drains for ever");
+                    }
+                }
+                (Some(at), None) => {
+                    assert!(now < at + worker.grace, "I7: {id:?} ignores SIGTERM");
+                }
+                (Some(_), Some(at)) => assert!(
+                    worker.stuck || now < at + self.most_grace,
+                    "I7: {id:?} is neither gone nor stuck"
+                ),
+            }
+        }
+    }
+
     pub(crate) fn after(&mut self) {
         if !std::mem::take(&mut self.moved) {
             return;
         }
-        let active = n(self.rollouts.values().filter(|state| match state {
-            RolloutState::Running | RolloutState::Paused | RolloutState::RollingBack => true,
-            RolloutState::Pending
-            | RolloutState::Completed
-            | RolloutState::RolledBack
-            | RolloutState::Failed
-            | RolloutState::Superseded => false,
-        }));
+        let active = n(self.rollouts.values().filter(|state| runs(**state)));
         assert!(active <= 1, "I3: {:?}", self.rollouts);
+        self.judged();
         // Nothing more can be said of what is gone; the core never speaks of it again.
         if self.gone {
             self.gone = false;
@@ -376,8 +447,13 @@ impl Model {
                 .any(|worker| worker.slot == Some(slot) && !worker.cleared),
             "slot {slot} is taken"
         );
-        if let Some(due) = self.pending_backoff.remove(&(slot, generation)) {
+        let mut failures = 0;
+        if let Some((due, before)) = self.pending_backoff.remove(&(slot, generation)) {
             assert!(now >= due, "I12: restarted before its delay");
+            // Later it may be another start: that place was given up meanwhile.
+            if now == due {
+                failures = before;
+            }
         }
         let restarts = self.restarts.entry(slot).or_default();
         restarts.push(now);
@@ -389,15 +465,17 @@ impl Model {
         let worker = Worker {
             generation: Some(generation),
             slot: Some(slot),
+            start_limit: now + self.settings.start_timeout,
+            failures,
             ..Worker::default()
         };
         self.workers.insert(id, worker);
-        // I2. A parked generation counts apart; a person's restart adds one.
-        let placed = n(self.workers.values().filter(|worker| {
-            worker.live() && !worker.retiring && !worker.held && worker.terminated.is_none()
-        }));
+        // I2. Whom a person drained is draining. A generation kept to be parked counts apart. Beside a rollout a person's restart of one worker
+        // adds one, the new one first, also where a rollout would have to make room first.
+        let placed = n(self.workers.values().filter(|worker| worker.placed()));
         let parked = if self.parks { self.most_wanted } else { 0 };
-        let ceiling = self.most_wanted + self.most_surge.max(1) + parked;
+        let restart = u32::from(self.most_surge == 0 && self.active().is_none());
+        let ceiling = self.most_wanted + self.most_surge + restart + parked;
         assert!(placed <= ceiling, "I2: {placed} live, at most {ceiling}");
     }
 
@@ -438,9 +516,15 @@ impl Model {
                 .find(|old| old.number == generation.number)
                 .map_or(Weight::NONE, |old| old.weight);
             let state = self.rollouts.get(&generation.number).copied();
-            let alone = generation.weight == Weight::FULL;
+            // The weights' sum is all, so who alone can answer gets all of it.
+            let alone = generations()
+                .filter(|other| other.number != generation.number)
+                .flat_map(|other| &other.workers)
+                .all(|route| route.gate == GateState::Shut);
             // A paused one gets back what it had when its gates, shut by a person, open again.
+            let most = self.share.get(&generation.number).copied();
             let reopened = state == Some(RolloutState::Paused)
+                && generation.weight <= most.unwrap_or(Weight::NONE)
                 && !before()
                     .filter(|old| old.number == generation.number)
                     .flat_map(|old| &old.workers)
@@ -452,6 +536,10 @@ impl Model {
                     generation.weight
                 );
             }
+            if !alone && self.ran.contains(&generation.number) {
+                let most = self.share.entry(generation.number).or_default();
+                *most = generation.weight.max(*most);
+            }
             if state == Some(RolloutState::RollingBack)
                 && self.batch.get(&generation.number) == Some(&1)
             {
@@ -462,45 +550,7 @@ impl Model {
                 );
             }
         }
-        // I1: what we shut though it served must be spared.
-        let now_open: BTreeSet<WorkerId> = open(false).map(|route| route.worker).collect();
-        let backs_out = self.rollouts.iter().any(|(number, state)| {
-            *state == RolloutState::RollingBack && self.batch.get(number) == Some(&1)
-        });
-        let serving = n(open(true));
-        let taken: Vec<&WorkerId> = before()
-            .filter(|generation| generation.weight > Weight::NONE)
-            .flat_map(|generation| &generation.workers)
-            .filter(|route| route.gate == GateState::Open && !now_open.contains(&route.worker))
-            .map(|route| &route.worker)
-            .filter(|worker| {
-                self.workers.get(worker).is_some_and(|worker| {
-                    worker.live() && worker.ready && !worker.failing && !worker.held
-                })
-            })
-            .collect();
-        // A candidate without a share answers while nobody else can (the way back never raises a share,
-        // I4); it ends as soon as one other does.
-        let stood_in = before().any(|generation| {
-            let state = self.rollouts.get(&generation.number);
-            generation.role == Role::Candidate
-                && generation.weight == Weight::FULL
-                && state.is_some_and(|state| *state != RolloutState::Running)
-        });
-        let unavailable = self
-            .settings
-            .max_unavailable
-            .of_rounded_down(self.settings.wanted);
-        let least = self
-            .settings
-            .wanted
-            .saturating_sub(unavailable + self.held_by_hand);
-        if !taken.is_empty() && !self.stopped && !backs_out && !stood_in {
-            assert!(
-                serving >= least,
-                "I1: {taken:?} taken, {serving} serve, at least {least}"
-            );
-        }
+        self.check_spared(routes);
         self.ran = self
             .rollouts
             .iter()
@@ -529,6 +579,70 @@ impl Model {
             }
         }
         self.table.clone_from(&routes.generations);
+    }
+
+    /// I1: what we take though it served must be spared. Taken is who had a share and an open gate, and is
+    /// as well as before, but now has not.
+    fn check_spared(&self, routes: &ServiceRoutes) {
+        let weighted = |generations: &[GenerationRoutes]| -> BTreeMap<WorkerId, Generation> {
+            generations
+                .iter()
+                .filter(|generation| generation.weight > Weight::NONE)
+                .flat_map(|generation| {
+                    let open = |route: &&WorkerRoute| route.gate == GateState::Open;
+                    let workers = generation.workers.iter().filter(open);
+                    workers.map(|route| (route.worker, generation.number))
+                })
+                .collect()
+        };
+        let well = |worker: &WorkerId| {
+            let worker = self.workers.get(worker);
+            worker.is_some_and(|worker| {
+                worker.live() && worker.ready && !worker.failing && !worker.held
+            })
+        };
+        // "Failure in the first batch: the candidate's weight goes to 0, then it retires", whoever else
+        // serves; and of a paused one that failed as well.
+        let backs_out = |number: &Generation| {
+            let back = match self.rollouts.get(number) {
+                Some(RolloutState::RollingBack | RolloutState::Failed) => true,
+                Some(RolloutState::Paused) => self.failed.contains(number),
+                _ => false,
+            };
+            back && self.batch.get(number).is_none_or(|batch| *batch <= 1)
+        };
+        // A share rises in forward steps only (I4). So who got all of it because nobody else could answer
+        // (the weights' sum is all) has its own again as soon as somebody else can.
+        let stood_in = |number: &Generation| {
+            let others = weighted(&self.table).into_values().any(|of| of != *number);
+            !others
+                && routes
+                    .generations
+                    .iter()
+                    .any(|of| of.number == *number && of.role == Role::Candidate)
+        };
+        let now_open = weighted(&routes.generations);
+        let taken: Vec<WorkerId> = weighted(&self.table)
+            .into_iter()
+            .filter(|(worker, number)| {
+                !now_open.contains_key(worker)
+                    && well(worker)
+                    && !backs_out(number)
+                    && !stood_in(number)
+            })
+            .map(|(worker, _)| worker)
+            .collect();
+        if taken.is_empty() || self.stopped {
+            return;
+        }
+        let serving = n(now_open.keys().filter(|worker| well(worker)));
+        let settings = &self.settings;
+        let lack = settings.max_unavailable.of_rounded_down(settings.wanted) + self.held_by_hand;
+        let least = settings.wanted.saturating_sub(lack);
+        assert!(
+            serving >= least,
+            "I1: {taken:?} taken, {serving} serve, at least {least}"
+        );
     }
 
     fn terminated(&mut self, now: Moment, id: WorkerId) {
@@ -583,12 +697,18 @@ impl Model {
             Event::WorkerReady { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.ready = true;
+                    worker.ready_at = Some(now);
                     worker.failing = false;
+                    let made = worker.generation;
+                    self.progressed(made, now);
                 }
             }
             Event::WorkerDraining { worker, .. } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.retiring = !worker.held;
+                    if worker.retiring {
+                        worker.leaves = Some(now);
+                    }
                 }
             }
             Event::WorkerDrained { worker, .. } | Event::WorkerTerminating { worker, .. } => {
@@ -613,18 +733,41 @@ impl Model {
                 slot,
                 generation,
                 delay,
+                failures,
+            } => self.backs_off(now, (*slot, *generation), *failures, *delay),
+            Event::RolloutState {
+                to,
+                from,
+                state,
+                message,
                 ..
             } => {
-                self.pending_backoff
-                    .insert((*slot, *generation), now + *delay);
-            }
-            Event::RolloutState {
-                to, from, state, ..
-            } => {
+                self.patient(now, *to, *state, message);
                 self.rollout_state(*to, *from, *state);
             }
             Event::RolloutBatch { to, batch, .. } => {
+                assert!(
+                    *batch <= 1 || self.pending.is_none(),
+                    "F55: {:?} waits, and another batch begins",
+                    self.pending
+                );
                 self.batch.insert(*to, *batch);
+                // The one before has passed.
+                if *batch > 1 {
+                    self.progressed(Some(*to), now);
+                }
+            }
+            Event::RolloutRequested { to, .. } => {
+                // The one that waited before has lost its place by now.
+                assert_eq!(self.pending, None, "F55: one is pending at most");
+                self.pending = self.active().map(|_| *to);
+            }
+            Event::RolloutVerdict { to, verdict, .. } => {
+                let requests = self.totals.get(to).map_or(0, |total| total.requests);
+                assert!(
+                    *verdict == Verdict::NotEnough || requests >= self.settings.judge_min_requests,
+                    "F57: {verdict:?} after {requests} requests"
+                );
             }
             Event::Promoted { generation, .. } => self.stable = *generation,
             Event::WorkerRetired { .. }
@@ -633,14 +776,99 @@ impl Model {
             | Event::WorkerHealthy { .. }
             | Event::WorkerFailed { .. }
             | Event::WorkerKilling { .. }
-            | Event::RolloutRequested { .. }
-            | Event::RolloutVerdict { .. }
             | Event::RolloutRamped { .. }
             | Event::Scaled { .. }
             | Event::NobodyReady { .. }
             | Event::Stopping { .. } => {}
         }
         self.count_held();
+    }
+
+    /// F20: 100 ms, doubled with each failure in a row, and a fifth of chance.
+    fn backs_off(
+        &mut self,
+        now: Moment,
+        place: (Slot, Generation),
+        failures: u32,
+        delay: Duration,
+    ) {
+        let settings = &self.settings;
+        let of_place =
+            |worker: &&Worker| worker.slot.zip(worker.generation) == Some(place) && !worker.cleared;
+        if let Some(worker) = self.workers.values().find(of_place) {
+            let healthy = worker
+                .ready_at
+                .is_some_and(|at| now.since(at) >= settings.backoff_reset);
+            let least = if healthy { 1 } else { worker.failures + 1 };
+            assert!(failures >= least, "F20: {failures} in a row, not {least}");
+        }
+        let plain = settings.backoff_first * 2_u32.pow(failures.clamp(1, 16) - 1);
+        let plain = plain.min(settings.backoff_max);
+        assert!(
+            delay >= plain * 4 / 5 && delay <= plain * 6 / 5,
+            "F20: {delay:?} after {failures} in a row"
+        );
+        self.pending_backoff.insert(place, (now + delay, failures));
+    }
+
+    fn progressed(&mut self, of: Option<Generation>, now: Moment) {
+        if let Some((at, _)) = of.and_then(|of| self.patience.get_mut(&of)) {
+            *at = now;
+        }
+    }
+
+    /// The progress deadline counts from the last progress and stands still in a pause.
+    fn patient(&mut self, now: Moment, to: Generation, state: RolloutState, message: &str) {
+        if self.pending == Some(to) {
+            self.pending = None;
+        }
+        match state {
+            RolloutState::Running => {
+                if self.failed.remove(&to) {
+                    self.resumed.insert(to);
+                }
+                let known = self.patience.remove(&to);
+                let at = match known {
+                    Some((at, Some(paused))) => (at + now.since(paused)).min(now),
+                    Some((at, None)) => at,
+                    None => now,
+                };
+                self.patience.insert(to, (at, None));
+            }
+            RolloutState::Paused | RolloutState::RollingBack => {
+                let (at, paused) = self.patience.get(&to).copied().unwrap_or((now, None));
+                if message.starts_with("no progress") {
+                    let limit = at + self.settings.progress_deadline;
+                    assert!(
+                        paused.is_none() && now >= limit,
+                        "F63: not before {limit:?}"
+                    );
+                }
+                self.patience.insert(to, (at, paused.or(Some(now))));
+                if !message.starts_with("paused by") && !message.starts_with("too little") {
+                    self.failed.insert(to);
+                }
+            }
+            RolloutState::Pending
+            | RolloutState::Completed
+            | RolloutState::RolledBack
+            | RolloutState::Failed
+            | RolloutState::Superseded => {}
+        }
+    }
+
+    /// F56: who is clearly worse has lost by the time it is told.
+    fn judged(&self) {
+        let Some(to) = self.active() else { return };
+        let of = |number| self.totals.get(&number).copied().unwrap_or_default();
+        let (candidate, stable) = (of(to), of(self.stable));
+        let worse = stable.failures == 0
+            && candidate.requests >= self.settings.judge_min_requests.max(1)
+            && candidate.failures * 20 >= candidate.requests;
+        assert!(
+            !worse || self.failed.contains(&to) || self.resumed.contains(&to),
+            "F56: {candidate:?} and it goes on"
+        );
     }
 
     fn rollout_state(&mut self, to: Generation, from: Generation, state: RolloutState) {
@@ -696,6 +924,17 @@ impl Model {
             "waits for {:?}",
             service.waiting_on
         );
+    }
+}
+
+fn runs(state: RolloutState) -> bool {
+    match state {
+        RolloutState::Running | RolloutState::Paused | RolloutState::RollingBack => true,
+        RolloutState::Pending
+        | RolloutState::Completed
+        | RolloutState::RolledBack
+        | RolloutState::Failed
+        | RolloutState::Superseded => false,
     }
 }
 

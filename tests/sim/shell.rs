@@ -386,6 +386,9 @@ impl Shell {
             "the loop would spin: {deadline:?} at {now:?}"
         );
         self.due = Some(deadline);
+        for site in &self.sites {
+            site.model.punctual(now);
+        }
         self.shadow_step();
     }
 
@@ -472,7 +475,10 @@ impl Shell {
                     self.sites[process.site].model.told(now, &fact);
                 }
             }
-            Fact::Traffic { .. } => {}
+            Fact::Traffic { service, .. } => {
+                let site = self.site(service);
+                self.sites[site].model.told(now, &fact);
+            }
         }
         self.both(|core| core.fact(now, fact.clone()));
         self.drain_actions();
