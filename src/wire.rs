@@ -372,6 +372,16 @@ pub struct Logs {
     pub lines: Vec<LogLine>,
 }
 
+/// Answer to an order for one worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerOrdered {
+    /// What the order does to the service's capacity, if it takes some: one sentence.
+    pub notice: Option<String>,
+    /// The service as it is now.
+    #[serde(flatten)]
+    pub service: Service,
+}
+
 /// Answer to `POST /v1/reload`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {

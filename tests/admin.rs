@@ -368,6 +368,37 @@ async fn t25_a_stale_order_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn half_sent_heads_in_every_place_on_tcp_keep_others_out_for_a_moment_only() {
+    use tokio::io::AsyncWriteExt;
+    let rig = Rig::new().await;
+    let mut held = Vec::new();
+    for _ in 0..96 {
+        let mut stream = tokio::net::TcpStream::connect(rig.tcp)
+            .await
+            .expect("connected");
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHo")
+            .await
+            .expect("taken");
+        held.push(stream);
+    }
+    let began = std::time::Instant::now();
+    let unix = rig.call(Way::Unix, &get("/healthz")).await;
+    assert_eq!(unix.status, StatusCode::OK);
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "the unix socket is apart"
+    );
+    let tcp = rig.call(Way::Tcp, &get("/healthz")).await;
+    assert_eq!(tcp.status, StatusCode::OK);
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn t26_a_storm_of_orders_over_tcp_is_slowed() {
     let rig = Rig::new().await;
     let order = post("/v1/rollouts", "{}").bearer(&rig.token);

@@ -764,11 +764,18 @@ fn drain_waits_until_nothing_is_in_flight() {
                 status_of(service(vec![generation(1, "stable", 1.0, vec![one])])),
             )
         }
-        "POST /v1/services/shop/workers/1/drain" => (200, json!(null)),
+        "POST /v1/services/shop/workers/1/drain" => {
+            (200, json!({"notice": "1 of 2 wanted workers serve now"}))
+        }
         other => problem(404, other),
     });
     let output = instance.run(&["drain", "1"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.starts_with("1 of 2 wanted workers serve now\n"),
+        "{said}"
+    );
     let looks = instance.seen();
     assert_eq!(
         looks.iter().filter(|s| s.line == "GET /v1/status").count(),

@@ -167,6 +167,7 @@ fn every_example_is_valid_without_a_warning() {
 fn the_systemd_unit_is_valid() {
     let unit = committed("remuda.service");
     for line in [
+        "Type=notify",
         "KillMode=mixed",
         "RestartPreventExitStatus=78",
         "RuntimeDirectory=remuda",

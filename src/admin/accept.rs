@@ -28,6 +28,9 @@ const TCP: usize = 96;
 const METRICS: usize = 64;
 /// For a head to be complete, and for the next one to come on an idle connection.
 const HEAD: Duration = Duration::from_secs(10);
+/// The same on TCP, where a stranger on this host may take every place with half-sent heads: so long he keeps
+/// others out, and browsers and scrapers send theirs at once.
+const TCP_HEAD: Duration = Duration::from_secs(2);
 /// A client that takes not one byte for so long is gone or hostile.
 const STALL: Duration = Duration::from_secs(30);
 /// Heads are small here.
@@ -140,13 +143,17 @@ async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
+    let head = match caller {
+        Caller::Unix { .. } => HEAD,
+        Caller::Tcp(_) | Caller::Metrics => TCP_HEAD,
+    };
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(caller);
         router.call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(head)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Impatient::new(stream)), service);
     let mut connection = std::pin::pin!(connection);

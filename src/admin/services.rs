@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::failure::Failure;
 use crate::rollout::{Accepted, Command, Refusal, ServiceName, Slot, WorkerOrder};
 use crate::supervisor::handle::Ask;
-use crate::wire::{Problem, Reloaded, Requests, Rollouts, Scale, Service};
+use crate::wire::{Problem, Reloaded, Requests, Rollouts, Scale, Service, WorkerOrdered};
 
 /// Goes back: aborts a running rollout, takes a parked generation back, or rolls to the release before.
 #[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "change", security(("token" = [])),
@@ -75,7 +75,7 @@ pub(super) async fn scale(
         ("order" = String, Path, description = "`drain`, `undrain` or `restart`")
     ),
     responses(
-        (status = 200, description = "The service as it is now", body = Service),
+        (status = 200, description = "The service as it is now, and what the order costs", body = WorkerOrdered),
         (status = 404, description = "No such service or slot", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Not in this state", body = Problem, content_type = "application/problem+json")
 ))]
@@ -84,7 +84,7 @@ pub(super) async fn worker(
     Extension(caller): Extension<Caller>,
     Named((name, slot, order)): Named<(String, String, String)>,
     _: NoBody,
-) -> Result<Json<Service>, Failure> {
+) -> Result<Json<WorkerOrdered>, Failure> {
     let order = match order.as_str() {
         "drain" => WorkerOrder::Drain,
         "undrain" => WorkerOrder::Undrain,
@@ -96,13 +96,32 @@ pub(super) async fn worker(
         .map(Slot)
         .map_err(|_| Failure::bad_request("a slot is a number"))?;
     let service = ServiceName::new(&name);
-    let order = Command::Worker {
+    let ordered = Command::Worker {
         service,
         slot,
         order,
     };
-    command(&app, caller, order).await?;
-    find(&app, &name).map(Json)
+    command(&app, caller, ordered).await?;
+    let service = find(&app, &name)?;
+    let notice = match order {
+        WorkerOrder::Drain => short_of_workers(&service),
+        WorkerOrder::Undrain | WorkerOrder::Restart => None,
+    };
+    Ok(Json(WorkerOrdered { notice, service }))
+}
+
+/// What a drain leaves: the worker keeps its slot, so nobody is started in its place.
+fn short_of_workers(service: &Service) -> Option<String> {
+    let (ready, wanted) = (service.ready, service.wanted);
+    match ready {
+        0 => Some(format!(
+            "none of {wanted} wanted workers serves now: requests wait, then get 503, until one is undrained or restarted"
+        )),
+        _ if ready < wanted => Some(format!(
+            "{ready} of {wanted} wanted workers serve now: none is started for a drained one until it is restarted"
+        )),
+        _ => None,
+    }
 }
 
 /// What is in flight, oldest first.

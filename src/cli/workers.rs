@@ -84,10 +84,18 @@ pub(crate) async fn one(
         escape(&name),
         order.verb()
     );
-    let _: Value = client.post(&path, &json!({})).await?;
+    let answer: Value = client.post(&path, &json!({})).await?;
+    let notice = answer.get("notice").and_then(Value::as_str);
+    if let Some(notice) = notice {
+        out.say(notice);
+    }
     if args.wait.detach {
         let message = format!("begun with slot {slot}; `remuda status` shows it");
-        out.done(Code::Done, &message, json!({ "slot": slot }));
+        out.done(
+            Code::Done,
+            &message,
+            json!({ "slot": slot, "notice": notice }),
+        );
         return Ok(Code::Done);
     }
     let is_so = |service: &Service| {
@@ -115,7 +123,11 @@ pub(crate) async fn one(
         Order::Undrain => format!("slot {slot} takes requests again"),
         Order::Restart => format!("the worker of slot {slot} is replaced"),
     };
-    out.done(Code::Done, &message, json!({ "slot": slot }));
+    out.done(
+        Code::Done,
+        &message,
+        json!({ "slot": slot, "notice": notice }),
+    );
     Ok(Code::Done)
 }
 

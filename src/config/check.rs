@@ -236,7 +236,7 @@ impl Check<'_> {
             name: ServiceName::new(name),
             workers,
             health,
-            rules: self.rules(name, settings.drain_request),
+            rules: self.rules(name, &settings),
             settings,
             release: self.text(&at("release")),
         }
@@ -484,13 +484,16 @@ impl Check<'_> {
             start_timeout: self.time(&at("health.start_timeout")),
             kill_grace: self.time(&at("drain.kill_grace")),
             drain_request: self.time(&at("drain.request")),
+            drain_upload: self.time(&at("drain.upload")),
+            drain_stream: self.time(&at("drain.stream")),
+            drain_tunnel: self.time(&at("drain.tunnel")),
             backoff_first: first,
             backoff_max: most,
             backoff_reset: self.time(&at("restart.reset")),
         }
     }
 
-    fn rules(&self, name: &str, drain_request: Duration) -> ServiceRules {
+    fn rules(&self, name: &str, settings: &Settings) -> ServiceRules {
         let at = |key: &str| format!("services.{name}.{key}");
         ServiceRules {
             connect_timeout: self.time(&at("timeouts.connect")),
@@ -502,10 +505,10 @@ impl Check<'_> {
                 _ => None,
             },
             drain: DrainLimits {
-                request: drain_request,
-                upload: self.time(&at("drain.upload")),
-                stream: self.time(&at("drain.stream")),
-                tunnel: self.time(&at("drain.tunnel")),
+                request: settings.drain_request,
+                upload: settings.drain_upload,
+                stream: settings.drain_stream,
+                tunnel: settings.drain_tunnel,
             },
             parking: Parking {
                 max_requests: self.count(&at("parking.requests")),

@@ -462,7 +462,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "tries",
                 Kind::Count(0, 10),
                 "2",
-                "Most further tries of one request",
+                "Most further tries of one request; only one where something was sent",
             ),
             key(
                 "budget",

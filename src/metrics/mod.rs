@@ -221,17 +221,10 @@ impl Metrics {
         self.state().planes.outcomes(service, generation)
     }
 
-    /// What a worker has in flight over all live planes, and when the last of it will have been cut
-    /// (`Fact::Load`).
+    /// A service's requests that wait for a worker, over all live planes.
     #[must_use]
-    pub fn load(&self, worker: WorkerId) -> Load {
-        self.state().planes.load(worker)
-    }
-
-    /// A service's requests in flight over all live planes, parked ones included, and the parked ones.
-    #[must_use]
-    pub fn in_flight(&self, service: &ServiceName) -> (u32, u32) {
-        self.state().planes.in_flight(service)
+    pub fn parked(&self, service: &ServiceName) -> u32 {
+        self.state().planes.in_flight(service).1
     }
 
     /// A service's accounts so far; see [`LedgerCounts::since`].

@@ -143,10 +143,16 @@ fn counters_go_on_when_a_plane_dies_and_another_begins() {
         .expect("sane");
     metrics.plane_sample(2, &sample(4, 1), at(1)).expect("sane");
     assert_eq!(value(&metrics, OK), Some(14.0));
-    assert_eq!((total(&metrics), metrics.in_flight(&shop())), (14, (4, 0)));
+    assert_eq!(
+        (total(&metrics), metrics.state().planes.in_flight(&shop())),
+        (14, (4, 0))
+    );
     metrics.plane_gone(1);
     assert_eq!(value(&metrics, OK), Some(14.0));
-    assert_eq!((total(&metrics), metrics.in_flight(&shop())), (14, (1, 0)));
+    assert_eq!(
+        (total(&metrics), metrics.state().planes.in_flight(&shop())),
+        (14, (1, 0))
+    );
     metrics.plane_sample(3, &sample(1, 0), at(2)).expect("sane");
     assert_eq!(value(&metrics, OK), Some(15.0));
     assert_eq!(
@@ -187,7 +193,7 @@ fn a_sample_that_goes_backwards_is_refused_whole() {
         Err(Refused::Backwards)
     );
     assert_eq!(value(&metrics, OK), Some(10.0));
-    assert_eq!(metrics.in_flight(&shop()), (0, 0));
+    assert_eq!(metrics.state().planes.in_flight(&shop()), (0, 0));
     assert_eq!(
         value(&metrics, "remuda_plane_samples_refused_total"),
         Some(3.0)
@@ -244,7 +250,7 @@ fn t17_strange_samples_are_refused_and_make_no_series() {
     let text = metrics.render();
     assert!(!text.contains("999"), "{text}");
     assert!(text.contains(r#"code="other",method="other",role="none""#));
-    assert_eq!(metrics.load(WorkerId(999)), Load::default());
+    assert_eq!(metrics.state().planes.load(WorkerId(999)), Load::default());
 }
 
 #[test]
@@ -282,7 +288,10 @@ fn a_worker_that_left_keeps_its_generations_totals_and_loses_its_gauges() {
         series("remuda_drain_deadline_timestamp_seconds"),
         Some(30.0)
     );
-    assert_eq!(metrics.load(WorkerId(1)).deadline, Some(at(6)));
+    assert_eq!(
+        metrics.state().planes.load(WorkerId(1)).deadline,
+        Some(at(6))
+    );
 
     // It left the table, then the view: two steps, the total stays.
     cut.workers.clear();

@@ -1,35 +1,32 @@
-//! A client's connection, from accept to close: hyper serves it, we keep its time limits, end it when a
-//! drain says so, and take it over when it becomes a tunnel.
+//! A client's connection, from accept to close: one request after another, its time limits kept by the
+//! loop's clock, ended when a drain says so, carried on as a tunnel when it becomes one.
 
 use std::cell::{Cell, RefCell};
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
+use super::front::{Answering, Head, Inlet, Wants};
 use super::handle::handle;
-use super::inlet::Inlet;
+use super::head::AnswerHead;
 use super::live::Entry;
 use super::reply::Reply;
 use super::respond;
-use super::rules::Rejection;
+use super::rules::{self, Rejection, Returning};
 use super::socket::Socket;
-use super::table::View;
 use super::tunnel;
 use super::upstream::Tunnel;
 
@@ -69,12 +66,10 @@ pub(super) struct Client {
     closing: Cell<bool>,
     /// The last request's body was not read to its end.
     unread: Cell<bool>,
-    /// A head that was refused before the server saw it: the next request it gives us stands for it.
-    refused: RefCell<Option<Rejection>>,
-    /// Bytes wait for the request in flight to be over.
-    held_back: Cell<bool>,
-    /// An answer is under way whose end is the connection's.
-    ends_by_closing: Cell<bool>,
+    /// Informational answers to the request in flight, until they are written.
+    informed: RefCell<BytesMut>,
+    /// The request in flight is of HTTP/1.0, which knows none.
+    old: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -94,7 +89,6 @@ impl Client {
     /// A request's head is complete.
     pub(super) fn begin(&self, exchange: &Rc<Exchange>) {
         self.turn(Phase::Busy);
-        self.ends_by_closing.set(false);
         self.entry.set(Some(Arc::clone(&exchange.live)));
         *self.exchange.borrow_mut() = Some(Rc::clone(exchange));
     }
@@ -110,43 +104,22 @@ impl Client {
         self.unread.set(unread);
         self.entry.set(None);
         drop(self.exchange.borrow_mut().take());
-        if self.held_back.replace(false) {
-            self.wake();
+    }
+
+    /// A first byte of a head is there.
+    fn head_begins(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.turn(Phase::Head);
         }
     }
 
-    /// Whether the next byte may be a head's; one has begun if so. If not, the connection is woken when it
-    /// may be.
-    pub(super) fn awaits_head(&self) -> bool {
-        match self.phase.get() {
-            Phase::Idle => self.turn(Phase::Head),
-            Phase::Head => {}
-            Phase::Busy => self.held_back.set(true),
+    /// The worker has something to say before its answer.
+    pub(super) fn inform(&self, head: &AnswerHead) {
+        if self.old.get() {
+            return;
         }
-        self.phase.get() == Phase::Head
-    }
-
-    /// A whole head goes to the server.
-    pub(super) fn head_came(&self) {
-        self.turn(Phase::Busy);
-    }
-
-    /// The server gets something that stands for a refused head.
-    pub(super) fn refuse(&self, rejection: Rejection) {
-        self.head_came();
-        // What comes after it is read by nobody.
-        self.unread.set(true);
-        *self.refused.borrow_mut() = Some(rejection);
-    }
-
-    /// The limits in force.
-    pub(super) fn view(&self) -> Rc<View> {
-        self.lp.table()
-    }
-
-    /// Something was written.
-    pub(super) fn wrote(&self) {
-        self.last_write.set(self.lp.now());
+        let text = rules::informational(head);
+        self.informed.borrow_mut().extend_from_slice(&text);
     }
 
     /// When the last byte went to the client.
@@ -157,11 +130,6 @@ impl Client {
     /// It becomes a tunnel when the answer's head has been sent.
     pub(super) fn upgrade(&self, upgrade: Upgrade) {
         *self.upgrade.borrow_mut() = Some(upgrade);
-    }
-
-    /// Only the connection's end will end the answer, so a cut one must not look like a whole one.
-    pub(super) fn ends_by_closing(&self) {
-        self.ends_by_closing.set(true);
     }
 
     /// Ends it without another byte.
@@ -232,60 +200,162 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
         killed: Cell::new(false),
         closing: Cell::new(false),
         unread: Cell::new(false),
-        refused: RefCell::new(None),
-        held_back: Cell::new(false),
-        ends_by_closing: Cell::new(false),
+        informed: RefCell::default(),
+        old: Cell::new(false),
         waker: RefCell::new(None),
         lp: Rc::clone(&lp),
     });
     let present = Present::new(&lp, &client);
-    let io = TokioIo::new(Inlet::new(socket, Rc::clone(&client)));
-    let door = Door {
-        lp: Rc::clone(&lp),
-        client: Rc::clone(&client),
-    };
-    let builder = lp.builder();
-    let mut connection = builder.serve_connection(io, door);
-    let ended = poll_fn(|cx| {
-        if client.killed.get() {
-            return Poll::Ready(Err(None));
-        }
-        client.listen(cx);
-        if client.closing.get() {
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        connection.poll_without_shutdown(cx).map_err(Some)
-    })
-    .await;
-    let parts = connection.into_parts();
-    let (mut socket, held) = parts.io.into_inner().into_parts();
+    let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
+    let mut after = After::Next;
+    while matches!(after, After::Next) {
+        after = turn(&lp, &client, &inlet).await;
+    }
     let upgrade = client.upgrade.borrow_mut().take();
-    match (ended, upgrade) {
-        (Ok(()), Some(upgrade)) => {
-            debug_assert!(
-                parts.read_buf.is_empty(),
-                "the inlet holds what comes early"
-            );
-            tunnel::run(socket, held, upgrade).await;
-        }
-        (Ok(()), None) => {
-            if client.unread.get() || !held.is_empty() || client.has_unread() {
-                linger(&mut socket).await;
-            }
-        }
-        (Err(error), _) => {
-            let parsed = error.as_ref().is_some_and(hyper::Error::is_parse);
-            if parsed {
-                lp.count_unreadable();
-                linger(&mut socket).await;
-            } else if client.phase.get() == Phase::Head && client.killed.get() {
-                let _ = tokio::time::timeout(LINGER, socket.write_all(TOO_SLOW)).await;
-            } else if client.ends_by_closing.get() {
-                socket.reset_on_close();
-            }
-        }
+    // Whoever still holds it would be a request in flight, and there is none.
+    if let Some((socket, unread)) = inlet.take_socket() {
+        finish(&client, socket, unread, after, upgrade).await;
     }
     drop(present);
+}
+
+/// What comes after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The next one.
+    Next,
+    /// The connection's orderly end.
+    Close,
+    /// Its end in the middle of something.
+    Abort,
+    /// The same, where an orderly end would look like the end of an answer.
+    Reset,
+}
+
+/// One request: its head, then its answer.
+async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>) -> After {
+    let Some(head) = next_head(lp, client, inlet).await else {
+        return After::Close;
+    };
+    let ((returning, reply), wants) = match head {
+        Ok(head) => {
+            let wants = Wants::of(&head.request, head.keep_alive);
+            client.turn(Phase::Busy);
+            client.old.set(wants.old);
+            match until_gone(client, inlet, handle(lp, client, inlet, head)).await {
+                Some(answer) => (answer, wants),
+                None => return After::Abort,
+            }
+        }
+        Err(rejection) => (refuse(lp, client, rejection), Wants::nothing()),
+    };
+    // An answer that nobody may read to its end is not begun as if another could follow it.
+    let wants = match client.closing.get() {
+        true => wants.last(),
+        false => wants,
+    };
+    let switches = client.upgrade.borrow().is_some();
+    let mut early = inlet.take_early();
+    early.extend_from_slice(&client.informed.take());
+    let mut answering = Answering::new(returning, reply, wants, &lp.date(), &early);
+    let wrote = || client.last_write.set(lp.now());
+    let written = poll_fn(|cx| {
+        client.listen(cx);
+        if client.killed.get() {
+            return Poll::Ready(false);
+        }
+        match answering.poll(cx, inlet, wrote) {
+            Poll::Ready(written) => Poll::Ready(written.is_ok()),
+            Poll::Pending if switches => Poll::Pending,
+            Poll::Pending => inlet.poll_gone(cx).map(|()| false),
+        }
+    });
+    let (written, keeps_alive) = (written.await, answering.keeps_alive());
+    let aborted = match answering.ends_by_closing() {
+        true => After::Reset,
+        false => After::Abort,
+    };
+    lp.pool.put_buffer(answering.into_buffer());
+    match written {
+        false => aborted,
+        true if keeps_alive && !switches && !client.closing.get() => After::Next,
+        true => After::Close,
+    }
+}
+
+/// The next head, or why it is refused; `None` at the connection's end.
+async fn next_head(
+    lp: &Rc<Loop>,
+    client: &Rc<Client>,
+    inlet: &Rc<Inlet>,
+) -> Option<Result<Head, Rejection>> {
+    poll_fn(|cx| {
+        client.listen(cx);
+        if client.killed.get() || (client.closing.get() && client.phase.get() == Phase::Idle) {
+            return Poll::Ready(None);
+        }
+        let view = lp.table();
+        let head = inlet.poll_head(cx, &view.front, || client.head_begins());
+        head.map(Result::transpose)
+    })
+    .await
+}
+
+/// A request's answer; `None` if the client leaves before it begins, or is given up.
+async fn until_gone(
+    client: &Rc<Client>,
+    inlet: &Rc<Inlet>,
+    answer: impl Future<Output = (Returning, Reply)>,
+) -> Option<(Returning, Reply)> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| {
+        client.listen(cx);
+        if client.killed.get() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        inlet.inform(client.informed.take());
+        inlet.poll_gone(cx).map(|()| None)
+    })
+    .await
+}
+
+/// The answer to a head that nobody else gets to see.
+fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
+    lp.count_unreadable();
+    // What comes after it is read by nobody.
+    client.unread.set(true);
+    client.begin_bare();
+    let into = lp.pool.buffer();
+    let (returning, text) = respond::answer(rejection.into(), &lp.request_id(), true, into);
+    (returning, Reply::bare(text))
+}
+
+/// What is left to do when there is no further request.
+async fn finish(
+    client: &Client,
+    mut socket: Socket,
+    unread: Bytes,
+    after: After,
+    upgrade: Option<Upgrade>,
+) {
+    match (after, upgrade) {
+        (After::Close, Some(upgrade)) => tunnel::run(socket, unread, upgrade).await,
+        (After::Close, None) if client.killed.get() => {
+            if client.phase.get() == Phase::Head {
+                let _ = tokio::time::timeout(LINGER, socket.write_all(TOO_SLOW)).await;
+            }
+        }
+        (After::Close, None) => {
+            if client.unread.get() || !unread.is_empty() || client.has_unread() {
+                linger(&mut socket).await;
+            }
+        }
+        (After::Reset, _) => socket.reset_on_close(),
+        (After::Next | After::Abort, _) => {}
+    }
 }
 
 /// Says that nothing more comes, and throws away what the client still sends.
@@ -331,28 +401,5 @@ impl Drop for Present<'_> {
         if open.fetch_sub(1, Ordering::AcqRel) == 1 && self.lp.draining.get().is_some() {
             self.lp.shared.wake.notify_one();
         }
-    }
-}
-
-/// hyper's way to us.
-struct Door {
-    lp: Rc<Loop>,
-    client: Rc<Client>,
-}
-
-impl Service<Request<Incoming>> for Door {
-    type Response = Response<Reply>;
-    type Error = std::convert::Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (lp, client) = (Rc::clone(&self.lp), Rc::clone(&self.client));
-        if let Some(rejection) = client.refused.borrow_mut().take() {
-            lp.count_unreadable();
-            client.begin_bare();
-            let answer = respond::answer(rejection.into(), &lp.request_id(), true);
-            return Box::pin(ready(Ok(answer.map(Reply::bare))));
-        }
-        Box::pin(handle(lp, client, request))
     }
 }

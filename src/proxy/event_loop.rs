@@ -6,15 +6,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
-use std::{fmt::Write as _, io};
+use std::time::{Duration, SystemTime};
 
-use hyper::server::conn::http1;
 use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -29,15 +28,13 @@ use super::park::{Line, Lot};
 use super::pick::Random;
 use super::table::{Published, View};
 use super::upstream::Pool;
-use crate::link::message::{Front, ProxyReason, PublicListener};
+use crate::link::message::{ProxyReason, PublicListener};
 use crate::rollout::WorkerId;
 
 /// One turn of a loop's clock: time limits are kept this exactly.
 const TURN: Duration = Duration::from_millis(100);
 /// Orders that may wait; the main task waits for each one, so there is hardly ever a second.
 const ORDERS: usize = 16;
-/// Least buffer hyper takes.
-const LEAST_BUFFER: usize = 8 << 10;
 
 /// What all loops and the main task share. Nothing in it is written for each request.
 #[derive(Debug, Default)]
@@ -131,7 +128,8 @@ pub(super) struct Loop {
     pub(super) clients: RefCell<HashMap<u64, Rc<Client>, foldhash::fast::RandomState>>,
     pub(super) draining: Cell<Option<Draining>>,
     view: RefCell<Rc<View>>,
-    builder: RefCell<http1::Builder>,
+    /// The time now, as `Date` has it; made anew each second.
+    date: RefCell<(u64, Rc<str>)>,
     now: Cell<u64>,
     listeners: RefCell<Vec<Listener>>,
     accepts: Cell<bool>,
@@ -154,7 +152,7 @@ impl Loop {
             clients: RefCell::default(),
             draining: Cell::new(None),
             view: RefCell::default(),
-            builder: RefCell::new(builder(&Front::default())),
+            date: RefCell::new((0, "".into())),
             listeners: RefCell::default(),
             accepts: Cell::new(false),
             stopped: Cell::new(false),
@@ -173,20 +171,29 @@ impl Loop {
         self.now.get()
     }
 
-    /// How hyper is to serve.
-    pub(super) fn builder(&self) -> http1::Builder {
-        self.builder.borrow().clone()
+    /// The time now, as `Date` has it.
+    pub(super) fn date(&self) -> Rc<str> {
+        let second = self.now() / 1_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second || date.1.is_empty() {
+            *date = (second, httpdate::fmt_http_date(SystemTime::now()).into());
+        }
+        Rc::clone(&date.1)
     }
 
     /// An id for a request whose client gave none that is believed.
-    pub(super) fn request_id(&self) -> String {
-        let mut id = String::with_capacity(32);
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{:016x}{:016x}", self.random.next(), self.random.next());
-        id
+    pub(super) fn request_id(&self) -> Arc<str> {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let number = (u128::from(self.random.next()) << 64) | u128::from(self.random.next());
+        let digits: [u8; 32] = std::array::from_fn(|at| {
+            let digit = (number >> (124 - 4 * at)) & 0xf;
+            HEX[usize::try_from(digit).unwrap_or(0)]
+        });
+        // Hexadecimal digits are text.
+        std::str::from_utf8(&digits).unwrap_or_default().into()
     }
 
-    /// A head that hyper could not read was answered by hyper.
+    /// A head was refused before it was known whom it is for.
     pub(super) fn count_unreadable(&self) {
         if let Some(service) = self.table().services.first() {
             service.counters.tally().failed(ProxyReason::BadRequest);
@@ -250,7 +257,6 @@ impl Loop {
         for worker in before.gone(&view) {
             self.pool.close(worker);
         }
-        *self.builder.borrow_mut() = builder(&view.front);
         *self.view.borrow_mut() = Rc::new(view);
         self.line.wake();
         self.turn();
@@ -345,16 +351,4 @@ impl Loop {
             }
         }
     }
-}
-
-fn builder(front: &Front) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    let head = usize::try_from(front.max_head).unwrap_or(usize::MAX);
-    builder
-        // The loop's clock keeps these limits: hyper's own would count idle time as well.
-        .header_read_timeout(None)
-        .max_header_size(head)
-        .max_headers(usize::try_from(front.max_headers).unwrap_or(usize::MAX))
-        .max_buf_size(head.max(LEAST_BUFFER));
-    builder
 }

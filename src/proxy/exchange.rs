@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode};
 
 use super::connection::Client;
 use super::counters::method_label;
 use super::event_loop::Loop;
+use super::head::AnswerHead;
 use super::live::{Live, millis};
 use super::table::{Service, Worker};
 use super::upload::Upload;
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     /// The answer says that it is a stream of events.
     events: Cell<bool>,
     tunnel: Cell<bool>,
+    /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
+    uploaded: Cell<Option<u64>>,
     whole: Cell<bool>,
     reason: Cell<Option<ProxyReason>>,
     cut: Cell<bool>,
@@ -81,7 +84,7 @@ impl Drop for Lease {
 pub(super) struct Begin<'a> {
     pub(super) client: &'a Rc<Client>,
     pub(super) service: Rc<Service>,
-    pub(super) request_id: String,
+    pub(super) request_id: Arc<str>,
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) upload: Rc<Upload>,
@@ -112,6 +115,7 @@ impl Exchange {
             answered: Cell::new(None),
             events: Cell::new(false),
             tunnel: Cell::new(false),
+            uploaded: Cell::new(None),
             whole: Cell::new(false),
             reason: Cell::new(None),
             cut: Cell::new(false),
@@ -150,14 +154,10 @@ impl Exchange {
     }
 
     /// The head of an answer goes to the client.
-    pub(super) fn answer_begins(&self, head: &response::Parts) {
+    pub(super) fn answer_begins(&self, head: &AnswerHead) {
         self.answered.set(Some((head.status, self.lp.now())));
         self.progress(0, 0);
-        let kind = head.headers.get(http::header::CONTENT_TYPE);
-        self.events.set(kind.is_some_and(|kind| {
-            let kind = kind.as_bytes();
-            kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream")
-        }));
+        self.events.set(head.is_event_stream());
         let mut tally = self.service.counters.tally();
         tally.first_byte.observe(self.began.elapsed());
     }
@@ -231,6 +231,9 @@ impl Exchange {
         if let Some(lease) = &*lease {
             let before = lease.class.replace(class);
             if before != class {
+                if before == Class::Upload {
+                    self.uploaded.set(Some(now));
+                }
                 lease.worker.gate.reclass(self.lp.index, before, class);
                 self.live.set_class(class);
             }
@@ -258,7 +261,10 @@ impl Exchange {
         }
         let last = self.live.last().max(since);
         let (from, limit) = match self.classify() {
-            Class::Plain | Class::Parked => (since, limits.request),
+            Class::Plain | Class::Parked => {
+                let since = self.uploaded.get().map_or(since, |at| at.max(since));
+                (since, limits.request)
+            }
             Class::Upload => (last, limits.upload),
             Class::Stream => (last, limits.stream),
             Class::Tunnel => (last, limits.tunnel),
@@ -327,23 +333,23 @@ impl Drop for Held {
     }
 }
 
-/// Tells an exchange what its bytes do.
-#[derive(Debug)]
-pub(super) struct Progress(pub(super) Rc<Exchange>);
-
-impl Watch for Progress {
+impl Watch for Exchange {
     fn uploaded(&self, bytes: u64) {
-        self.0.progress(bytes, 0);
+        self.progress(bytes, 0);
     }
 
     fn upload_ended(&self) {}
 
     fn downloaded(&self, bytes: u64) {
-        self.0.progress(0, bytes);
+        self.progress(0, bytes);
     }
 
-    fn informational(&self, _head: &response::Parts) {
-        self.0.progress(0, 0);
+    fn informational(&self, head: &AnswerHead) {
+        self.progress(0, 0);
+        // A 100 is for us; the client gets its own when its body is asked for.
+        if head.status != StatusCode::CONTINUE {
+            self.client.inform(head);
+        }
     }
 
     fn ended(&self, _whole: bool) {}

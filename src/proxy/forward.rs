@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{Exchange, Progress};
+use super::exchange::Exchange;
 use super::pick::pick;
 use super::respond::ProxyError;
 use super::retry::{Failed, Tried, may_repeat};
 use super::rules::Outgoing;
 use super::table::Worker;
-use super::upstream::{self, Answer, Limits, SendError, SendErrorKind};
+use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, ProxyReason};
 use crate::rollout::WorkerId;
 
@@ -32,6 +32,7 @@ pub(super) async fn forward(
         exchange,
         outgoing,
         tries: 0,
+        unanswered: 0,
         failed: Vec::new(),
         fresh: false,
         patience: None,
@@ -54,6 +55,8 @@ struct Errand<'a> {
     exchange: &'a Rc<Exchange>,
     outgoing: &'a Outgoing,
     tries: u32,
+    /// Tries that ended without an answer after something was sent.
+    unanswered: u32,
     /// Workers that failed it since somebody else was last there to take it.
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
@@ -179,7 +182,7 @@ impl Errand<'_> {
             body_idle: rules.body_idle_timeout,
             pool_idle: rules.worker_idle_timeout,
         };
-        let watch = Rc::new(Progress(Rc::clone(exchange)));
+        let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
         let sending = upstream::send(
             connection,
@@ -242,10 +245,14 @@ impl Errand<'_> {
             exchange.blame_worker();
         }
         let rules = exchange.service.rules.retry;
+        if failure.how == Failed::Unanswered {
+            self.unanswered += 1;
+        }
         let tried = Tried {
             idempotent: self.outgoing.idempotent,
             replayable: exchange.upload.is_replayable(),
             tries: self.tries,
+            unanswered: self.unanswered,
         };
         let again = may_repeat(failure.how, tried, rules) && exchange.service.budget.withdraw();
         if !again && !may_wait(failure, tried) {

@@ -1,96 +1,101 @@
 //! What a client connection does with one request: check it, have it forwarded, pass the answer on.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version, request, response};
+use http::StatusCode;
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::connection::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
+use super::front::{Head, Inlet};
+use super::h1::Decoder;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing};
+use super::rules::{self, Framing, Origin, Outgoing, Returning};
 use super::upload::Upload;
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
 
-/// Answers one request.
-///
-/// # Errors
-/// Never: an error is an answer.
+/// Answers one request. An error is an answer, too.
 pub(super) async fn handle(
-    lp: Rc<Loop>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
-    let (parts, body) = request.into_parts();
+    lp: &Rc<Loop>,
+    client: &Rc<Client>,
+    inlet: &Rc<Inlet>,
+    head: Head,
+) -> (Returning, Reply) {
+    let Head {
+        request, framing, ..
+    } = head;
     let view = lp.table();
     let Some(service) = view.services.first().map(Rc::clone) else {
         let error = ProxyError::new(ProxyReason::Unavailable, "the table has no service");
         client.begin_bare();
-        return Ok(respond::answer(error, &lp.request_id(), true).map(Reply::bare));
+        let into = lp.pool.buffer();
+        let (returning, text) = respond::answer(error, &lp.request_id(), true, into);
+        return (returning, Reply::bare(text));
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| {
         let trusted = &service.rules.trusted;
         trusted.iter().any(|network| network.contains(peer))
     });
-    let given = trusted.then(|| rules::request_id(&parts)).flatten();
+    let given = trusted.then(|| rules::request_id(&request)).flatten();
     let origin = Origin {
         client: peer,
         trusted,
         scheme: "http",
-        request_id: given.map_or_else(|| lp.request_id(), str::to_owned),
+        request_id: given.map_or_else(|| lp.request_id(), Arc::from),
     };
-    let framing = framing(&body);
     let rules = &service.rules;
     let limit = rules.max_body;
+    let body = match framing {
+        Framing::Empty | Framing::Length(0) => None,
+        Framing::Length(_) | Framing::Chunked => Some(Rc::clone(inlet)),
+    };
     let begin = Begin {
-        client: &client,
-        request_id: origin.request_id.clone(),
-        method: &parts.method,
-        path: parts.uri.path(),
+        client,
+        request_id: Arc::clone(&origin.request_id),
+        method: &request.method,
+        path: request.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
         service: Rc::clone(&service),
     };
-    let held = Exchange::begin(&lp, begin);
-    let outgoing = match rules::outgoing(&parts, framing, &origin, &view.front) {
+    let held = Exchange::begin(lp, begin);
+    let outgoing = match rules::outgoing(&request, framing, &origin, &view.front) {
         Ok(outgoing) => outgoing,
-        Err(rejection) => return Ok(refuse(held, rejection.into(), &origin)),
+        Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
+    inlet.begin(Decoder::from(framing), outgoing.expects_continue);
     drop(view);
     if matches!((framing, limit), (Framing::Length(length), Some(limit)) if length > limit) {
-        return Ok(refuse(held, ProxyError::too_large(), &origin));
+        return refuse(held, ProxyError::too_large(), &origin);
     }
     let answered = forward(&held.0, &outgoing).await;
-    let response = match answered {
-        Ok(answer) => pass(held, answer, &parts, &outgoing, &origin, &client).await,
+    match answered {
+        Ok(answer) => pass(held, answer, &outgoing, &origin, client).await,
         Err(error) => refuse(held, error, &origin),
-    };
-    Ok(response)
+    }
 }
 
 /// The worker's answer, as the client gets it.
 async fn pass(
     held: Held,
     answer: Answer,
-    request: &request::Parts,
     outgoing: &Outgoing,
     origin: &Origin,
     client: &Rc<Client>,
-) -> Response<Reply> {
+) -> (Returning, Reply) {
     let length = answer.body.size_hint().exact();
-    let mut head = match rules::answer(answer.head, outgoing, &origin.request_id) {
-        Ok(head) => head,
+    let into = held.0.lp.pool.buffer();
+    let mut returning = match rules::answer(&answer.head, outgoing, &origin.request_id, into) {
+        Ok(returning) => returning,
         Err(why) => {
             held.0.blame_worker();
             let reason = if outgoing.upgrade.is_some() {
@@ -101,15 +106,14 @@ async fn pass(
             return refuse(held, ProxyError::new(reason, why), origin);
         }
     };
-    held.0.answer_begins(&head);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(held, answer.body, head, origin, client);
+    held.0.answer_begins(&answer.head);
+    if returning.status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(held, answer.body, returning, origin, client);
     }
     let exchange = Rc::clone(&held.0);
     if exchange.lp.draining.get().is_some() || !exchange.upload.is_complete() {
         // The rest of an unread body would be taken for the next request, or has to be thrown away.
-        let headers = &mut head.headers;
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        returning.closes = true;
     }
     let mut body = answer.body;
     if length == Some(0) {
@@ -120,34 +124,31 @@ async fn pass(
         })
         .await;
     }
-    if length.is_none() && request.version == Version::HTTP_10 {
-        client.ends_by_closing();
-    }
-    Response::from_parts(head, Reply::worker(body, length, held))
+    (returning, Reply::worker(body, held))
 }
 
 /// A worker agreed to another protocol.
 fn switch(
     held: Held,
     body: AnswerBody,
-    head: response::Parts,
+    returning: Returning,
     origin: &Origin,
     client: &Rc<Client>,
-) -> Response<Reply> {
+) -> (Returning, Reply) {
     let Ok(worker) = body.into_tunnel() else {
         let error = ProxyError::new(ProxyReason::Internal, "a 101 without a connection");
         return refuse(held, error, origin);
     };
     held.0.becomes_tunnel();
     client.upgrade(Upgrade { worker, held });
-    Response::from_parts(head, Reply::bare(Bytes::new()))
+    (returning, Reply::bare(Bytes::new()))
 }
 
 /// An answer of ours.
-fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
+fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) {
     let exchange = &held.0;
     tracing::debug!(
-        request = origin.request_id,
+        request = &*origin.request_id,
         status = error.status.as_u16(),
         why = error.why,
         "answered instead of a worker"
@@ -156,13 +157,7 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> Response<Reply> {
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
-    respond::answer(error, &origin.request_id, close).map(|text| Reply::ours(text, held))
-}
-
-fn framing(body: &Incoming) -> Framing {
-    match body.size_hint().exact() {
-        Some(0) => Framing::Empty,
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
-    }
+    let into = exchange.lp.pool.buffer();
+    let (returning, text) = respond::answer(error, &origin.request_id, close, into);
+    (returning, Reply::ours(text, held))
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use http::Method;
 
 use crate::link::message::{Class, Exchange, MAX_EXCHANGES};
 use crate::rollout::{ServiceName, WorkerId};
@@ -62,8 +63,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) service: ServiceName,
-    pub(super) request_id: String,
-    pub(super) method: String,
+    pub(super) request_id: Arc<str>,
+    pub(super) method: Method,
     pub(super) path: String,
     /// When its head was complete.
     pub(super) began: u64,
@@ -136,8 +137,8 @@ impl Live {
     /// A request whose head is complete.
     pub(super) fn new(
         service: ServiceName,
-        request_id: String,
-        method: &http::Method,
+        request_id: Arc<str>,
+        method: &Method,
         path: &str,
         now: u64,
     ) -> Arc<Self> {
@@ -148,7 +149,7 @@ impl Live {
         Arc::new(Self {
             service,
             request_id,
-            method: method.as_str().to_owned(),
+            method: method.clone(),
             path: path[..end].to_owned(),
             began: now,
             class: AtomicU8::new(class_number(Class::Plain)),
@@ -221,9 +222,9 @@ impl Live {
         Exchange {
             service: self.service.clone(),
             worker: (worker != NO_WORKER).then_some(WorkerId(worker)),
-            request_id: self.request_id.clone(),
+            request_id: self.request_id.to_string(),
             class: self.class(),
-            method: self.method.clone(),
+            method: self.method.as_str().to_owned(),
             path: self.path.clone(),
             client,
             age: since(self.began),

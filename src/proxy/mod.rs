@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!  listener ─▶ connection ─▶ exchange ─▶ [rules] ─▶ pick ─▶ gate ─▶ [upstream] ─▶ worker
-//!                               │                     ▲
-//!                               └── counters, live    └── table (immutable, by epoch)
+//!                │   ▲          │                     ▲
+//!             `front` (bytes)   └── counters, live    └── table (immutable, by epoch)
 //! ```
+//!
+//! `front` turns a client's bytes into a [`head::RequestHead`] and a body, `connection` takes one request
+//! after another through `handle`, and the answer goes back the same way. Both sides share `h1`, the
+//! syntax of HTTP/1.1; neither passes on a byte of a head that it has not written itself.
 //!
 //! One event loop per core; a connection stays on its loop, and nothing shared is written per request.
 
@@ -15,11 +19,12 @@ mod drain;
 mod event_loop;
 mod exchange;
 mod forward;
+mod front;
 mod gate;
+mod h1;
 mod handle;
-mod inlet;
+pub mod head;
 mod live;
-mod orphan;
 mod park;
 mod pick;
 mod plane;

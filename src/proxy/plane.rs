@@ -20,12 +20,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Handle, Order, Shared};
-use super::orphan;
 use super::table::{Gates, Published};
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
     FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, ToPlane, WorkerSample,
 };
+use crate::supervisor::orphans::Estate;
 
 /// How often it is looked whether anything changed.
 const SAMPLE: Duration = Duration::from_millis(100);
@@ -35,11 +35,14 @@ const MAX_LOOPS: u32 = 256;
 /// `remuda proxy`: the life of a plane over the given channel, as a process of its own.
 #[must_use]
 pub fn run(channel: StdStream) -> ExitCode {
-    // Before anything is awaited: our parent is the supervisor, or the channel has ended already.
-    let supervisor = std::os::unix::process::parent_id();
+    let estate = Estate::told(std::env::args_os().skip(2));
     // Fails only if we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
+    // If we are stopped we cannot see that our supervisor is gone, and would keep the port. Where this
+    // fails, that alone is lost.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCONT);
     raise_descriptor_limit();
+    crate::supervisor::protect::plane();
     let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -50,7 +53,7 @@ pub fn run(channel: StdStream) -> ExitCode {
                 let stop = async move {
                     terminate.recv().await;
                 };
-                serve(channel, stop, Some(supervisor)).await
+                serve(channel, stop, estate).await
             })
         });
     match served {
@@ -113,11 +116,11 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// `supervisor` is the process whose workers are ended if it goes before us.
+/// `estate` is what we see to if the supervisor goes before us.
 async fn serve(
     channel: StdStream,
     stop: impl Future<Output = ()>,
-    supervisor: Option<u32>,
+    estate: Option<Estate>,
 ) -> io::Result<()> {
     channel.set_nonblocking(true)?;
     let (mut receiver, mut sender) = Channel::new(UnixStream::from_std(channel)?).split();
@@ -132,8 +135,8 @@ async fn serve(
     let end = plane.attend(&mut receiver, stop).await?;
     if let End::Orphaned = end {
         plane.finish_alone().await?;
-        if let Some(supervisor) = supervisor {
-            orphan::end_workers(supervisor).await;
+        if let Some(estate) = estate {
+            estate.settle().await;
         }
     }
     Ok(())

@@ -1,14 +1,13 @@
 //! The only place that maps errors to answers: what the client reads, apart from what the log says.
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
-use super::rules::Rejection;
+use super::rules::{Rejection, Returning};
 use crate::link::message::ProxyReason;
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_SECONDS: &[u8] = b"1";
 
 /// Why a request gets an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,29 +61,25 @@ impl From<Rejection> for ProxyError {
     }
 }
 
-/// The answer to an error. `close` ends the connection after it, which it must whenever the request's
-/// framing is in doubt or its body was not read to the end.
-pub(super) fn answer(error: ProxyError, request_id: &str, close: bool) -> Response<Bytes> {
+/// The answer to an error, its head written into `into`, and its body. `close` ends the connection after
+/// it, which it must whenever the request's framing is in doubt or its body was not read to the end.
+pub(super) fn answer(
+    error: ProxyError,
+    request_id: &str,
+    close: bool,
+    into: BytesMut,
+) -> (Returning, Bytes) {
     let text = format!(
         "{} {}\nrequest {request_id}\n",
         error.status.as_u16(),
         error.status.canonical_reason().unwrap_or("error"),
     );
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = error.status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
-    }
+    let mut returning = Returning::new(error.status, into);
+    returning.field("content-type", b"text/plain; charset=utf-8");
+    returning.field("x-request-id", request_id.as_bytes());
     if error.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        returning.field("retry-after", RETRY_AFTER_SECONDS);
     }
-    if close {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    returning.closes = close;
+    (returning, Bytes::from(text))
 }

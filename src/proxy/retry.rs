@@ -1,7 +1,8 @@
 //! Whether a request that failed at one worker may be tried again: one decision and its budget.
 //!
 //! Anything may be sent again if nothing of it was sent. After that only idempotent requests whose body
-//! is still whole, and only if no byte of an answer came (RFC 9110 §9.2.2; F40, F41, F43, I13).
+//! is still whole, and only if no byte of an answer came (RFC 9110 §9.2.2; F40, F41, F43, I13), and only
+//! once: a request that ends the worker that has it must not go through them all (F49).
 
 use std::cell::Cell;
 
@@ -27,13 +28,15 @@ pub(super) struct Tried {
     pub(super) replayable: bool,
     /// Tries so far, the failed one included.
     pub(super) tries: u32,
+    /// Of those, how many ended [`Failed::Unanswered`].
+    pub(super) unanswered: u32,
 }
 
 /// Whether the rules allow a further try, the budget aside.
 pub(super) fn may_repeat(failed: Failed, tried: Tried, rules: Retry) -> bool {
     let safe = match failed {
         Failed::Unsent => tried.replayable,
-        Failed::Unanswered => tried.idempotent && tried.replayable,
+        Failed::Unanswered => tried.idempotent && tried.replayable && tried.unanswered <= 1,
         Failed::Final => false,
     };
     safe && tried.tries <= rules.tries
@@ -89,6 +92,7 @@ mod tests {
             idempotent,
             replayable,
             tries: 1,
+            unanswered: 1,
         }
     }
 
@@ -112,6 +116,13 @@ mod tests {
             ..tried(true, true)
         };
         assert!(!may_repeat(Failed::Unsent, third, RULES));
+        let second_death = Tried {
+            tries: 2,
+            unanswered: 2,
+            ..tried(true, true)
+        };
+        assert!(!may_repeat(Failed::Unanswered, second_death, RULES));
+        assert!(may_repeat(Failed::Unsent, second_death, RULES));
         let budget = Budget::new();
         assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 100);
         for _ in 0..5 {

@@ -9,12 +9,15 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
+
+use super::front::{self, Inlet};
+use super::h1;
 
 /// A request's body, read once from the client and given to one try after another.
 #[derive(Debug)]
 pub(super) struct Upload {
-    source: RefCell<Incoming>,
+    /// Where it comes from; a request without a body has none.
+    source: Option<Rc<Inlet>>,
     /// What was read so far; `None` once it was too much to keep.
     kept: RefCell<Option<Vec<Piece>>>,
     kept_bytes: Cell<u64>,
@@ -35,7 +38,7 @@ enum Piece {
 #[derive(Debug)]
 pub(super) enum Broken {
     /// The client left, or broke HTTP.
-    Client(hyper::Error),
+    Client(front::Broken),
     /// It is over `max_body`.
     TooLarge,
 }
@@ -53,10 +56,10 @@ impl std::error::Error for Broken {}
 
 impl Upload {
     /// A body of which up to `keep` bytes are kept and at most `limit` are taken.
-    pub(super) fn new(source: Incoming, keep: u64, limit: Option<u64>) -> Rc<Self> {
-        let ended = source.is_end_stream();
+    pub(super) fn new(source: Option<Rc<Inlet>>, keep: u64, limit: Option<u64>) -> Rc<Self> {
+        let ended = source.is_none();
         Rc::new(Self {
-            source: RefCell::new(source),
+            source,
             kept: RefCell::new(Some(Vec::new())),
             kept_bytes: Cell::new(0),
             keep,
@@ -117,39 +120,33 @@ impl Upload {
         if self.ended.get() {
             return Poll::Ready(None);
         }
-        loop {
-            let frame = ready!(Pin::new(&mut *self.source.borrow_mut()).poll_frame(cx));
-            let Some(frame) = frame else {
+        let Some(source) = &self.source else {
+            return Poll::Ready(None);
+        };
+        let piece = match ready!(source.poll_piece(cx)) {
+            Ok(h1::Piece::Data(data)) => Piece::Data(data),
+            Ok(h1::Piece::Trailers(trailers)) => Piece::Trailers(trailers),
+            Ok(h1::Piece::End) => {
                 self.ended.set(true);
                 return Poll::Ready(None);
-            };
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => return Poll::Ready(Some(Err(Broken::Client(error)))),
-            };
-            let piece = match frame.into_data() {
-                Ok(data) => Piece::Data(data),
-                Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => Piece::Trailers(trailers),
-                    Err(_) => continue,
-                },
-            };
-            let bytes = match &piece {
-                Piece::Data(data) => data.len() as u64,
-                Piece::Trailers(_) => 0,
-            };
-            self.received.set(self.received.get() + bytes);
-            if self.limit.is_some_and(|limit| self.received.get() > limit) {
-                self.too_large.set(true);
-                return Poll::Ready(Some(Err(Broken::TooLarge)));
             }
-            // Nothing comes behind trailers, and nobody asks for it.
-            if matches!(piece, Piece::Trailers(_)) || self.source.borrow().is_end_stream() {
-                self.ended.set(true);
-            }
-            self.keep(&piece, bytes);
-            return Poll::Ready(Some(Ok(piece)));
+            Err(broken) => return Poll::Ready(Some(Err(Broken::Client(broken)))),
+        };
+        let bytes = match &piece {
+            Piece::Data(data) => data.len() as u64,
+            Piece::Trailers(_) => 0,
+        };
+        self.received.set(self.received.get() + bytes);
+        if self.limit.is_some_and(|limit| self.received.get() > limit) {
+            self.too_large.set(true);
+            return Poll::Ready(Some(Err(Broken::TooLarge)));
         }
+        // Nothing comes behind trailers, and nobody asks for it.
+        if matches!(piece, Piece::Trailers(_)) || source.body_is_over() {
+            self.ended.set(true);
+        }
+        self.keep(&piece, bytes);
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 

@@ -104,6 +104,8 @@ pub enum Trigger {
 pub enum Steer {
     /// Hold where it is.
     Pause,
+    /// Hold because remuda stops; nobody can let go of that.
+    Halt,
     /// Go on.
     Resume,
     /// Skip what is left of the soak and the ramps and finish.

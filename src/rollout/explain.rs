@@ -84,6 +84,10 @@ impl Service {
                     verdict.unwrap_or("too little traffic to judge")
                 )
             }
+            Some(Hold::Stop { .. }) => {
+                let message = "remuda to stop; the rollout goes no further".to_owned();
+                return waiting(WaitingKind::Exit, message, since, None);
+            }
             Some(Hold::Person { .. }) | None => "somebody to resume, promote or abort".to_owned(),
         };
         waiting(WaitingKind::Person, message, since, None)
@@ -227,11 +231,16 @@ impl Service {
             Phase::Emptying { .. } => {
                 let left = worker.load.total();
                 let requests = if left == 1 { "request" } else { "requests" };
-                (
-                    WaitingKind::Drain,
-                    format!("{left} {requests} on {who} to finish"),
-                    worker.drain_deadline(&self.settings),
-                )
+                let message = format!("{left} {requests} on {who} to finish");
+                match self.silence_rule(worker) {
+                    // Each byte moves the end, so the rule is said and no time.
+                    Some(rule) => (WaitingKind::Drain, format!("{message}; {rule}"), None),
+                    None => (
+                        WaitingKind::Drain,
+                        message,
+                        worker.drain_deadline(&self.settings),
+                    ),
+                }
             }
             Phase::Unlisting { .. } => (
                 WaitingKind::Acknowledge,
@@ -258,6 +267,21 @@ impl Service {
             }
         };
         waiting(kind, message, since, deadline)
+    }
+
+    /// When what is in flight is cut, if that follows its progress and not the drain's begin.
+    fn silence_rule(&self, worker: &Worker) -> Option<String> {
+        let settings = &self.settings;
+        let rules: Vec<String> = [
+            (worker.load.upload, "uploads", settings.drain_upload),
+            (worker.load.stream, "streams", settings.drain_stream),
+            (worker.load.tunnel, "tunnels", settings.drain_tunnel),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(_, class, limit)| format!("{class} after {}", humantime::format_duration(limit)))
+        .collect();
+        (!rules.is_empty()).then(|| format!("cut without progress are {}", rules.join(", ")))
     }
 
     fn parked(&self) -> Option<WaitingOn> {

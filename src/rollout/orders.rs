@@ -25,7 +25,14 @@ impl Service {
             )));
         }
         match steer {
-            Steer::Pause => self.pause(turn),
+            Steer::Pause => {
+                let hold = Hold::Person { since: turn.now };
+                self.pause(turn, hold, "paused by a person")
+            }
+            Steer::Halt => {
+                let hold = Hold::Stop { since: turn.now };
+                self.pause(turn, hold, "goes no further: remuda is stopping")
+            }
             Steer::Resume => self.resume(turn),
             Steer::Promote => self.promote(turn),
             Steer::Abort => self.abort(turn),
@@ -39,10 +46,16 @@ impl Service {
             .ok_or(Refusal::NoRollout)
     }
 
-    fn pause(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
+    /// What is held already stays held for its own reason, which may weigh on shares and counts.
+    fn pause(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hold: Hold,
+        message: &str,
+    ) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
             RolloutState::Running => {
-                self.hold(turn, Hold::Person { since: turn.now }, "paused by a person");
+                self.hold(turn, hold, message);
                 Ok(Accepted::Done)
             }
             RolloutState::Paused => Ok(Accepted::Done),
@@ -58,6 +71,7 @@ impl Service {
     fn resume(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
             RolloutState::Running => Ok(Accepted::Done),
+            RolloutState::Paused if self.is_halted() => Err(Refusal::Stopping),
             RolloutState::Paused => {
                 self.unhold(turn, "resumed by a person");
                 Ok(Accepted::Done)
@@ -69,6 +83,12 @@ impl Service {
             | RolloutState::Failed
             | RolloutState::Superseded => Err(Refusal::NoRollout),
         }
+    }
+
+    fn is_halted(&self) -> bool {
+        self.rollout
+            .as_ref()
+            .is_some_and(|rollout| matches!(rollout.hold, Some(Hold::Stop { .. })))
     }
 
     fn unhold(&mut self, turn: &mut Turn<'_>, message: &str) {
@@ -103,7 +123,7 @@ impl Service {
                 rollout.release_hold(turn.now);
             }
             Some(Hold::Person { .. }) => rollout.release_hold(turn.now),
-            None => return,
+            Some(Hold::Stop { .. }) | None => return,
         }
         rollout.state = RolloutState::Running;
         self.note_state(turn, message.to_owned());
@@ -111,6 +131,7 @@ impl Service {
 
     fn promote(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
+            RolloutState::Paused if self.is_halted() => Err(Refusal::Stopping),
             RolloutState::Running | RolloutState::Paused => {
                 if let Some(rollout) = &mut self.rollout {
                     rollout.hurry = true;

@@ -106,6 +106,8 @@ pub(super) struct Watch {
 pub(super) enum Hold {
     /// A person said so: every clock of the rollout stops.
     Person { since: Moment },
+    /// Remuda stops, and nothing that begins now would be brought to an end.
+    Stop { since: Moment },
     /// It failed and `on_failure = "pause"`.
     Failure { since: Moment },
     /// Too few requests and `not_enough = "hold"`.
@@ -115,7 +117,10 @@ pub(super) enum Hold {
 impl Hold {
     pub(super) fn since(self) -> Moment {
         match self {
-            Self::Person { since } | Self::Failure { since } | Self::NotEnough { since } => since,
+            Self::Person { since }
+            | Self::Stop { since }
+            | Self::Failure { since }
+            | Self::NotEnough { since } => since,
         }
     }
 }

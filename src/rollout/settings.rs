@@ -103,6 +103,12 @@ pub struct Settings {
     /// Upper bound of a drain when no plane reports a deadline of its own, from the gate's shutting
     /// (the request limit); a plane's later deadline wins.
     pub drain_request: Duration,
+    /// How long an upload on a draining worker may make no progress before it is cut; said, not measured, here.
+    pub drain_upload: Duration,
+    /// The same for a stream.
+    pub drain_stream: Duration,
+    /// The same for a tunnel.
+    pub drain_tunnel: Duration,
     /// First restart delay; doubles with each failed start in a row.
     pub backoff_first: Duration,
     /// Longest restart delay.
@@ -132,6 +138,9 @@ impl Default for Settings {
             start_timeout: Duration::from_secs(60),
             kill_grace: Duration::from_secs(10),
             drain_request: Duration::from_secs(30),
+            drain_upload: Duration::from_secs(120),
+            drain_stream: Duration::from_secs(300),
+            drain_tunnel: Duration::from_secs(900),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(60),

@@ -43,7 +43,7 @@ impl Service {
         if let Some(hold) = rollout.hold {
             let waited_for = self.pending.is_some();
             return match hold {
-                Hold::Person { .. } => false,
+                Hold::Person { .. } | Hold::Stop { .. } => false,
                 Hold::NotEnough { .. } => waited_for && self.supersede(turn),
                 Hold::Failure { .. } => {
                     if waited_for {

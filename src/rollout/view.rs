@@ -180,7 +180,7 @@ pub enum RolloutState {
     Pending,
     /// Goes forward.
     Running,
-    /// Held by a person, by `on_failure = "pause"` or by `not_enough = "hold"`.
+    /// Held by a person, by a stop of remuda, by `on_failure = "pause"` or by `not_enough = "hold"`.
     Paused,
     /// The candidate is stable.
     Completed,

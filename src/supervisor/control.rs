@@ -14,19 +14,20 @@ use super::console::Console;
 use super::handle::Ask;
 use super::input::Input;
 use super::journal::Journal;
+use super::ledgers::Ledgers;
+use super::manager::Manager;
 use super::planes::{News, PlaneState, Planes};
 use super::signals::{Signal, Signals};
 use super::state::State;
-use super::status;
 use super::stopping::Stopping;
 use super::table;
+use super::told::Told;
 use super::workers::Workers;
 use crate::config::Config;
-use crate::metrics::{LedgerCounts, LogStream, Metrics, process};
+use crate::metrics::{LogStream, Metrics, process};
 use crate::rollout::{
-    Action, Command, Core, Epoch, Event, Exit, Fact, Generation, InFlight, Moment, Outcomes,
-    Record, RolloutOrder, RolloutState, Routes, ServiceName, Slot, Steer, Trigger, View,
-    WorkerFailure, WorkerId,
+    Action, Command, Core, Event, Exit, Fact, Generation, Moment, Record, RolloutOrder, Routes,
+    ServiceName, Slot, Steer, Trigger, View, WorkerFailure, WorkerId,
 };
 use crate::wire;
 
@@ -38,8 +39,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(50);
 const TURN: usize = 256;
 /// From the first SIGUSR2 to the rollout it asks for, so that a storm of them is one order (F38).
 const STORM: Duration = Duration::from_millis(50);
-/// Rollouts whose request accounting is remembered.
-const LEDGERS_KEPT: usize = 256;
 
 /// Re-reads the config as the command line told it.
 pub type Reread = Box<dyn Fn() -> Result<Config, String>>;
@@ -66,12 +65,15 @@ pub(super) struct Supervisor {
     pub(super) told: Told,
     pub(super) ledgers: BTreeMap<String, Ledgers>,
     pub(super) ever_ready: bool,
+    /// Children that we were given by whoever became us: not ours to end.
+    pub(super) strangers: Vec<u32>,
     pub(super) finished: bool,
     pub(super) failed_start: Option<String>,
     pub(super) rollout_due: Option<Moment>,
     pub(super) process_due: Moment,
     pub(super) sweep_due: Moment,
     pub(super) console: Console,
+    pub(super) manager: Manager,
     pub(super) releases: BTreeMap<(ServiceName, Generation), String>,
 }
 
@@ -86,23 +88,6 @@ pub(super) struct Outlets {
 pub(super) struct Identity {
     pub(super) listeners: Vec<String>,
     pub(super) admin: Option<String>,
-}
-
-/// What the core was told last, so that it is told only news.
-#[derive(Default)]
-pub(super) struct Told {
-    acknowledged: Epoch,
-    loads: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
-    traffic: BTreeMap<(ServiceName, u64), Outcomes>,
-}
-
-/// A rollout's request accounting: the totals at its begin, and at its end once it ended (those cut, at
-/// the end of the last drain it caused).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ledgers {
-    pub(super) begin: LedgerCounts,
-    /// With what the candidate's workers answered, which is forgotten with its generation.
-    pub(super) end: Option<(LedgerCounts, Outcomes)>,
 }
 
 impl Supervisor {
@@ -350,102 +335,11 @@ impl Supervisor {
         next
     }
 
-    fn feed(&mut self, facts: Vec<Fact>) {
+    pub(super) fn feed(&mut self, facts: Vec<Fact>) {
         let now = self.clock.now();
         for fact in facts {
             self.core.fact(now, fact);
         }
-    }
-
-    /// Tells the core how far every plane is.
-    fn tell_acknowledged(&mut self) {
-        let epoch = self.planes.acknowledged();
-        if epoch > self.told.acknowledged {
-            self.told.acknowledged = epoch;
-            self.feed(vec![Fact::Acknowledged { epoch }]);
-        }
-    }
-
-    /// Tells the core what is in flight: at open gates where that has changed; at shut ones each time, but
-    /// only once every plane has counted since it shut them. A count from before the acknowledgement may
-    /// miss a request that slipped through, and the worker would be ended under it (I6).
-    fn tell_loads(&mut self) {
-        let counted = self.planes.counted_since(self.told.acknowledged);
-        let facts = table::workers(&self.routes)
-            .filter_map(|(route, shut)| match shut {
-                true if counted => Some(self.load(route.worker)),
-                true => None,
-                false => self.load_if_changed(route.worker),
-            })
-            .collect::<Vec<_>>();
-        for fact in &facts {
-            if let Fact::Load {
-                worker,
-                in_flight,
-                deadline,
-            } = fact
-            {
-                self.told.loads.insert(*worker, (*in_flight, *deadline));
-            }
-        }
-        self.feed(facts);
-    }
-
-    fn load(&self, worker: WorkerId) -> Fact {
-        let now = self.clock.now();
-        Fact::Load {
-            worker,
-            in_flight: self.planes.in_flight(worker),
-            deadline: self.planes.drain_left(worker).map(|left| now + left),
-        }
-    }
-
-    fn load_if_changed(&self, worker: WorkerId) -> Option<Fact> {
-        let in_flight = self.planes.in_flight(worker);
-        let deadline = self
-            .planes
-            .drain_left(worker)
-            .map(|left| self.clock.now() + left);
-        let told = self.told.loads.get(&worker);
-        let same = match told {
-            Some((before, at)) => {
-                *before == in_flight
-                    && match (at, deadline) {
-                        (None, None) => true,
-                        // Recomputed from a rounded rest each time: small steps are no news.
-                        (Some(a), Some(b)) => {
-                            a.since(b).max(b.since(*a)) < Duration::from_millis(50)
-                        }
-                        (None, Some(_)) | (Some(_), None) => false,
-                    }
-            }
-            None => in_flight == InFlight::default() && deadline.is_none(),
-        };
-        (!same).then_some(Fact::Load {
-            worker,
-            in_flight,
-            deadline,
-        })
-    }
-
-    /// Tells the core what became of the requests of each generation.
-    fn tell_traffic(&mut self) {
-        let mut facts = Vec::new();
-        for service in &self.routes.services {
-            for generation in &service.generations {
-                let total = self.metrics.outcomes(&service.service, generation.number);
-                let key = (service.service.clone(), generation.number.0);
-                if self.told.traffic.get(&key) != Some(&total) {
-                    self.told.traffic.insert(key, total);
-                    facts.push(Fact::Traffic {
-                        service: service.service.clone(),
-                        generation: generation.number,
-                        total,
-                    });
-                }
-            }
-        }
-        self.feed(facts);
     }
 
     /// Carries out everything the core wants.
@@ -552,20 +446,6 @@ impl Supervisor {
         }
     }
 
-    /// A plane cuts by itself what is over its limit, so that the core sees nothing left: for people the
-    /// record says what was cut.
-    fn with_cuts(&self, record: &Record) -> Record {
-        let mut record = record.clone();
-        if let Event::WorkerDrained { worker, left, .. } = &mut record.event {
-            let cut = self.planes.cut(*worker);
-            left.plain = left.plain.saturating_add(cut.plain);
-            left.upload = left.upload.saturating_add(cut.upload);
-            left.stream = left.stream.saturating_add(cut.stream);
-            left.tunnel = left.tunnel.saturating_add(cut.tunnel);
-        }
-        record
-    }
-
     /// A command that cannot be executed will not be executable the next time either; anything else
     /// may pass, so the listener stays and the start is repeated.
     fn first_start_failed(&mut self, failure: &WorkerFailure) {
@@ -580,41 +460,6 @@ impl Supervisor {
         if hopeless && self.failed_start.is_none() {
             self.failed_start = Some(format!("the worker {failure}"));
             self.stop(true);
-        }
-    }
-
-    fn keep_ledger(&mut self, service: &ServiceName, to: u64, state: RolloutState) {
-        let totals = self.metrics.ledger(service);
-        let ledger = self
-            .ledgers
-            .entry(status::rollout_id(service, to))
-            .or_insert(Ledgers {
-                begin: totals,
-                end: None,
-            });
-        if state.is_final() && ledger.end.is_none() {
-            ledger.end = Some((totals, self.metrics.outcomes(service, Generation(to))));
-        }
-        while self.ledgers.len() > LEDGERS_KEPT {
-            self.ledgers.pop_first();
-        }
-    }
-
-    /// Workers that a rollout retires may drain beyond its end; what is cut then is still its doing.
-    fn add_late_cuts(&mut self, service: &ServiceName, drained: Generation) {
-        let view = self.view();
-        let of_service = view.services.iter().find(|view| view.service == *service);
-        let Some(rollout) = of_service.and_then(|view| view.rollout.as_ref()) else {
-            return;
-        };
-        let id = status::rollout_id(service, rollout.to.0);
-        let left_by_it = (rollout.state == RolloutState::Completed) != (drained == rollout.to);
-        let cut = self.metrics.ledger(service).cut;
-        if let Some(ledger) = self.ledgers.get_mut(&id)
-            && let Some(end) = &mut ledger.end
-            && left_by_it
-        {
-            end.0.cut = cut;
         }
     }
 
@@ -700,82 +545,14 @@ impl Supervisor {
     }
 
     /// Freezes a running rollout, so that a stop does not race with it.
-    pub(super) fn pause_rollouts(&mut self) {
+    pub(super) fn halt_rollouts(&mut self) {
         for service in self.service_names() {
             // Refused where no rollout runs, which is what we want.
             let _ = self.command(Command::Steer {
                 service,
-                steer: Steer::Pause,
+                steer: Steer::Halt,
                 rollout: None,
             });
-        }
-    }
-
-    pub(super) fn publish_views(&mut self) {
-        let now = self.clock.now();
-        let view = self.core.view(now);
-        self.metrics.view(&view, now, self.clock.wall(now));
-        let shell = self.shell();
-        let services: status::Services = view
-            .services
-            .iter()
-            .map(|of| {
-                (
-                    of.service.to_string(),
-                    status::service(of, &self.clock, &shell),
-                )
-            })
-            .collect();
-        let mut rollouts: Vec<wire::Rollout> = Vec::new();
-        for of in &view.services {
-            for rollout in self.core.rollouts(&of.service, now) {
-                rollouts.push(status::rollout(
-                    &of.service,
-                    of.wanted,
-                    &rollout,
-                    &self.clock,
-                    &shell,
-                ));
-            }
-        }
-        rollouts.sort_by(|a, b| b.requested_at.cmp(&a.requested_at).then(b.to.cmp(&a.to)));
-        let status = wire::Status {
-            version: crate::BUILD.to_owned(),
-            pid: std::process::id(),
-            data_planes: self
-                .planes
-                .iter()
-                .map(|(_, plane)| wire::DataPlane {
-                    pid: plane.pid,
-                    state: plane.state.word().to_owned(),
-                    started_at: self.clock.print(plane.started_at),
-                })
-                .collect(),
-            services,
-            state: if self.stopping.is_some() {
-                "stopping"
-            } else {
-                "running"
-            }
-            .to_owned(),
-            started_at: self.clock.print(Moment::default()),
-            listeners: self.identity.listeners.clone(),
-            admin: self.identity.admin.clone(),
-        };
-        let ready = self.stopping.is_none()
-            && self.planes.accepting()
-            && view.services.iter().all(|service| service.ready > 0);
-        replace_if_changed(&self.outlets.status, Arc::new(status));
-        replace_if_changed(&self.outlets.rollouts, Arc::new(rollouts));
-        replace_if_changed(&self.outlets.ready, ready);
-    }
-
-    pub(super) fn shell(&self) -> super::shell::ShellView<'_> {
-        super::shell::ShellView {
-            workers: &self.workers,
-            planes: &self.planes,
-            metrics: &self.metrics,
-            ledgers: &self.ledgers,
         }
     }
 }
@@ -787,14 +564,4 @@ async fn hear_last_words() {
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
-}
-
-fn replace_if_changed<T: PartialEq>(outlet: &watch::Sender<T>, value: T) {
-    outlet.send_if_modified(|old| {
-        let changed = *old != value;
-        if changed {
-            *old = value;
-        }
-        changed
-    });
 }

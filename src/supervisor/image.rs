@@ -4,6 +4,7 @@
 //! Used for the exec shim and for planes. It starts processes and nothing else: whoever starts one tells
 //! the [`super::reaper::Reaper`], which alone waits for it.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -59,7 +60,7 @@ impl Image {
     ///
     /// # Errors
     /// The system's.
-    pub fn spawn_self(&self, args: &[&str], stdin: OwnedFd) -> io::Result<u32> {
+    pub fn spawn_self(&self, args: &[impl AsRef<OsStr>], stdin: OwnedFd) -> io::Result<u32> {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         command.arg0("remuda").args(args).stdin(Stdio::from(stdin));
         for name in OURS_ALONE {

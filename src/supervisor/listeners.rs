@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Socket, Type};
 
-use super::unix_socket::{self, BoundPath};
+use super::belonging::Belonging;
+use super::unix_socket;
 use crate::link::message::PublicListener;
 
 /// Connections that may wait while no plane accepts; the kernel caps it at `net.core.somaxconn`.
@@ -25,7 +26,7 @@ pub struct Listeners {
 struct Bound {
     address: PublicListener,
     fd: OwnedFd,
-    _path: Option<BoundPath>,
+    path: Option<Belonging>,
 }
 
 impl Listeners {
@@ -42,7 +43,7 @@ impl Listeners {
                     unix_socket::bind(path, MODE, BACKLOG).map(|(listener, bound)| Bound {
                         address: address.clone(),
                         fd: listener.into(),
-                        _path: Some(bound),
+                        path: Some(bound),
                     })
                 }
             };
@@ -62,6 +63,11 @@ impl Listeners {
     #[must_use]
     pub fn addresses(&self) -> Vec<PublicListener> {
         self.bound.iter().map(|one| one.address.clone()).collect()
+    }
+
+    /// The paths of unix sockets.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Belonging> {
+        self.bound.iter().filter_map(|one| one.path.as_ref())
     }
 
     /// The descriptors, for a plane.
@@ -85,7 +91,7 @@ fn bind_tcp(address: SocketAddr) -> Result<Bound, String> {
         Ok(Bound {
             address: PublicListener::Tcp(address),
             fd: socket.into(),
-            _path: None,
+            path: None,
         })
     };
     bound().map_err(|error| explain(address, &error))

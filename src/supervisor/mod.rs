@@ -9,6 +9,7 @@
 //! ```
 
 mod asks;
+mod belonging;
 mod clock;
 pub mod console;
 mod control;
@@ -16,15 +17,19 @@ pub mod handle;
 pub mod image;
 mod input;
 mod journal;
+mod ledgers;
 pub mod listeners;
 mod logging;
+mod manager;
 pub mod notify;
+pub(crate) mod orphans;
 pub mod output;
 mod pid_file;
 pub mod place;
 mod planes;
 pub mod ports;
 pub mod probe;
+pub(crate) mod protect;
 pub mod reaper;
 mod reload;
 pub mod remains;
@@ -40,7 +45,9 @@ mod status;
 mod stopping;
 mod table;
 mod text;
+mod told;
 mod unix_socket;
+mod views;
 mod workers;
 
 pub use self::control::Reread;

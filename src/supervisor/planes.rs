@@ -5,8 +5,10 @@
 //! that exits has thereby acknowledged everything, and its counts are zero.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use super::image::Image;
 use super::input::{Input, Inputs};
 use super::listeners::Listeners;
+use super::remains::our_name;
 use crate::link::channel::Channel;
 use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, ToPlane};
 use crate::rollout::{Epoch, InFlight, Moment, WorkerId};
@@ -40,6 +43,7 @@ const FREE_FAILURES: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Planes {
     image: Rc<Image>,
+    runtime_dir: PathBuf,
     loops: u32,
     listeners: Option<Listeners>,
     table: Arc<Table>,
@@ -128,9 +132,16 @@ pub(super) enum News {
 impl Planes {
     /// No plane yet.
     #[must_use]
-    pub(super) fn new(image: Rc<Image>, loops: u32, listeners: Listeners, inputs: Inputs) -> Self {
+    pub(super) fn new(
+        image: Rc<Image>,
+        runtime_dir: PathBuf,
+        loops: u32,
+        listeners: Listeners,
+        inputs: Inputs,
+    ) -> Self {
         Self {
             image,
+            runtime_dir,
             loops,
             listeners: Some(listeners),
             table: Arc::new(Table::default()),
@@ -177,7 +188,14 @@ impl Planes {
                 fds.push(fd.try_clone_to_owned()?);
             }
         }
-        let pid = self.image.spawn_self(&["proxy"], theirs)?;
+        // What it needs to tidy up after us, should we be killed.
+        let name = our_name();
+        let arguments = [
+            OsStr::new("proxy"),
+            name.as_ref(),
+            self.runtime_dir.as_ref(),
+        ];
+        let pid = self.image.spawn_self(&arguments, theirs)?;
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let hello = ToPlane::Hello {
             magic: MAGIC,

@@ -5,7 +5,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::control::Supervisor;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, ServiceConfig, Workers};
 use crate::rollout::{Command, Refusal, RolloutOrder, Trigger};
 
 impl Supervisor {
@@ -14,6 +14,13 @@ impl Supervisor {
         if self.stopping.is_some() {
             return Err(Refusal::Stopping);
         }
+        self.manager.reloads();
+        let outcome = self.read_and_apply();
+        self.manager.reloaded();
+        outcome
+    }
+
+    fn read_and_apply(&mut self) -> Result<Vec<String>, Refusal> {
         let now = self.clock.now();
         let read = (self.reread)();
         self.metrics
@@ -29,6 +36,7 @@ impl Supervisor {
             Refusal::Invalid(problems)
         })?;
         let changes = self.apply(&new)?;
+        self.metrics.config_hash(&digest(&self.config));
         for change in &changes {
             self.journal
                 .note(now, Level::INFO, "reloaded", change, json!({}));
@@ -136,4 +144,23 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     differs("state_dir", old.state_dir != new.state_dir);
     differs("pid_file", old.pid_file != new.pid_file);
     names
+}
+
+/// A digest to compare hosts by (64-bit FNV-1a), the same for the same config in every build of a version.
+/// Values of the environment are left out: the digest is public, and a short secret could be guessed from it.
+pub(super) fn digest(config: &Config) -> String {
+    let mut config = config.clone();
+    for service in &mut config.services {
+        if let Workers::Managed(recipe) = &mut service.workers {
+            for (_, value) in &mut recipe.env {
+                value.clear();
+            }
+        }
+    }
+    let hash = format!("{config:?}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{hash:016x}")
 }

@@ -28,7 +28,7 @@ impl Remains {
     pub fn new(worker: WorkerId, pid: u32) -> Self {
         Self {
             session: pid,
-            marker: marker(std::process::id(), worker),
+            marker: marker(worker),
         }
     }
 
@@ -99,6 +99,12 @@ impl Remains {
     }
 }
 
+/// The processes below us.
+#[must_use]
+pub(super) fn below_us_now() -> Vec<u32> {
+    below_us().into_keys().collect()
+}
+
 /// Kills every process below us that is in none of `spared` (pids with all their descendants): the very
 /// last step of a stop, for what has shed both session and environment. Returns how many there were.
 #[must_use]
@@ -123,10 +129,19 @@ pub fn kill_everything_but(spared: &[u32]) -> usize {
     strangers.len()
 }
 
+/// What a supervisor is called by what it leaves: pid and start. The pid alone may be another's by now, or
+/// that of an instance in a container whose processes we see too.
+#[must_use]
+pub(super) fn our_name() -> String {
+    let pid = std::process::id();
+    let started = ProcStat::of(pid).map_or(0, |stat| stat.started);
+    format!("{pid}.{started}")
+}
+
 /// Every living process that bears the marker of a supervisor that is gone, whoever is its parent now.
 /// Never we ourselves.
 #[must_use]
-pub(crate) fn left_by(supervisor: u32) -> Vec<u32> {
+pub(super) fn left_by(supervisor: &str) -> Vec<u32> {
     let prefix = format!("{supervisor}-");
     let us = std::process::id();
     let mut left = Vec::new();
@@ -144,7 +159,7 @@ pub(crate) fn left_by(supervisor: u32) -> Vec<u32> {
 }
 
 /// Signals each, unless its number has been given to another meanwhile.
-pub(crate) fn signal_all(pids: &[u32], signal: Signal) {
+pub(super) fn signal_all(pids: &[u32], signal: Signal) {
     for &pid in pids {
         let before = ProcStat::of(pid).map(|stat| stat.started);
         let Ok(handle) = Pidfd::open(pid) else {

@@ -1,28 +1,42 @@
 //! The directory of everything that lives as long as we: lock, workers' directories; and the admin
 //! socket. Nobody but us may write in it; all of it goes at exit.
+//!
+//! Who holds the lock owns the directory, and writes into the lock file who he is and which paths must go
+//! with him. If he is killed, whoever gets the lock next removes them: his plane once it has finished, or
+//! the next start. So a successor is never robbed: either it has the lock, or its paths are not there yet.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
-use super::unix_socket::{self, BoundPath};
+use super::belonging::Belonging;
+use super::remains::our_name;
+use super::unix_socket;
 
 /// Admin connections that may wait.
 const BACKLOG: i32 = 128;
+
+/// Longest list of paths that is read back; each listener and a few more have a line.
+const INVENTORY: usize = 64 * 1024;
+/// How often, and how far apart, a lock is tried at a start.
+const TRIES: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// Our runtime directory, locked.
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
-    /// Held as long as we live: who holds it owns the directory.
-    _lock: Flock<File>,
+    /// Held as long as we live.
+    lock: Flock<File>,
     /// We could not have the shared one, so this one is removed whole.
     is_private: bool,
+    bereft: Vec<String>,
 }
 
 impl RuntimeDir {
@@ -33,9 +47,11 @@ impl RuntimeDir {
     /// A sentence.
     pub fn open(wanted: &Path) -> Result<Self, String> {
         make_directory(wanted)?;
-        let (path, lock, is_private) = match lock(wanted)? {
+        let mut bereft = Vec::new();
+        let (path, lock, is_private) = match lock_soon(wanted)? {
             Some(lock) => {
-                remove_dead_instances(wanted);
+                bereft.extend(inherit(wanted, &lock));
+                bereft.extend(remove_dead_instances(wanted));
                 (wanted.to_owned(), lock, false)
             }
             None => {
@@ -48,8 +64,9 @@ impl RuntimeDir {
         };
         let dir = Self {
             path,
-            _lock: lock,
+            lock,
             is_private,
+            bereft,
         };
         // The longest path below us, for numbers that will not be reached.
         unix_socket::check_length(&dir.workers().join("9999-999999999/notify"))?;
@@ -59,7 +76,33 @@ impl RuntimeDir {
             Ok(()) | Err(_) => DirBuilder::new().mode(0o700).create(&workers),
         };
         fresh.map_err(|error| format!("cannot make {}: {error}", workers.display()))?;
+        dir.write_down(std::iter::empty())
+            .map_err(|error| format!("cannot write in {}: {error}", dir.path.display()))?;
         Ok(dir)
+    }
+
+    /// Notes who we are and what must go with us.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn write_down<'a>(
+        &self,
+        belongings: impl Iterator<Item = &'a Belonging>,
+    ) -> io::Result<()> {
+        let mut text = our_name().into_bytes();
+        text.push(b'\n');
+        for line in belongings.filter_map(Belonging::line) {
+            text.extend(line);
+            text.push(b'\n');
+        }
+        self.lock.set_len(0)?;
+        self.lock.write_all_at(&text, 0)
+    }
+
+    /// The dead supervisors whose workers nobody else ends.
+    #[must_use]
+    pub(super) fn bereft(&self) -> &[String] {
+        &self.bereft
     }
 
     /// Where it is.
@@ -84,6 +127,7 @@ impl Drop for RuntimeDir {
         }
         let _ = fs::remove_dir_all(self.workers());
         // The lock file stays: removing it would let two hold "the" lock. An empty file hurts nobody.
+        let _ = self.lock.set_len(0);
     }
 }
 
@@ -92,7 +136,7 @@ impl Drop for RuntimeDir {
 pub struct AdminSocket {
     /// Listening, non-blocking.
     pub listener: UnixListener,
-    path: BoundPath,
+    path: Belonging,
 }
 
 impl AdminSocket {
@@ -116,14 +160,14 @@ impl AdminSocket {
     /// The listener, and what keeps the path.
     #[must_use]
     pub fn into_parts(self) -> (UnixListener, AdminPath) {
-        (self.listener, AdminPath { _path: self.path })
+        (self.listener, AdminPath { path: self.path })
     }
 }
 
 /// Keeps the admin socket's path; dropping it removes the path.
 #[derive(Debug)]
 pub struct AdminPath {
-    _path: BoundPath,
+    pub(super) path: Belonging,
 }
 
 fn make_directory(path: &Path) -> Result<(), String> {
@@ -150,11 +194,104 @@ fn make_directory(path: &Path) -> Result<(), String> {
     ))
 }
 
+/// For a plane: tells whoever starts after its supervisor's death that it still serves.
+pub(super) fn hold(directory: &Path) -> Option<Flock<File>> {
+    let workers = File::open(directory.join("w")).ok()?;
+    Flock::lock(workers, FlockArg::LockSharedNonblock).ok()
+}
+
+/// Removes what the named supervisor, which is dying or dead, left; nothing if another one has come since.
+/// False if it is to be tried again: the kernel tells that a process is gone before it has let go of all
+/// that it held, the lock for one.
+pub(super) fn clear_after(directory: &Path, supervisor: &str) -> bool {
+    let is_his = |file: &File| inventory(file).is_some_and(|(name, _)| name == supervisor);
+    // Without a lock file there is nothing to clear; none is made.
+    let Ok(file) = File::open(directory.join("lock")) else {
+        return true;
+    };
+    if !is_his(&file) {
+        return true;
+    }
+    let Ok(Some(lock)) = lock(directory) else {
+        return false;
+    };
+    if is_his(&lock) {
+        clear(directory, &lock);
+        if is_private(directory, supervisor) {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+    true
+}
+
+/// Whether it was the directory of this supervisor alone.
+fn is_private(directory: &Path, supervisor: &str) -> bool {
+    let pid = supervisor.split('.').next().unwrap_or_default();
+    directory.ends_with(format!("i-{pid}"))
+}
+
+/// For a start: removes what the last holder of the lock left. Returns its name if its workers are left to
+/// us, because none of its planes lives.
+fn inherit(directory: &Path, lock: &Flock<File>) -> Option<String> {
+    let (name, _) = inventory(lock)?;
+    let is_deserted = soon(|| match File::open(directory.join("w")) {
+        Ok(opened) => {
+            let got = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
+            got.is_ok().then_some(())
+        }
+        Err(_gone) => Some(()),
+    });
+    clear(directory, lock);
+    is_deserted.map(|()| name)
+}
+
+/// Removes what the last holder of the lock left.
+fn clear(directory: &Path, lock: &Flock<File>) {
+    for line in inventory(lock).map(|(_, lines)| lines).unwrap_or_default() {
+        drop(Belonging::of_line(&line));
+    }
+    let _ = fs::remove_dir_all(directory.join("w"));
+    let _ = lock.set_len(0);
+}
+
+/// Who held the lock last, and the lines of what must go with him; `None` if he left nothing.
+fn inventory(lock: &File) -> Option<(String, Vec<Vec<u8>>)> {
+    let mut text = vec![0; INVENTORY];
+    let length = lock.read_at(&mut text, 0).ok()?;
+    let mut lines = text[..length].split(|byte| *byte == b'\n');
+    let name = String::from_utf8(lines.next()?.to_vec()).ok()?;
+    // A pid and a time, or it would match the markers of others.
+    let is_name = name
+        .split_once('.')
+        .is_some_and(|(pid, started)| pid.parse::<u32>().is_ok() && started.parse::<u64>().is_ok());
+    is_name.then(|| (name, lines.map(<[u8]>::to_vec).collect()))
+}
+
+fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
+    soon(|| lock(directory).transpose()).transpose()
+}
+
+/// Tries for a moment: who clears after a dead one has the lock so long, and who was killed dies so long.
+fn soon<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
+    for _ in 1..TRIES {
+        if let Some(got) = attempt() {
+            return Some(got);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing runs yet that it could hold up"
+        )]
+        std::thread::sleep(BETWEEN);
+    }
+    attempt()
+}
+
 fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .mode(0o600)
         .open(&path);
@@ -166,26 +303,32 @@ fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
     }
 }
 
-/// Removes `i-PID` directories that nobody holds any more.
-fn remove_dead_instances(directory: &Path) {
+/// Removes `i-PID` directories that nobody holds any more. Returns whose workers are left to us.
+fn remove_dead_instances(directory: &Path) -> Vec<String> {
+    let mut bereft = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_instance = entry
             .file_name()
             .to_str()
             .is_some_and(|name| name.starts_with("i-"));
-        if is_instance && let Ok(Some(_held)) = lock(&entry.path()) {
+        if is_instance && let Ok(Some(held)) = lock(&entry.path()) {
+            bereft.extend(inherit(&entry.path(), &held));
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+    bereft
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::mem::ManuallyDrop;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::{AdminSocket, RuntimeDir};
+    use super::{AdminSocket, RuntimeDir, clear_after};
+    use crate::supervisor::belonging::Belonging;
+    use crate::supervisor::remains::our_name;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("there").permissions().mode() & 0o777
@@ -208,6 +351,25 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&wanted).expect("list").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(left[0].file_name(), "lock");
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_removed_once_it_has_let_go_and_only_if_nobody_came_since() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let wanted = directory.path().join("remuda");
+        // A killed one drops nothing.
+        let dir = ManuallyDrop::new(RuntimeDir::open(&wanted).expect("opens"));
+        let file = directory.path().join("pid");
+        fs::write(&file, "1").expect("write");
+        let pid_file = ManuallyDrop::new(Belonging::at(&file).expect("there"));
+        dir.write_down(std::iter::once(&*pid_file)).expect("writes");
+        let name = our_name();
+        assert!(!clear_after(&wanted, &name), "it still holds the lock");
+        assert!(clear_after(&wanted, "7.7"), "another one has come");
+        assert!(file.exists() && dir.workers().is_dir());
+        File::unlock(&dir.lock).expect("unlocks");
+        assert!(clear_after(&wanted, &name));
+        assert!(!file.exists() && !dir.workers().exists());
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::control::Ledgers;
-use super::planes::Planes;
+use super::ledgers::Ledgers;
 use super::status::{Evidence, Shell, WorkerFacts, rollout_id};
 use super::workers::Workers;
 use crate::metrics::Metrics;
@@ -13,7 +12,6 @@ use crate::wire;
 /// A look at the parts that know.
 pub(super) struct ShellView<'a> {
     pub(super) workers: &'a Workers,
-    pub(super) planes: &'a Planes,
     pub(super) metrics: &'a Metrics,
     pub(super) ledgers: &'a BTreeMap<String, Ledgers>,
 }
@@ -44,11 +42,6 @@ impl Shell for ShellView<'_> {
     }
 
     fn parked(&self, service: &ServiceName) -> u32 {
-        self.planes
-            .iter()
-            .flat_map(|(_, plane)| &plane.sample.services)
-            .filter(|sample| sample.name == *service)
-            .map(|sample| sample.parked)
-            .sum()
+        self.metrics.parked(service)
     }
 }

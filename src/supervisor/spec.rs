@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User, getgrouplist};
 
+use super::remains::our_name;
 use crate::config::{Connect, Recipe};
 use crate::link::message::WorkerAddress;
 use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Identity, Job};
 
-/// Set in every worker's environment, and so in what it leaves behind: `PID-WORKER`, our pid and the
-/// worker's id. [`super::remains`] finds its processes by it.
+/// Set in every worker's environment, and so in what it leaves behind: `PID.START-WORKER`, our pid
+/// and start and the worker's id. [`super::remains`] finds its processes by it.
 pub const MARKER: &str = "REMUDA_WORKER";
 
 /// Prefixes of variables that are addressed to us and not to workers.
@@ -138,7 +139,7 @@ impl Spec {
         if matches!(self.connect, Connect::Port) {
             set(&mut env, ("PORT".into(), port.clone().into()));
         }
-        let marker = marker(std::process::id(), individual.worker);
+        let marker = marker(individual.worker);
         for (name, value) in [
             ("REMUDA_SERVICE", self.service.to_string()),
             ("REMUDA_SLOT", slot.clone()),
@@ -172,9 +173,9 @@ impl Spec {
     }
 }
 
-/// The value of [`MARKER`].
-pub(super) fn marker(supervisor: u32, worker: WorkerId) -> String {
-    format!("{supervisor}-{}", worker.0)
+/// The value of [`MARKER`] for a worker of ours.
+pub(super) fn marker(worker: WorkerId) -> String {
+    format!("{}-{}", our_name(), worker.0)
 }
 
 /// Placeholders replaced; one pass, so that a value that looks like a placeholder stays as it is.
@@ -355,7 +356,7 @@ fn find_group(name: &str) -> Result<nix::unistd::Gid, String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Individual, MARKER, Spec, fill};
+    use super::{Individual, MARKER, Spec, fill, our_name};
     use crate::config::{Connect, Recipe};
     use crate::link::message::WorkerAddress;
     use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
@@ -415,7 +416,7 @@ mod tests {
         }
         assert_eq!(
             value(&job, MARKER),
-            Some(format!("{}-7", std::process::id()).as_str())
+            Some(format!("{}-7", our_name()).as_str())
         );
     }
 

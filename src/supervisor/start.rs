@@ -1,8 +1,8 @@
 //! The start in its order, and the end: what is bound, made and written before the loop runs, and what
 //! is removed after it. Anything that fails here ends the start with one sentence and status 1.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,20 +10,27 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::belonging::Belonging;
 use super::clock::Clock;
 use super::console::{Console, Stream};
-use super::control::{Identity, Outlets, Reread, Supervisor, Told};
+use super::control::{Identity, Outlets, Reread, Supervisor};
 use super::handle::Handle;
 use super::image::Image;
 use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging;
-use super::pid_file::PidFile;
+use super::manager::Manager;
+use super::orphans;
+use super::pid_file;
 use super::planes::Planes;
+use super::protect;
 use super::reaper::Reaper;
+use super::reload;
+use super::remains;
 use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
 use super::signals::Signals;
 use super::state::State;
+use super::told::Told;
 use super::workers::{Parts, Workers};
 use crate::admin;
 use crate::config::Config;
@@ -47,6 +54,7 @@ const ASKS: usize = 64;
 /// Status 0 after a graceful stop, 1 if it cannot start.
 #[must_use]
 pub fn run(config: Config, reread: Reread) -> ExitCode {
+    protect::supervisor();
     let console = match Console::start() {
         Ok(console) => console,
         // Without a thread there is nobody to write the reason; the status says that it failed.
@@ -93,7 +101,22 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
     let bound = Listeners::bind(&config.listen).map_err(|wrong| wrong.join("\n"))?;
     let doors = open_doors(&config).await?;
     let (token, own_token) = token(&config, &runtime)?;
-    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let pid_file = config
+        .pid_file
+        .as_deref()
+        .map(pid_file::write)
+        .transpose()?;
+    let belongings = [
+        own_token.as_ref(),
+        pid_file.as_ref(),
+        Some(&doors.path.path),
+    ];
+    if let Err(error) = runtime.write_down(bound.paths().chain(belongings.into_iter().flatten())) {
+        tracing::warn!("nobody will tidy up after us should we be killed: {error}");
+    }
+    for dead in runtime.bereft() {
+        tokio::task::spawn_local(orphans::end_workers(dead.clone()));
+    }
 
     let listener_names: Vec<String> = bound.addresses().iter().map(name_of).collect();
     let admin_name = doors.tcp_address.map(|address| address.to_string());
@@ -136,7 +159,13 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
     let mut supervisor = Supervisor {
         clock,
         core: Core::new(u64::from(std::process::id())),
-        planes: Planes::new(Rc::clone(&image), loops, bound, inputs_end.clone()),
+        planes: Planes::new(
+            Rc::clone(&image),
+            runtime.path().to_owned(),
+            loops,
+            bound,
+            inputs_end.clone(),
+        ),
         workers: Workers::new(
             Parts {
                 image,
@@ -170,24 +199,26 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         ledgers: std::collections::BTreeMap::new(),
         releases: std::collections::BTreeMap::new(),
         ever_ready: false,
+        strangers: remains::below_us_now(),
         finished: false,
         failed_start: None,
         rollout_due: None,
         process_due: Moment::default(),
         sweep_due: Moment::default(),
         console: console.clone(),
+        manager: Manager::of_environment(),
         config,
         reread,
     };
+    supervisor
+        .metrics
+        .config_hash(&reload::digest(&supervisor.config));
     supervisor.begin();
     let outcome = supervisor.run().await;
     admin.stop().await;
     drop(pid_file);
     drop(doors.path);
-    if let Some(path) = own_token {
-        // Gone already if somebody wiped the directory.
-        let _ = std::fs::remove_file(path);
-    }
+    drop(own_token);
     drop(runtime);
     outcome
 }
@@ -234,7 +265,10 @@ fn name_of(listener: &PublicListener) -> String {
 }
 
 /// The operator's token, or a fresh one in the runtime directory, which is removed at the end.
-fn token(config: &Config, runtime: &RuntimeDir) -> Result<(admin::Token, Option<PathBuf>), String> {
+fn token(
+    config: &Config,
+    runtime: &RuntimeDir,
+) -> Result<(admin::Token, Option<Belonging>), String> {
     if let Some(named) = &config.admin.token_file {
         return Ok((
             admin::Token::read(named).map_err(|error| error.to_string())?,
@@ -242,9 +276,10 @@ fn token(config: &Config, runtime: &RuntimeDir) -> Result<(admin::Token, Option<
         ));
     }
     let path = runtime.path().join("token");
-    let token = admin::Token::create(&path)
-        .map_err(|error| format!("cannot write the token file {}: {error}", path.display()))?;
-    Ok((token, Some(path)))
+    let wrong =
+        |error: io::Error| format!("cannot write the token file {}: {error}", path.display());
+    let token = admin::Token::create(&path).map_err(wrong)?;
+    Ok((token, Some(Belonging::at(&path).map_err(wrong)?)))
 }
 
 /// The admin side's sockets.

@@ -9,6 +9,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::control::Supervisor;
+use super::remains;
 use crate::rollout::{Command, Moment, Stop};
 
 /// After an order to stop now: how long planes may take to end by themselves.
@@ -48,10 +49,11 @@ impl Supervisor {
     /// Begins to stop, or hurries a stop that goes on.
     pub(super) fn stop(&mut self, at_once: bool) {
         let now = self.clock.now();
+        self.manager.stops();
         match (&self.stopping, at_once) {
             (None, false) => {
                 let deadline = now + self.config.shutdown_delay + self.config.stop_timeout;
-                self.pause_rollouts();
+                self.halt_rollouts();
                 self.stopping = Some(Stopping {
                     phase: Phase::Announced(now + self.config.shutdown_delay),
                     deadline,
@@ -152,6 +154,17 @@ impl Supervisor {
 
     /// The outcome of the whole run.
     pub(super) fn end(&mut self) -> Result<(), String> {
+        // Whatever is still below us has shed session and environment, so nothing tells whose it was.
+        let killed = remains::kill_everything_but(&self.strangers);
+        if killed > 0 {
+            self.journal.note(
+                self.clock.now(),
+                Level::WARN,
+                "killed_strays",
+                &format!("killed what workers had left without a mark: {killed} processes"),
+                json!({ "processes": killed }),
+            );
+        }
         match self.failed_start.take() {
             None => Ok(()),
             Some(why) => Err(why),

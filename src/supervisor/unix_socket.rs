@@ -4,40 +4,24 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::belonging::Belonging;
+
 /// Longest path of a unix socket: `sun_path` holds 108 bytes, the last of them zero.
 pub(super) const MAX_PATH: usize = 107;
-
-/// A bound path; dropping it removes the path if it is still ours.
-#[derive(Debug)]
-pub(super) struct BoundPath {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl Drop for BoundPath {
-    fn drop(&mut self) {
-        // Another one may have taken the path over; then it is not ours to remove.
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
 
 /// A listening, non-blocking socket at `path` with this mode.
 pub(super) fn bind(
     path: &Path,
     mode: u32,
     backlog: i32,
-) -> Result<(UnixListener, BoundPath), String> {
+) -> Result<(UnixListener, Belonging), String> {
     let shown = path.display();
     check_length(path)?;
     refuse_what_lives(path)?;
@@ -68,10 +52,7 @@ pub(super) fn bind(
         socket.listen(backlog)?;
         socket.set_nonblocking(true)?;
         fs::rename(&temporary, path)?;
-        let path = BoundPath {
-            path: path.to_owned(),
-            identity: (made.dev(), made.ino()),
-        };
+        let path = Belonging::known_as(path, &made);
         Ok((UnixListener::from(std::os::fd::OwnedFd::from(socket)), path))
     };
     bound().map_err(|error| {

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use remuda::link::message::ProxyReason;
+use remuda::link::message::{Exchange, ProxyReason};
 
 use crate::plane::{Plane, open, worker};
 use crate::worker::{Door, Worker, reply, write};
@@ -204,10 +205,9 @@ fn lengths_of_bodies_that_are_not_there_are_as_the_worker_said() {
         ("GET", "304 Not Modified", "", None),
         (
             "GET",
-            // The server leaves it out, as RFC 9110 §15.4.5 allows.
             "304 Not Modified",
             "Content-Length: 7\r\n",
-            None,
+            Some("7"),
         ),
         ("GET", "200 OK", "Content-Length: 0\r\n", Some("0")),
     ];
@@ -270,6 +270,37 @@ fn informational_answers_do_not_stand_in_for_the_final_one() {
 }
 
 #[test]
+fn informational_answers_reach_the_client_before_the_final_one_is_made() {
+    let (go_on, told) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let a = Worker::scripted(move |_, stream| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\
+                     Connection: x-hop\r\nX-Hop: 1\r\n\r\n";
+        // Again and again, so that one comes at a later turn of the plane's clock than the request.
+        let told = told.lock().expect("one");
+        while write(stream, hints) && told.recv_timeout(Duration::from_millis(300)).is_err() {}
+        write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    });
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let early = client.head().expect("a head");
+    assert_eq!(early.status, 103);
+    assert_eq!(early.field("link"), Some("</x>; rel=preload"));
+    let hop = (early.field("x-hop"), early.field("connection"));
+    assert_eq!(hop, (None, None));
+    go_on.send(()).expect("the worker waits");
+    assert_eq!(client.answer().text(), "hi");
+    // A client of HTTP/1.0 would take one for the answer (RFC 9110 §15.2).
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    let met = |exchange: &Exchange| exchange.worker.is_some() && exchange.idle < exchange.age;
+    while !plane.exchanges().iter().any(met) {}
+    go_on.send(()).expect("the worker waits");
+    assert_eq!(client.head().expect("a head").status, 200);
+}
+
+#[test]
 fn http10_clients_get_no_chunks_and_keep_alive_only_as_asked() {
     let a = Worker::scripted(|request, stream| match request.path() {
         "/length" => reply(stream, "hi"),
@@ -295,8 +326,9 @@ fn http10_clients_get_no_chunks_and_keep_alive_only_as_asked() {
         let mut client = plane.client();
         client.send(&format!("GET {path} HTTP/1.0\r\nHost: a\r\n{field}\r\n"));
         let answer = client.answer();
+        // A server says its own version (RFC 9110 §2.5).
         assert!(
-            answer.head.starts_with("HTTP/1.0 200"),
+            answer.head.starts_with("HTTP/1.1 200"),
             "{path} {field}: {}",
             answer.head
         );

@@ -599,10 +599,10 @@ fn trailers_go_both_ways_and_forbidden_ones_stay() {
     assert_eq!(answer.field("x-got"), Some("3|abc|0|x-sum: 5||"));
     assert_eq!(client.chunk().as_deref(), Some(&b"hi"[..]));
     assert_eq!(client.take(3).as_deref(), Some(&b"0\r\n"[..]));
-    assert_eq!(
-        client.take(14).map(|t| text(&t).to_lowercase()).as_deref(),
-        Some("x-end: yes\r\n\r\n")
-    );
+    // `Trailer` is a courtesy: one that it does not name is passed on as well.
+    let trailers = "x-end: yes\r\nx-unsaid: no\r\n\r\n";
+    let came = client.take(trailers.len()).map(|t| text(&t));
+    assert_eq!(came.as_deref(), Some(trailers));
     // Who does not ask for trailers gets none, and the connection goes on.
     client.send(&format!("{head}\r\n{body}"));
     let answer = client.answer();

@@ -73,12 +73,17 @@ impl Plane {
         })
     }
 
-    /// A plane in a process of its own, and its pid.
+    /// What we, its supervisor, are called by what we would leave: pid and start, any start here.
+    pub(crate) fn our_name() -> String {
+        format!("{}.1", std::process::id())
+    }
+
+    /// A plane in a process of its own, and its pid. It has no runtime directory to tidy up.
     pub(crate) fn start_process() -> (Self, Pid) {
         let mut pid = 0;
         let plane = Self::start_as(2, |theirs| {
             let mut child = Command::new(env!("CARGO_BIN_EXE_remuda"))
-                .arg("proxy")
+                .args(["proxy", &Self::our_name(), "/nonexistent"])
                 .stdin(OwnedFd::from(theirs))
                 .spawn()
                 .expect("spawn");

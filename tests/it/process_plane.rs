@@ -41,7 +41,7 @@ fn a_plane_left_alone_ends_the_workers_it_knew() {
     let mut child = Command::new("setsid")
         .args(["sleep", "1000"])
         // What the supervisor's workers bear, and all that they start: here we are the supervisor.
-        .env("REMUDA_WORKER", format!("{}-7", std::process::id()))
+        .env("REMUDA_WORKER", format!("{}-7", Plane::our_name()))
         .spawn()
         .expect("spawn");
     let id = child.id();

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use remuda::link::message::{Class, ProxyReason, ToPlane};
+use remuda::link::message::{Class, Exchange, ProxyReason, ToPlane};
 
 use crate::plane::{Plane, open, shut, worker};
 use crate::worker::{Door, Worker, reply, write};
@@ -28,6 +28,38 @@ fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
     assert_eq!(worker(&sample, 1).cut.plain, 1);
     assert_eq!(sample.services[0].errors, [(ProxyReason::DrainLimit, 1)]);
     door.open();
+}
+
+#[test]
+fn an_upload_that_ends_late_in_a_drain_has_a_plain_requests_time_for_its_answer() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "kept")
+    });
+    let limit = Duration::from_secs(2);
+    let mut plane = Plane::serving_by(&[open(1, slow.address)], |plane| {
+        plane.rules.drain.request = limit;
+    });
+    let mut client = plane.client();
+    let part = "x".repeat(80 << 10);
+    let length = part.len() + 1;
+    client.send(&format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{part}"
+    ));
+    plane.until(|sample| worker(sample, 1).in_flight.upload == 1);
+    plane.publish(&[(0, &[shut(1, slow.address)])]);
+    let shut_at = Instant::now();
+    // By the drain's own clock its time is over.
+    plane.until(|_| shut_at.elapsed() > limit + Duration::from_millis(300));
+    client.send("x");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    let cut_in = |exchange: &Exchange| exchange.cut_in;
+    let left = plane.exchanges().iter().find_map(cut_in).expect("a limit");
+    assert!(left > Duration::from_millis(500), "{left:?}");
+    door.open();
+    assert_eq!(client.answer().text(), "kept");
 }
 
 #[test]

@@ -242,6 +242,6 @@ fn an_http10_client_gets_its_answer_and_the_end() {
     let mut client = plane.client();
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     let answer = client.answer();
-    assert!(answer.head.starts_with("HTTP/1.0 200") && answer.field("transfer-encoding").is_none());
+    assert!(answer.head.starts_with("HTTP/1.1 200") && answer.field("transfer-encoding").is_none());
     assert_eq!(answer.text(), "hi");
 }

@@ -75,6 +75,20 @@ fn f41_f42_i13_a_post_is_executed_once_and_a_get_is_saved() {
 }
 
 #[test]
+fn f49_a_request_that_kills_its_worker_takes_two_at_most() {
+    let mortal = || Worker::scripted(|_, _| false);
+    let workers = [mortal(), mortal(), mortal(), mortal()];
+    let routes: Vec<_> = (1..)
+        .zip(&workers)
+        .map(|(id, w)| open(id, w.address))
+        .collect();
+    let plane = Plane::serving(&routes);
+    assert_eq!(plane.get("/poison").status, 502);
+    let met: usize = workers.iter().map(|worker| worker.requests().len()).sum();
+    assert_eq!(met, 2);
+}
+
+#[test]
 fn f41_an_idle_connection_that_the_worker_closed_costs_no_get() {
     // Closes after each answer, without saying so before.
     let hasty = Worker::scripted(|_, stream| {

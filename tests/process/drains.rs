@@ -230,6 +230,16 @@ fn f47_a_stream_that_goes_on_is_not_cut() {
     let mut instance = one_worker("request = \"200ms\", stream = \"1s\"");
     let mut client = begin_events(&mut instance, "/sse?n=20&ms=150");
     roll(&mut instance);
+    let status = instance.wait("the sentence", |status| {
+        status["services"]["app"]["waiting_on"]["kind"] == "drain"
+    });
+    let waiting = &status["services"]["app"]["waiting_on"];
+    let sentence = waiting["message"].as_str().expect("a sentence");
+    assert!(
+        sentence.ends_with("to finish; cut without progress are streams after 1s"),
+        "{waiting:#}"
+    );
+    assert!(waiting["deadline"].is_null(), "each event moves it");
     assert_eq!(events(&mut client).expect("its end"), 20);
     let rollout = over(&mut instance);
     assert_counts(&instance, &rollout, "clean", None);
@@ -318,10 +328,11 @@ fn a_worker_is_drained_and_undrained_by_hand_and_keeps_its_process() {
     instance.wait("a request in slot 0", |status| {
         in_slot(&status["services"]["app"], 0).is_some_and(|w| w["in_flight"] != 0)
     });
-    instance
-        .cli(&["drain", "0"])
-        .expect(0)
-        .says(&["slot 0 is drained", "undrain"]);
+    instance.cli(&["drain", "0"]).expect(0).says(&[
+        "1 of 2 wanted workers serve now",
+        "slot 0 is drained",
+        "undrain",
+    ]);
     let status = instance.status();
     let worker = in_slot(&status["services"]["app"], 0).expect("it is still there");
     assert_eq!(worker["in_flight"], 0, "the command waited: {worker:#}");

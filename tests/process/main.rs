@@ -17,6 +17,7 @@
 mod bad_input;
 mod drains;
 mod listeners;
+mod manager;
 mod planes;
 mod steering;
 mod supervision;

@@ -1,6 +1,7 @@
 //! The data plane as a process that may die or hang, and the supervisor's own death.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -112,6 +113,157 @@ fn a_killed_supervisor_takes_everything_along_and_frees_the_port() {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Waits until no process of the instance lives.
+fn nothing_lives(dir: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let left = processes_of(dir);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("it exists").flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_killed_supervisor_leaves_no_file_behind() {
+    let start = Start::default();
+    let place = start.place().to_owned();
+    let (public, pid_file) = (place.join("public"), place.join("pid"));
+    let listener = format!("[[listen]]\naddress = \"unix:{}\"", public.display());
+    let mut instance = start
+        .top(&listener)
+        .flags(&["--pid-file", pid_file.to_str().expect("ASCII")])
+        .ready();
+    let runtime = place.join("run/remuda");
+    assert_eq!(names(&runtime), ["admin.sock", "lock", "token", "w"]);
+    assert!(public.exists() && pid_file.exists());
+    instance.signal(Signal::SIGKILL);
+    instance.ended();
+    nothing_lives(&place);
+    assert_eq!(names(&runtime), ["lock"]);
+    assert!(!public.exists() && !pid_file.exists());
+}
+
+#[test]
+fn a_killed_supervisor_that_shared_the_directory_leaves_its_own_no_more() {
+    let first = Start::default().ready();
+    let runtime = first.dir.path().join("run/remuda");
+    // Its own config and admin socket, the first one's runtime directory.
+    let start = Start::default();
+    let place = start.place().to_owned();
+    let socket = place.join("run/remuda/admin.sock");
+    std::fs::create_dir_all(place.join("run/remuda")).expect("the directory is writable");
+    let mut second = start
+        .env("XDG_RUNTIME_DIR", first.dir.path().join("run"))
+        .env("PLACE_OF_THE_SECOND", &place)
+        .flags(&["--admin-socket", socket.to_str().expect("ASCII")])
+        .ready();
+    let own = runtime.join(format!("i-{}", second.pid()));
+    assert!(own.join("token").exists());
+    second.signal(Signal::SIGKILL);
+    second.ended();
+    nothing_lives(&place);
+    assert!(!socket.exists() && !own.exists());
+    assert_eq!(names(&runtime), ["admin.sock", "lock", "token", "w"]);
+    assert_eq!(first.get("/").status, 200);
+}
+
+#[test]
+fn a_successor_of_a_killed_supervisor_is_not_robbed_by_the_plane_that_finishes() {
+    let start = Start::default();
+    let pid_file = start.place().join("pid");
+    let mut instance = start
+        .flags(&["--pid-file", pid_file.to_str().expect("ASCII")])
+        .ready();
+    let old = instance.pid();
+    let status = instance.wait("a plane", |status| plane(status).is_some());
+    let old_plane = plane(&status).expect("just seen");
+    let mut slow = instance.client();
+    slow.send("GET", "/slow?ms=2000", &[], b"")
+        .expect("accepts");
+    instance.wait("the request to be in flight", |status| {
+        status["services"]["app"]["in_flight"] == 1
+    });
+    instance.signal(Signal::SIGKILL);
+    instance.ended();
+    instance.start_again();
+    assert_ne!(instance.pid(), old);
+    instance.wait("its workers", |status| {
+        status["services"]["app"]["ready"] == 2
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while instance
+        .processes()
+        .iter()
+        .any(|(pid, _)| i32::try_from(*pid) == Ok(old_plane))
+    {
+        assert!(Instant::now() < deadline, "the old plane does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let runtime = instance.dir.path().join("run/remuda");
+    assert_eq!(names(&runtime), ["admin.sock", "lock", "token", "w"]);
+    assert_eq!(names(&runtime.join("w")).len(), 2, "its workers' places");
+    let pid = std::fs::read_to_string(&pid_file).expect("stays");
+    assert_eq!(pid.trim(), instance.pid().to_string());
+    assert_eq!(instance.get("/").status, 200);
+    assert_eq!(instance.status()["services"]["app"]["ready"], 2);
+}
+
+#[test]
+fn a_stopped_plane_goes_on_and_ends_when_its_supervisor_is_killed() {
+    let mut instance = Start::default().ready();
+    let status = instance.wait("a plane", |status| plane(status).is_some());
+    let victim = Pid::from_raw(plane(&status).expect("just seen"));
+    kill(victim, Signal::SIGSTOP).expect("it lives");
+    instance.signal(Signal::SIGKILL);
+    instance.ended();
+    nothing_lives(instance.dir.path());
+    TcpListener::bind(instance.address).expect("the port is free");
+    assert_eq!(names(&instance.dir.path().join("run/remuda")), ["lock"]);
+}
+
+#[test]
+fn what_outlived_supervisor_and_plane_is_ended_by_the_next_start() {
+    let mut instance = Start::default()
+        .knob("ignore_term", "1")
+        .knob("children", "2")
+        .ready();
+    let status = instance.wait("a plane", |status| plane(status).is_some());
+    let victim = Pid::from_raw(plane(&status).expect("just seen"));
+    // Stopped, so that it starts no other plane.
+    instance.signal(Signal::SIGSTOP);
+    kill(victim, Signal::SIGKILL).expect("it lives");
+    instance.signal(Signal::SIGKILL);
+    instance.ended();
+    let left: Vec<u32> = instance.processes().iter().map(|(pid, _)| *pid).collect();
+    assert!(left.len() >= 2, "nobody has ended the workers: {left:?}");
+    instance.start_again();
+    instance.wait("its workers", |status| {
+        status["services"]["app"]["ready"] == 2
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let living = instance.processes();
+        if living.iter().all(|(pid, _)| !left.contains(pid)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "still there: {living:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(instance.status()["services"]["app"]["ready"], 2);
 }
 
 #[test]

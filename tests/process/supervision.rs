@@ -295,6 +295,129 @@ fn f39_sigterm_during_a_rollout_ends_everything_cleanly() {
     assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
     drop(load.stop());
     assert_eq!(processes_of(instance.dir.path()), []);
+    let said = instance.said();
+    assert!(
+        said.contains("goes no further: remuda is stopping"),
+        "{said}"
+    );
+    assert!(!said.contains("paused by a person"), "{said}");
+}
+
+#[test]
+fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
+    let mut instance = Start::default()
+        .flags(&["--soak", "60s"])
+        .top("shutdown_delay = \"60s\"")
+        .ready();
+    instance.signal(Signal::SIGUSR2);
+    instance.wait("the candidate to be there", |status| {
+        status["services"]["app"]["generations"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2)
+    });
+    instance.signal(Signal::SIGTERM);
+    let status = instance.wait("the stop", |status| status["state"] == "stopping");
+    let app = &status["services"]["app"];
+    assert_eq!(app["rollout"]["state"], "paused", "{app:#}");
+    assert_eq!(
+        app["waiting_on"]["message"], "remuda to stop; the rollout goes no further",
+        "{app:#}"
+    );
+    for what in ["resume", "promote"] {
+        let path = format!("/v1/rollouts/app-2/{what}");
+        let answer = instance.admin("POST", &path, "");
+        assert!(
+            answer.text().contains("remuda is stopping"),
+            "{}",
+            answer.text()
+        );
+    }
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
+}
+
+#[test]
+fn f67_where_it_is_permitted_the_kernel_ends_workers_before_planes_and_planes_before_us() {
+    let score = |pid: u64| -> i32 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
+        text.trim().parse().expect("a number")
+    };
+    let own = score(u64::from(std::process::id()));
+    let mut instance = Start::default().ready();
+    let status = instance.wait("a plane", |status| {
+        status["data_planes"][0]["state"] == "accepting"
+    });
+    let plane = status["data_planes"][0]["pid"].as_u64().expect("a pid");
+    let (supervisor, plane) = (score(u64::from(instance.pid())), score(plane));
+    if supervisor == -900 {
+        assert_eq!((own, plane), (0, -500));
+    } else {
+        assert_eq!(
+            (supervisor, plane),
+            (own, own),
+            "not permitted, so nothing is changed"
+        );
+    }
+    for pid in pids(&status) {
+        assert_eq!(score(u64::try_from(pid).expect("a pid")), own.max(0));
+    }
+}
+
+#[test]
+fn the_config_in_use_has_a_digest_that_follows_it_and_tells_no_secret() {
+    let mut instance = Start::default().ready();
+    let digest = |instance: &Instance| -> String {
+        let page = instance.admin("GET", "/metrics", "").text();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("remuda_config_hash_info{"));
+        line.unwrap_or_else(|| panic!("no digest:\n{page}"))
+            .to_owned()
+    };
+    let first = digest(&instance);
+    assert!(first.ends_with(" 1"), "{first}");
+    let file = instance.dir.path().join("remuda.toml");
+    let text = std::fs::read_to_string(&file).expect("there");
+    let change = |from: &str, to: &str, instance: &Instance| {
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&file, text.replace(from, to)).expect("writable");
+        let answer = instance.admin("POST", "/v1/reload", "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    change("env = {", "env = { SECRET = \"one\",", &instance);
+    let with_secret = digest(&instance);
+    assert_ne!(with_secret, first, "its name counts");
+    change("env = {", "env = { SECRET = \"two\",", &instance);
+    assert_eq!(digest(&instance), with_secret, "its value does not");
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
+}
+
+#[test]
+fn f27_a_process_that_shed_session_and_environment_goes_with_the_stop() {
+    let start = Start::default();
+    let pid_file = start.place().join("stray");
+    let stray = format!("echo $$ > {}; exec sleep 600", pid_file.display());
+    let script = format!("(setsid env -i /bin/sh -c '{stray}' >/dev/null 2>&1 &) ; exec \"$@\"");
+    let worker = super::support::worker::command();
+    let mut command = vec!["/bin/sh", "-c", &script, "sh"];
+    command.extend(worker.iter().map(String::as_str));
+    let mut instance = start.command(&command).flags(&["--workers", "1"]).ready();
+    let pid = std::fs::read_to_string(&pid_file).expect("written before the worker was there");
+    let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
+    assert!(kill(pid, None).is_ok(), "it lives");
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
+    // It is nobody's zombie but the init's, which reaps it.
+    let dead = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !dead() {
+        assert!(Instant::now() < deadline, "{pid} lives");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{self, HeaderName, HeaderValue};
+
+use crate::proxy::head::{Fields, is_control, is_token};
 
 /// The members of a comma-separated list, without white space and empty ones.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -13,35 +14,28 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether any line of a field has `token` as a member.
-pub(super) fn has_token(fields: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+pub(super) fn has_token(fields: &Fields, name: &[u8], token: &[u8]) -> bool {
     fields
-        .get_all(name)
-        .iter()
-        .any(|value| list(value.as_bytes()).any(|member| member.eq_ignore_ascii_case(token)))
-}
-
-/// The field's only line, if there is exactly one.
-pub(super) fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut lines = fields.get_all(name).iter();
-    let first = lines.next()?;
-    lines.next().is_none().then_some(first)
+        .all(name)
+        .any(|value| list(value).any(|member| member.eq_ignore_ascii_case(token)))
 }
 
 /// Fields of one hop, whether named by Connection or not. What goes on of them is written anew.
-/// The last five are no standard names; they are compared as text.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// The last four are no standard names.
+fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
-        *name,
-        header::CONNECTION
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-    ) || matches!(
-        name.as_str(),
-        "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authentication-info"
+        name,
+        b"connection"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"http2-settings"
+            | b"proxy-authentication-info"
     )
 }
 
@@ -50,21 +44,19 @@ pub(super) struct Named<'a>(Vec<&'a [u8]>);
 
 impl<'a> Named<'a> {
     /// Reads every Connection line. Allocates only if something else than the usual is named.
-    pub(super) fn of(fields: &'a HeaderMap) -> Self {
-        let lines = fields.get_all(header::CONNECTION).iter();
-        let named = lines.flat_map(|value| list(value.as_bytes()));
+    pub(super) fn of(fields: &'a Fields) -> Self {
+        let named = fields.all(b"connection").flat_map(list);
         Self(named.filter(|name| !is_usual(name)).collect())
     }
 
     /// Whether the field must stay on this hop.
-    pub(super) fn strips(&self, name: &HeaderName) -> bool {
+    pub(super) fn strips(&self, name: &[u8]) -> bool {
         if is_hop_by_hop(name) {
             return true;
         }
-        if self.0.is_empty() || *name == header::HOST || *name == header::CONTENT_LENGTH {
+        if self.0.is_empty() || matches!(name, b"host" | b"content-length") {
             return false;
         }
-        let name = name.as_str().as_bytes();
         self.0.iter().any(|named| named.eq_ignore_ascii_case(name))
     }
 }
@@ -82,87 +74,82 @@ fn is_usual(member: &[u8]) -> bool {
 }
 
 /// Fields that tell a worker who the client is and what it asked. Whoever may set them can pretend.
-pub(super) fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id")
+pub(super) fn is_forwarding(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded-")
+        || matches!(name, b"forwarded" | b"x-real-ip" | b"x-request-id")
 }
 
 /// A name that a worker with CGI-like variables cannot tell from one of ours, or from framing:
 /// `X_Forwarded_For` becomes `HTTP_X_FORWARDED_FOR` too. Such a field never goes on.
-pub(super) fn is_disguised(name: &str) -> bool {
-    if !name.contains('_') {
+pub(super) fn is_disguised(name: &[u8]) -> bool {
+    if memchr::memchr(b'_', name).is_none() {
         return false;
     }
-    let plain = name.replace('_', "-");
+    let dash = |b: &u8| if *b == b'_' { b'-' } else { *b };
+    let plain: Vec<u8> = name.iter().map(dash).collect();
     is_forwarding(&plain)
         || matches!(
-            &*plain,
-            "content-length" | "transfer-encoding" | "proxy-connection" | "http2-settings"
+            &plain[..],
+            b"content-length" | b"transfer-encoding" | b"proxy-connection" | b"http2-settings"
         )
 }
 
-/// Whether a field may stand in a trailer section: not framing, routing, authentication, or one that
-/// steers how the message is read (RFC 9110 §6.5.1), nor one of ours.
-pub(crate) fn trailer_allowed(name: &HeaderName) -> bool {
+/// Whether a field, named in lower case, may stand in a trailer section: not framing, routing,
+/// authentication, or one that steers how the message is read (RFC 9110 §6.5.1), nor one of ours.
+pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
     let forbidden = matches!(
-        *name,
-        header::HOST
-            | header::CONTENT_LENGTH
-            | header::CONTENT_ENCODING
-            | header::CONTENT_TYPE
-            | header::CONTENT_RANGE
-            | header::AUTHORIZATION
-            | header::WWW_AUTHENTICATE
-            | header::COOKIE
-            | header::SET_COOKIE
-            | header::CACHE_CONTROL
-            | header::EXPECT
-            | header::MAX_FORWARDS
-            | header::RANGE
-            | header::AGE
-            | header::DATE
-            | header::EXPIRES
-            | header::LOCATION
-            | header::RETRY_AFTER
-            | header::VARY
-            | header::WARNING
-            | header::PRAGMA
-            | header::IF_MATCH
-            | header::IF_NONE_MATCH
-            | header::IF_MODIFIED_SINCE
-            | header::IF_UNMODIFIED_SINCE
-            | header::IF_RANGE
+        name,
+        b"host"
+            | b"content-length"
+            | b"content-encoding"
+            | b"content-type"
+            | b"content-range"
+            | b"authorization"
+            | b"www-authenticate"
+            | b"cookie"
+            | b"set-cookie"
+            | b"cache-control"
+            | b"expect"
+            | b"max-forwards"
+            | b"range"
+            | b"age"
+            | b"date"
+            | b"expires"
+            | b"location"
+            | b"retry-after"
+            | b"vary"
+            | b"warning"
+            | b"pragma"
+            | b"if-match"
+            | b"if-none-match"
+            | b"if-modified-since"
+            | b"if-unmodified-since"
+            | b"if-range"
     );
-    let name_text = name.as_str();
-    !forbidden && !is_hop_by_hop(name) && !is_forwarding(name_text) && !is_disguised(name_text)
+    !forbidden && !is_hop_by_hop(name) && !is_forwarding(name) && !is_disguised(name)
 }
 
 /// The names of a `Trailer` field that may stand there, as one value; `None` if there are none.
-pub(super) fn trailer_names(fields: &HeaderMap) -> Option<HeaderValue> {
-    let lines = fields.get_all(header::TRAILER).iter();
+pub(super) fn trailer_names(fields: &Fields) -> Option<Bytes> {
     let mut names = BytesMut::new();
-    for member in lines.flat_map(|value| list(value.as_bytes())) {
-        let Ok(name) = HeaderName::from_bytes(member) else {
-            continue;
-        };
-        if trailer_allowed(&name) {
+    for member in fields.all(b"trailer").flat_map(list) {
+        let name = member.to_ascii_lowercase();
+        if name.iter().all(|b| is_token(*b)) && trailer_allowed(&name) {
             if !names.is_empty() {
                 names.extend_from_slice(b", ");
             }
-            names.extend_from_slice(name.as_str().as_bytes());
+            names.extend_from_slice(&name);
         }
     }
-    if names.is_empty() {
-        return None;
-    }
-    HeaderValue::from_maybe_shared(names.freeze()).ok()
+    (!names.is_empty()).then(|| names.freeze())
 }
 
 /// The end of a chunked body with its trailers, those that are allowed.
 pub(crate) fn last_chunk(trailers: &HeaderMap) -> Bytes {
     let mut out = BytesMut::from(&b"0\r\n"[..]);
     for (name, value) in trailers {
-        if trailer_allowed(name) && is_clean(value.as_bytes()) {
-            write(&mut out, name.as_str(), value.as_bytes());
+        if trailer_allowed(name.as_str().as_bytes()) && is_clean(value.as_bytes()) {
+            write(&mut out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -171,14 +158,13 @@ pub(crate) fn last_chunk(trailers: &HeaderMap) -> Bytes {
 
 /// No byte that could end a line early.
 pub(super) fn is_clean(value: &[u8]) -> bool {
-    let bad = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
-    !value.iter().fold(false, |any, b| any | bad(b))
+    !value.iter().fold(false, |any, b| any | is_control(*b))
 }
 
 /// Writes one line. The caller has seen to it that the value is clean.
-pub(super) fn write(out: &mut BytesMut, name: &str, value: &[u8]) {
+pub(in crate::proxy) fn write(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
-    out.put_slice(name.as_bytes());
+    out.put_slice(name);
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");

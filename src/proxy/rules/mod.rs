@@ -5,12 +5,10 @@
 //! worker sent is passed on as it was: heads are made anew from parsed parts, hop-by-hop fields are gone,
 //! and exactly one framing field, chosen here, leaves the proxy. Nothing here may keep state or do I/O.
 //!
-//! The bytes of a head are checked before the server parses them (`raw`): a request with both
-//! Content-Length and Transfer-Encoding is refused there, since the server drops the Content-Length.
+//! The bytes of a head were checked when it was parsed; what is checked here again is what could make the
+//! head that goes on ambiguous, whoever parsed the request (HTTP/2 will not pass there).
 
-pub(super) mod chunks;
 mod fields;
-pub(super) mod raw;
 mod target;
 
 #[cfg(test)]
@@ -18,13 +16,15 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version, request, response};
+use http::{Method, StatusCode, Version};
 
+use super::head::{AnswerHead, Fields, RequestHead};
 use crate::link::message::Front;
-use fields::{Named, has_token, only};
+pub(super) use fields::write as write_field;
+use fields::{Named, has_token};
 pub(crate) use fields::{last_chunk, list, trailer_allowed};
 
 /// How a message's body is delimited.
@@ -57,7 +57,7 @@ pub struct Origin {
     /// `http` or `https`, as the client reached us.
     pub scheme: &'static str,
     /// This request's id: the client's if trusted and well-formed (see [`request_id`]), else a new one.
-    pub request_id: String,
+    pub request_id: Arc<str>,
 }
 
 /// A request that passed the rules, as it goes to a worker.
@@ -81,15 +81,10 @@ pub struct Outgoing {
 /// allows, and the request goes on as a plain one.
 const UPGRADES: [&str; 1] = ["websocket"];
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
 /// The id the client gave, if there is exactly one `X-Request-Id` of 1 to 128 visible characters.
 #[must_use]
-pub fn request_id(request: &request::Parts) -> Option<&str> {
-    let id = only(&request.headers, &X_REQUEST_ID)?.to_str().ok()?;
+pub fn request_id(request: &RequestHead) -> Option<&str> {
+    let id = str::from_utf8(request.fields.only(b"x-request-id")?).ok()?;
     is_request_id(id).then_some(id)
 }
 
@@ -105,7 +100,7 @@ fn is_request_id(id: &str) -> bool {
 /// # Errors
 /// The rejection to answer with.
 pub fn outgoing(
-    request: &request::Parts,
+    request: &RequestHead,
     body: Framing,
     origin: &Origin,
     front: &Front,
@@ -136,8 +131,8 @@ pub fn outgoing(
     head.put_u8(b' ');
     head.put_slice(target.path.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
-    fields::write(&mut head, "host", target.host.as_bytes());
-    put_end_to_end(&mut head, &request.headers, origin.trusted);
+    fields::write(&mut head, b"host", target.host.as_bytes());
+    put_end_to_end(&mut head, &request.fields, origin.trusted);
     put_hop(&mut head, request, framing, upgrade, expects_continue);
     put_forwarding(&mut head, request, origin, target.host);
     head.put_slice(b"\r\n");
@@ -152,19 +147,19 @@ pub fn outgoing(
     })
 }
 
-fn reject(status: StatusCode, why: &'static str) -> Rejection {
+pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {
     Rejection { status, why }
 }
 
 /// How the body is delimited, by the fields alone.
-fn framing(request: &request::Parts) -> Result<Framing, Rejection> {
+fn framing(request: &RequestHead) -> Result<Framing, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
-    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = request.fields.all(b"content-length");
     let length = lengths.next();
     if lengths.any(|other| Some(other) != length) {
         return bad("two Content-Lengths");
     }
-    if request.headers.contains_key(header::TRANSFER_ENCODING) {
+    if request.fields.has(b"transfer-encoding") {
         if request.version != Version::HTTP_11 {
             return bad("Transfer-Encoding outside HTTP/1.1");
         }
@@ -172,13 +167,13 @@ fn framing(request: &request::Parts) -> Result<Framing, Rejection> {
             return bad("both Content-Length and Transfer-Encoding");
         }
         let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-        if let Some(value) = only(&request.headers, &header::TRANSFER_ENCODING)
-            && chunked(value.as_bytes())
+        if let Some(value) = request.fields.only(b"transfer-encoding")
+            && chunked(value)
         {
             return Ok(Framing::Chunked);
         }
-        let lines = request.headers.get_all(header::TRANSFER_ENCODING).iter();
-        return match lines.flat_map(|v| list(v.as_bytes())).all(chunked) {
+        let mut codings = request.fields.all(b"transfer-encoding").flat_map(list);
+        return match codings.all(chunked) {
             true => bad("Transfer-Encoding is not one `chunked`"),
             false => Err(reject(StatusCode::NOT_IMPLEMENTED, "transfer coding")),
         };
@@ -186,7 +181,7 @@ fn framing(request: &request::Parts) -> Result<Framing, Rejection> {
     let Some(length) = length else {
         return Ok(Framing::Empty);
     };
-    match decimal(length.as_bytes()) {
+    match decimal(length) {
         Some(length) => Ok(Framing::Length(length)),
         None => bad("malformed Content-Length"),
     }
@@ -204,12 +199,12 @@ pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Only exactly `100-continue` means it; an HTTP/1.0 client cannot (RFC 9110 §10.1.1).
-fn expects_continue(request: &request::Parts) -> Result<bool, Rejection> {
-    if !request.headers.contains_key(header::EXPECT) {
+fn expects_continue(request: &RequestHead) -> Result<bool, Rejection> {
+    if !request.fields.has(b"expect") {
         return Ok(false);
     }
-    match only(&request.headers, &header::EXPECT) {
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+    match request.fields.only(b"expect") {
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => {
             Ok(request.version != Version::HTTP_10)
         }
         _ => Err(reject(StatusCode::EXPECTATION_FAILED, "expectation")),
@@ -217,48 +212,44 @@ fn expects_continue(request: &request::Parts) -> Result<bool, Rejection> {
 }
 
 /// The upgrade to ask the worker for: one protocol that we allow, asked as it must be.
-fn upgrade(request: &request::Parts, has_body: bool) -> Option<&'static str> {
+fn upgrade(request: &RequestHead, has_body: bool) -> Option<&'static str> {
     if request.version != Version::HTTP_11 || request.method != Method::GET || has_body {
         return None;
     }
-    let asked = only(&request.headers, &header::UPGRADE)?.as_bytes();
+    let asked = request.fields.only(b"upgrade")?;
     let allowed = |protocol: &&str| asked.eq_ignore_ascii_case(protocol.as_bytes());
     let protocol = UPGRADES.into_iter().find(allowed)?;
-    has_token(&request.headers, &header::CONNECTION, b"upgrade").then_some(protocol)
+    has_token(&request.fields, b"connection", b"upgrade").then_some(protocol)
 }
 
 /// The client's fields that are for the worker.
-fn put_end_to_end(head: &mut BytesMut, headers: &HeaderMap, trusted: bool) {
-    let named = Named::of(headers);
-    for (name, value) in headers {
+fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool) {
+    let named = Named::of(all);
+    for (name, value) in all.iter() {
         let written_by_us = matches!(
-            *name,
-            header::HOST | header::CONTENT_LENGTH | header::EXPECT
+            name,
+            b"host"
+                | b"content-length"
+                | b"expect"
+                // What a trusted peer says of these is added to, below.
+                | b"x-request-id"
+                | b"x-forwarded-for"
+                | b"x-forwarded-proto"
+                | b"x-forwarded-host"
+                | b"forwarded"
         );
-        if written_by_us || named.strips(name) {
-            continue;
+        // What it says of others is passed on.
+        let forged = !trusted && fields::is_forwarding(name);
+        if !written_by_us && !forged && !named.strips(name) && !fields::is_disguised(name) {
+            fields::write(head, name, value);
         }
-        let text = name.as_str();
-        // What a trusted peer says of these is added to, below; of others it is passed on.
-        let ours = matches!(
-            text,
-            "x-request-id"
-                | "x-forwarded-for"
-                | "x-forwarded-proto"
-                | "x-forwarded-host"
-                | "forwarded"
-        );
-        if ours || (fields::is_forwarding(text) && !trusted) || fields::is_disguised(text) {
-            continue;
-        }
-        fields::write(head, text, value.as_bytes());
     }
 }
 
 /// The fields of this hop.
 fn put_hop(
     head: &mut BytesMut,
-    request: &request::Parts,
+    request: &RequestHead,
     framing: Framing,
     upgrade: Option<&str>,
     expects_continue: bool,
@@ -268,8 +259,8 @@ fn put_hop(
     match framing {
         Framing::Chunked => {
             head.put_slice(b"transfer-encoding: chunked\r\n");
-            if let Some(names) = fields::trailer_names(&request.headers) {
-                fields::write(head, "trailer", names.as_bytes());
+            if let Some(names) = fields::trailer_names(&request.fields) {
+                fields::write(head, b"trailer", &names);
             }
         }
         Framing::Length(length) => put_length(head, length),
@@ -279,13 +270,13 @@ fn put_hop(
     if expects_continue {
         head.put_slice(b"expect: 100-continue\r\n");
     }
-    let trailers = has_token(&request.headers, &header::TE, b"trailers");
+    let trailers = has_token(&request.fields, b"te", b"trailers");
     if trailers {
         head.put_slice(b"te: trailers\r\n");
     }
     match (upgrade, trailers) {
         (Some(protocol), trailers) => {
-            fields::write(head, "upgrade", protocol.as_bytes());
+            fields::write(head, b"upgrade", protocol.as_bytes());
             head.put_slice(match trailers {
                 true => b"connection: upgrade, te\r\n",
                 false => b"connection: upgrade\r\n",
@@ -303,21 +294,18 @@ fn put_length(head: &mut BytesMut, length: u64) {
 
 /// Who the client is and what it asked (T7). Only a trusted peer's word is kept, and added to. Of the two
 /// forms the worker always gets `X-Forwarded-*`; `Forwarded` only if a trusted peer uses it.
-fn put_forwarding(head: &mut BytesMut, request: &request::Parts, origin: &Origin, host: &str) {
-    let theirs = |name: &HeaderName| {
-        let lines = match origin.trusted {
-            true => Some(request.headers.get_all(name).iter()),
-            false => None,
-        };
-        lines.into_iter().flatten().map(HeaderValue::as_bytes)
+fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, host: &str) {
+    let theirs = |name: &'static [u8]| {
+        let lines = origin.trusted.then(|| request.fields.all(name));
+        lines.into_iter().flatten()
     };
     let client = origin.client.map(|address| address.to_canonical());
 
     // A unix peer has no address; a made-up word in the list would break those who parse it.
-    if client.is_some() || theirs(&X_FORWARDED_FOR).next().is_some() {
+    if client.is_some() || theirs(b"x-forwarded-for").next().is_some() {
         head.put_slice(b"x-forwarded-for: ");
         let start = head.len();
-        for line in theirs(&X_FORWARDED_FOR) {
+        for line in theirs(b"x-forwarded-for") {
             put_member(head, start, line);
         }
         if let Some(address) = client {
@@ -327,21 +315,23 @@ fn put_forwarding(head: &mut BytesMut, request: &request::Parts, origin: &Origin
         head.put_slice(b"\r\n");
     }
 
-    let scheme = theirs(&X_FORWARDED_PROTO).next();
+    let scheme = theirs(b"x-forwarded-proto").next();
     fields::write(
         head,
-        "x-forwarded-proto",
+        b"x-forwarded-proto",
         scheme.unwrap_or(origin.scheme.as_bytes()),
     );
-    let asked = theirs(&X_FORWARDED_HOST).next().unwrap_or(host.as_bytes());
+    let asked = theirs(b"x-forwarded-host")
+        .next()
+        .unwrap_or(host.as_bytes());
     if !asked.is_empty() {
-        fields::write(head, "x-forwarded-host", asked);
+        fields::write(head, b"x-forwarded-host", asked);
     }
 
-    if theirs(&header::FORWARDED).next().is_some() {
+    if theirs(b"forwarded").next().is_some() {
         head.put_slice(b"forwarded: ");
         let start = head.len();
-        for line in theirs(&header::FORWARDED) {
+        for line in theirs(b"forwarded") {
             put_member(head, start, line);
         }
         put_member(head, start, b"");
@@ -357,7 +347,7 @@ fn put_forwarding(head: &mut BytesMut, request: &request::Parts, origin: &Origin
         head.put_slice(b"\r\n");
     }
     if is_request_id(&origin.request_id) {
-        fields::write(head, "x-request-id", origin.request_id.as_bytes());
+        fields::write(head, b"x-request-id", origin.request_id.as_bytes());
     }
 }
 
@@ -369,75 +359,120 @@ fn put_member(head: &mut BytesMut, start: usize, member: &[u8]) {
     head.put_slice(member);
 }
 
-/// Makes the head for the client from a worker's: hop-by-hop fields gone, `X-Request-Id` set, framing
-/// left to the server. A 101 keeps `Connection: upgrade` and `Upgrade`.
-///
-/// Content-Length stays, since it is what the server frames by (the upstream side has refused every
-/// answer where it could be doubted); Transfer-Encoding and Content-Length never leave here together.
+/// An answer that passed the rules, as it goes to the client; its framing is the server's to add.
+#[derive(Debug)]
+pub struct Returning {
+    /// Its status.
+    pub status: StatusCode,
+    /// Status line and end-to-end fields, canonical, without the empty line; never a byte of the worker's.
+    pub head: BytesMut,
+    /// Content-Length as the worker said it: of a body that is not there (HEAD, 304) it is passed on.
+    pub length: Option<u64>,
+    /// The value of `Trailer`, for an answer that has trailers.
+    pub trailer: Option<Bytes>,
+    /// It has a `Date`.
+    pub dated: bool,
+    /// No request may follow on the client's connection.
+    pub closes: bool,
+}
+
+impl Returning {
+    /// An answer that has no field yet; its head is written into `head`, which is empty.
+    #[must_use]
+    pub fn new(status: StatusCode, mut head: BytesMut) -> Self {
+        head.put_slice(b"HTTP/1.1 ");
+        head.put_slice(status.as_str().as_bytes());
+        head.put_u8(b' ');
+        head.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        head.put_slice(b"\r\n");
+        Self {
+            status,
+            head,
+            length: None,
+            trailer: None,
+            dated: false,
+            closes: false,
+        }
+    }
+
+    /// Adds a field. A value that could end its line early is left out.
+    pub fn field(&mut self, name: &str, value: &[u8]) {
+        if fields::is_clean(value) {
+            fields::write(&mut self.head, name.as_bytes(), value);
+        }
+    }
+}
+
+/// Makes the head for the client from a worker's, in `into`: hop-by-hop fields gone, `X-Request-Id` set,
+/// framing left to the server. A 101 keeps `Connection: upgrade` and `Upgrade`.
 ///
 /// # Errors
 /// Why the answer cannot be passed on: the client gets 502 and the worker's connection is closed.
 pub fn answer(
-    mut answer: response::Parts,
+    answer: &AnswerHead,
     to: &Outgoing,
     request_id: &str,
-) -> Result<response::Parts, &'static str> {
+    into: BytesMut,
+) -> Result<Returning, &'static str> {
+    let fields = &answer.fields;
     let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = match (switching, to.upgrade.as_deref()) {
-        (true, Some(asked)) => {
-            switches_to(&answer, asked)?;
-            answer.headers.get(header::UPGRADE).cloned()
-        }
+        (true, Some(asked)) => Some(switches_to(fields, asked)?),
         (true, None) => return Err("101 without an upgrade asked"),
         (false, _) => None,
     };
-    let headers = &mut answer.headers;
-    if headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
+    let length = fields.all(b"content-length").next();
+    if length.is_some() && fields.has(b"transfer-encoding") {
         return Err("both Content-Length and Transfer-Encoding");
     }
-    let trailer = fields::trailer_names(headers);
-    strip(headers);
-    if answer.status.is_informational() || answer.status == StatusCode::NO_CONTENT {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    if let Some(names) = trailer {
-        headers.insert(header::TRAILER, names);
-    }
+    let mut returning = Returning::new(answer.status, into);
+    let head = &mut returning.head;
+    put_returned(head, fields);
     if let Some(protocol) = protocol {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
+        fields::write(head, b"connection", b"upgrade");
+        fields::write(head, b"upgrade", protocol);
     }
-    match HeaderValue::from_str(request_id) {
-        Ok(id) if is_request_id(request_id) => headers.insert(X_REQUEST_ID, id),
-        _ => headers.remove(X_REQUEST_ID),
-    };
-    answer.version = Version::HTTP_11;
-    Ok(answer)
+    if is_request_id(request_id) {
+        fields::write(head, b"x-request-id", request_id.as_bytes());
+    }
+    returning.dated = fields.has(b"date");
+    returning.length = length.and_then(decimal);
+    returning.trailer = fields::trailer_names(fields);
+    Ok(returning)
 }
 
-/// Removes the fields of the worker's hop.
-fn strip(headers: &mut HeaderMap) {
-    let named = Named::of(headers);
-    let gone: Vec<HeaderName> = headers
-        .keys()
-        .filter(|n| named.strips(n))
-        .cloned()
-        .collect();
-    for name in gone {
-        headers.remove(name);
+/// The whole head of an informational answer (103 and others), as a client gets it.
+pub(super) fn informational(answer: &AnswerHead) -> BytesMut {
+    let mut head = Returning::new(answer.status, BytesMut::new()).head;
+    put_returned(&mut head, &answer.fields);
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The worker's fields that are for the client.
+fn put_returned(head: &mut BytesMut, all: &Fields) {
+    let named = Named::of(all);
+    for (name, value) in all.iter() {
+        let written_by_us = matches!(name, b"content-length" | b"x-request-id");
+        if !written_by_us && !named.strips(name) {
+            fields::write(head, name, value);
+        }
     }
 }
 
-/// A 101 that switches to the protocol asked for, and to nothing else.
-pub(crate) fn switches_to(answer: &response::Parts, asked: &str) -> Result<(), &'static str> {
-    let protocol = only(&answer.headers, &header::UPGRADE).ok_or("101 without one Upgrade")?;
-    if !protocol.as_bytes().eq_ignore_ascii_case(asked.as_bytes()) {
+/// Whether a client takes trailers (RFC 9110 §6.5.1).
+pub(super) fn takes_trailers(request: &RequestHead) -> bool {
+    has_token(&request.fields, b"te", b"trailers")
+}
+
+/// A 101 that switches to the protocol asked for, and to nothing else; its name as the worker writes it.
+pub(crate) fn switches_to<'a>(fields: &'a Fields, asked: &str) -> Result<&'a [u8], &'static str> {
+    let protocol = fields.only(b"upgrade").ok_or("101 without one Upgrade")?;
+    if !protocol.eq_ignore_ascii_case(asked.as_bytes()) {
         return Err("101 to another protocol");
     }
-    match has_token(&answer.headers, &header::CONNECTION, b"upgrade") {
-        true => Ok(()),
+    match has_token(fields, b"connection", b"upgrade") {
+        true => Ok(protocol),
         false => Err("101 without `Connection: upgrade`"),
     }
 }

@@ -1,10 +1,11 @@
 //! Whom a request is for: its method, its target and its Host.
 
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, Version, header, request};
+use http::{Method, StatusCode, Version};
 
-use super::{Rejection, fields, reject};
+use super::{Rejection, reject};
 use crate::link::message::Front;
+use crate::proxy::head::RequestHead;
 
 /// Longest method. The longest registered one has 17 letters (`UPDATEREDIRECTREF`).
 const MAX_METHOD: usize = 32;
@@ -20,10 +21,7 @@ pub(super) struct Target<'a> {
 }
 
 /// Checks method, target and Host.
-pub(super) fn check<'a>(
-    request: &'a request::Parts,
-    front: &Front,
-) -> Result<Target<'a>, Rejection> {
+pub(super) fn check<'a>(request: &'a RequestHead, front: &Front) -> Result<Target<'a>, Rejection> {
     if request.method == Method::CONNECT {
         return Err(reject(StatusCode::METHOD_NOT_ALLOWED, "CONNECT"));
     }
@@ -35,7 +33,7 @@ pub(super) fn check<'a>(
     Ok(Target { path, host })
 }
 
-fn path<'a>(request: &'a request::Parts, front: &Front) -> Result<&'a str, Rejection> {
+fn path<'a>(request: &'a RequestHead, front: &Front) -> Result<&'a str, Rejection> {
     let uri = &request.uri;
     if let Some(scheme) = uri.scheme_str()
         && !matches!(scheme, "http" | "https")
@@ -61,12 +59,12 @@ fn path<'a>(request: &'a request::Parts, front: &Front) -> Result<&'a str, Rejec
     Ok(path)
 }
 
-fn host(request: &request::Parts) -> Result<&str, Rejection> {
+fn host(request: &RequestHead) -> Result<&str, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
-    let mut lines = request.headers.get_all(header::HOST).iter();
+    let mut lines = request.fields.all(b"host");
     let field = match (lines.next(), lines.next()) {
         (None, _) => None,
-        (Some(line), None) => match line.to_str().ok().filter(|h| is_host(h)) {
+        (Some(line), None) => match str::from_utf8(line).ok().filter(|h| is_host(h)) {
             Some(host) => Some(host),
             None => return bad("malformed Host"),
         },
@@ -126,18 +124,13 @@ fn is_host(text: &str) -> bool {
 }
 
 /// The limits on the head as a whole.
-pub(super) fn check_size(request: &request::Parts, front: &Front) -> Result<usize, Rejection> {
+pub(super) fn check_size(request: &RequestHead, front: &Front) -> Result<usize, Rejection> {
     let too_large = |why| Err(reject(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, why));
-    if request.headers.len() > front.max_headers as usize {
+    let count = request.fields.count();
+    if count > front.max_headers as usize {
         return too_large("too many fields");
     }
-    let mut size = 0;
-    for (name, value) in &request.headers {
-        if !fields::is_clean(value.as_bytes()) {
-            return Err(reject(StatusCode::BAD_REQUEST, "byte in a field value"));
-        }
-        size += name.as_str().len() + value.len() + 4;
-    }
+    let size = request.fields.size() + 4 * count;
     if size > front.max_head as usize {
         return too_large("head too large");
     }

@@ -1,7 +1,6 @@
-//! Tables, named after the lines of the rules. Requests are written as text and become
-//! `request::Parts` as the server in front makes them.
+//! Tables, named after the lines of the rules. Requests are written as text.
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::link::message::Front;
@@ -23,7 +22,7 @@ fn trusted() -> Origin {
 }
 
 /// A request from text: request line, then fields, by `\n`.
-fn request(text: &str) -> request::Parts {
+fn request(text: &str) -> RequestHead {
     let mut lines = text.lines();
     let mut start = lines.next().expect("a request line").split(' ');
     let (method, target) = (start.next().expect("method"), start.next().expect("target"));
@@ -32,19 +31,17 @@ fn request(text: &str) -> request::Parts {
         Some("HTTP/2") => Version::HTTP_2,
         _ => Version::HTTP_11,
     };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .version(version);
-    for line in lines {
-        let (name, value) = line.split_once(':').expect("a field");
-        request = request.header(name, value.trim_start());
+    let fields = lines.map(|line| line.split_once(':').expect("a field"));
+    RequestHead {
+        method: method.parse().expect("a method"),
+        uri: target.parse().expect("a target"),
+        version,
+        fields: Fields::from_pairs(fields),
     }
-    request.body(()).expect("a request").into_parts().0
 }
 
 /// As the server would tell it, if it were as strict.
-fn body_of(request: &request::Parts) -> Framing {
+fn body_of(request: &RequestHead) -> Framing {
     framing(request).unwrap_or(Framing::Empty)
 }
 
@@ -410,24 +407,20 @@ fn request_ids_are_checked() {
     assert!(id(&format!("X-Request-Id: {}", "x".repeat(128))).is_some());
 }
 
-fn reply(
-    status: u16,
-    fields: &[(&str, &str)],
-    to: &Outgoing,
-) -> Result<response::Parts, &'static str> {
-    let mut response = Response::builder().status(status);
-    for (name, value) in fields {
-        response = response.header(*name, *value);
-    }
-    let parts = response.body(()).expect("a response").into_parts().0;
-    answer(parts, to, "id-1")
+fn reply(status: u16, fields: &[(&str, &str)], to: &Outgoing) -> Result<Returning, &'static str> {
+    let head = AnswerHead {
+        status: StatusCode::from_u16(status).expect("a status"),
+        version: Version::HTTP_11,
+        fields: Fields::from_pairs(fields.iter().copied()),
+    };
+    answer(&head, to, "id-1", BytesMut::new())
 }
 
-fn shown(parts: &response::Parts) -> Vec<String> {
-    let line = |(name, value): (&HeaderName, &HeaderValue)| {
-        format!("{name}: {}", value.to_str().expect("text"))
-    };
-    parts.headers.iter().map(line).collect()
+/// The lines behind the status line.
+fn shown(returning: &Returning) -> Vec<&str> {
+    let head = str::from_utf8(&returning.head).expect("text");
+    assert!(head.ends_with("\r\n"));
+    head.lines().skip(1).collect()
 }
 
 #[test]
@@ -450,21 +443,20 @@ fn an_answers_hop_by_hop_fields_stay_here() {
         ("set-cookie", "a"),
         ("set-cookie", "b"),
     ];
-    let parts = reply(200, &fields, &to).expect("passed on");
-    let mut lines = shown(&parts);
-    lines.sort();
+    let returning = reply(200, &fields, &to).expect("passed on");
     assert_eq!(
-        lines,
+        shown(&returning),
         [
-            "content-length: 5",
-            "date: d",
             "server: w",
+            "date: d",
             "set-cookie: a",
             "set-cookie: b",
-            "trailer: x-sum",
             "x-request-id: id-1",
         ]
     );
+    assert_eq!(returning.length, Some(5));
+    assert_eq!(returning.trailer.as_deref(), Some(&b"x-sum"[..]));
+    assert!(returning.dated);
 }
 
 #[test]

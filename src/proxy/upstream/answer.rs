@@ -1,16 +1,15 @@
-//! An answer's body as hyper's server takes it.
+//! An answer's body, frame by frame.
 
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::chunked::{Chunked, Piece};
+use super::super::h1::{Decoder, Piece};
 use super::exchange::Exchange;
-use super::head::Delimited;
 use super::tunnel::Tunnel;
 use super::upload::Source;
 
@@ -22,8 +21,8 @@ const LARGE_READ: usize = 12 << 10;
 /// An answer's body, trailers included. An error means that it was cut short: the client's connection
 /// must be closed without a last chunk (F42). Dropping it before its end closes the worker's connection.
 pub struct AnswerBody {
-    /// Gone once the body ended.
-    exchange: Option<Exchange>,
+    /// Gone once the body ended. Boxed: it is large, and a body changes hands often.
+    exchange: Option<Box<Exchange>>,
     decoder: Decoder,
     /// What comes after the frame handed out last, if it was there already.
     next: Option<Result<Piece, &'static str>>,
@@ -34,7 +33,7 @@ pub struct AnswerBody {
 
 impl AnswerBody {
     pub(super) fn new(
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         decoder: Decoder,
         rest: Option<Box<dyn Source>>,
         tunnel: bool,
@@ -63,7 +62,7 @@ impl AnswerBody {
         if !self.tunnel {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let taken = self.exchange.as_mut().and_then(Exchange::take_socket);
+        let taken = self.exchange.as_mut().and_then(|e| e.take_socket());
         let (connection, read, watch) = taken.ok_or(io::ErrorKind::NotConnected)?;
         Ok(Tunnel::new(connection, read, watch))
     }
@@ -189,40 +188,5 @@ impl fmt::Debug for AnswerBody {
             .field("uploading", &self.rest.is_some())
             .field("tunnel", &self.tunnel)
             .finish_non_exhaustive()
-    }
-}
-
-/// Takes a body out of a buffer.
-#[derive(Debug)]
-pub(super) enum Decoder {
-    Empty,
-    Length(u64),
-    Chunked(Chunked),
-    Close,
-}
-
-impl Decoder {
-    pub(super) fn new(delimited: Delimited) -> Self {
-        match delimited {
-            Delimited::Empty => Self::Empty,
-            Delimited::Length(length) => Self::Length(length),
-            Delimited::Chunked => Self::Chunked(Chunked::new()),
-            Delimited::Close => Self::Close,
-        }
-    }
-
-    /// The next piece; `None` if more bytes are needed.
-    fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
-        match self {
-            Self::Empty | Self::Length(0) => Ok(Some(Piece::End)),
-            Self::Chunked(chunked) => chunked.next(buffer),
-            Self::Length(_) | Self::Close if buffer.is_empty() => Ok(None),
-            Self::Close => Ok(Some(Piece::Data(buffer.split().freeze()))),
-            Self::Length(left) => {
-                let take = usize::try_from(*left).map_or(buffer.len(), |l| l.min(buffer.len()));
-                *left -= take as u64;
-                Ok(Some(Piece::Data(buffer.split_to(take).freeze())))
-            }
-        }
     }
 }

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body::Body;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use super::answer::{AnswerBody, Decoder};
+use super::answer::AnswerBody;
 use super::connection::Connection;
 use super::head::{self, Delimited, Head};
 use super::pool::Pool;
@@ -65,7 +65,7 @@ where
             source: None,
         });
     }
-    let mut exchange = Exchange {
+    let mut exchange = Box::new(Exchange {
         connection: Some(connection),
         buffer: pool.buffer(),
         large: false,
@@ -78,7 +78,7 @@ where
         answered: false,
         keep: None,
         over: false,
-    };
+    });
     let mut awaiting = Awaiting {
         method: &outgoing.method,
         upgrade: outgoing.upgrade.as_deref(),
@@ -90,23 +90,15 @@ where
         true => None,
         false => Some(Box::new(body)),
     };
-    let stream = is_event_stream(&head);
-    if stream {
+    if head.answer.is_event_stream() {
         exchange.limits.body_idle = Duration::MAX;
     }
     exchange.keep = head.keep_alive.then(|| exchange.idle_limit(head.keep_for));
-    let tunnel = head.parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let tunnel = head.answer.status == StatusCode::SWITCHING_PROTOCOLS;
     Ok(Answer {
-        head: head.parts,
-        body: AnswerBody::new(exchange, Decoder::new(head.body), rest, tunnel),
+        head: head.answer,
+        body: AnswerBody::new(exchange, head.body.into(), rest, tunnel),
     })
-}
-
-fn is_event_stream(head: &Head) -> bool {
-    const TYPE: &[u8] = b"text/event-stream";
-    let kind = head.parts.headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.as_bytes().get(..TYPE.len()));
-    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(TYPE))
 }
 
 /// What is needed only until the final head is there.
@@ -249,10 +241,10 @@ impl Exchange {
             let Some(head) = parsed else {
                 return Ok(None);
             };
-            let status = head.parts.status;
+            let status = head.answer.status;
             if status == StatusCode::SWITCHING_PROTOCOLS {
                 let asked = awaiting.upgrade.ok_or("101 without an upgrade asked")?;
-                rules::switches_to(&head.parts, asked)?;
+                rules::switches_to(&head.answer.fields, asked)?;
                 return Ok(Some(head));
             }
             if !status.is_informational() {
@@ -265,7 +257,7 @@ impl Exchange {
             if awaiting.informational > MAX_INFORMATIONAL {
                 return Err("too many informational answers");
             }
-            self.watch.informational(&head.parts);
+            self.watch.informational(&head.answer);
             if status == StatusCode::CONTINUE {
                 self.since = None;
                 self.upload.release();

@@ -1,12 +1,12 @@
 //! Parsing the head of an answer and deciding its framing, once.
 
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version, response};
+use bytes::BytesMut;
+use http::{Method, StatusCode, Version};
 
+use super::super::h1::{Chunked, Decoder, section_end};
+use super::super::head::{AnswerHead, Fields, Unfit, is_control};
 use super::super::rules;
 
 /// Longest head of an answer; as much as we take from clients.
@@ -25,10 +25,21 @@ pub(super) enum Delimited {
     Close,
 }
 
+impl From<Delimited> for Decoder {
+    fn from(delimited: Delimited) -> Self {
+        match delimited {
+            Delimited::Empty => Self::Empty,
+            Delimited::Length(length) => Self::Length(length),
+            Delimited::Chunked => Self::Chunked(Chunked::new()),
+            Delimited::Close => Self::Close,
+        }
+    }
+}
+
 /// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) parts: response::Parts,
+    pub(super) answer: AnswerHead,
     pub(super) body: Delimited,
     /// The worker keeps the connection open afterwards.
     pub(super) keep_alive: bool,
@@ -57,34 +68,42 @@ pub(super) fn parse(
     if end > MAX_HEAD {
         return Err("too long a head");
     }
-    let section = buffer.split_to(end).freeze();
-    check_lines(&section)?;
-
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut raw = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut raw,
-        &section,
-        &mut fields,
-    );
-    match parsed {
-        Ok(httparse::Status::Complete(n)) if n == end => {}
-        Ok(_) => return Err("the head ends twice"),
-        Err(httparse::Error::TooManyHeaders) => return Err("too many fields"),
-        Err(_) => return Err("malformed head"),
-    }
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.version = match raw.version {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
+    let mut section = buffer.split_to(end);
+    let (version, status) = {
+        let Some(lf) = memchr::memchr(b'\n', &section) else {
+            return Err("no status line");
+        };
+        status_line(&section.split_to(lf + 1))?
     };
-    parts.status = raw
-        .code
-        .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or("no such status")?;
-    parts.headers = HeaderMap::with_capacity(raw.headers.len() + 2);
-    let framing = take_fields(&section, raw.headers, &mut parts.headers)?;
-    framing.decide(parts, method).map(Some)
+    let fields = Fields::parse(section, 0, MAX_FIELDS).map_err(|unfit| match unfit {
+        Unfit::Malformed(why) => why,
+        Unfit::TooMany => "too many fields",
+    })?;
+    let framing = Framing::of(&fields)?;
+    let answer = AnswerHead {
+        status,
+        version,
+        fields,
+    };
+    framing.decide(answer, method).map(Some)
+}
+
+/// Version and status; the phrase behind them is nobody's (RFC 9112 §4).
+fn status_line(line: &[u8]) -> Result<(Version, StatusCode), &'static str> {
+    let line = line.strip_suffix(b"\r\n").ok_or("bare LF in a head")?;
+    let (version, rest) = line.split_at_checked(9).ok_or("malformed status line")?;
+    let version = match version {
+        b"HTTP/1.1 " => Version::HTTP_11,
+        b"HTTP/1.0 " => Version::HTTP_10,
+        _ => return Err("no version of HTTP that we speak"),
+    };
+    let (code, phrase) = rest.split_at_checked(3).ok_or("malformed status line")?;
+    let separated = phrase.is_empty() || phrase.starts_with(b" ");
+    if !separated || phrase.iter().any(|b| is_control(*b)) {
+        return Err("malformed status line");
+    }
+    let status = StatusCode::from_bytes(code).map_err(|_| "no such status")?;
+    Ok((version, status))
 }
 
 /// What the fields say about framing and the connection.
@@ -97,55 +116,52 @@ struct Framing {
     keep_for: Option<Duration>,
 }
 
-fn take_fields(
-    section: &Bytes,
-    raw: &[httparse::Header<'_>],
-    into: &mut HeaderMap,
-) -> Result<Framing, &'static str> {
-    let mut framing = Framing::default();
-    for field in raw {
-        let (name, value) = convert(section, field)?;
-        if name == header::CONTENT_LENGTH {
-            let length = rules::decimal(value.as_bytes()).ok_or("malformed Content-Length")?;
-            match framing.length {
-                Some(other) if other != length => return Err("two Content-Lengths"),
-                Some(_) => continue,
-                None => framing.length = Some(length),
-            }
-        } else if name == header::TRANSFER_ENCODING {
-            if framing.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err("Transfer-Encoding is not one `chunked`");
-            }
-            framing.chunked = true;
-        } else if name == header::CONNECTION {
-            for token in rules::list(value.as_bytes()) {
-                framing.close |= token.eq_ignore_ascii_case(b"close");
-                framing.keep |= token.eq_ignore_ascii_case(b"keep-alive");
-            }
-        } else if name.as_str() == "keep-alive" {
-            for parameter in rules::list(value.as_bytes()) {
-                if let Some((b"timeout=", seconds)) = parameter.split_at_checked(8) {
-                    framing.keep_for = rules::decimal(seconds).map(Duration::from_secs);
-                }
-            }
-        }
-        if into.try_append(name, value).is_err() {
-            return Err("too many fields");
-        }
-    }
-    Ok(framing)
-}
-
 impl Framing {
-    fn decide(self, parts: response::Parts, method: &Method) -> Result<Head, &'static str> {
+    fn of(fields: &Fields) -> Result<Self, &'static str> {
+        let mut framing = Self::default();
+        for (name, value) in fields.iter() {
+            match name {
+                b"content-length" => {
+                    let length = rules::decimal(value).ok_or("malformed Content-Length")?;
+                    if framing.length.is_some_and(|other| other != length) {
+                        return Err("two Content-Lengths");
+                    }
+                    framing.length = Some(length);
+                }
+                b"transfer-encoding" => {
+                    if framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                        return Err("Transfer-Encoding is not one `chunked`");
+                    }
+                    framing.chunked = true;
+                }
+                b"connection" => {
+                    for token in rules::list(value) {
+                        framing.close |= token.eq_ignore_ascii_case(b"close");
+                        framing.keep |= token.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                b"keep-alive" => {
+                    for parameter in rules::list(value) {
+                        if let Some((b"timeout=", seconds)) = parameter.split_at_checked(8) {
+                            framing.keep_for = rules::decimal(seconds).map(Duration::from_secs);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(framing)
+    }
+
+    fn decide(self, answer: AnswerHead, method: &Method) -> Result<Head, &'static str> {
         if self.chunked && self.length.is_some() {
             return Err("both Content-Length and Transfer-Encoding");
         }
-        if self.chunked && parts.version == Version::HTTP_10 {
+        if self.chunked && answer.version == Version::HTTP_10 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
-        let status = parts.status;
-        let mut keep_alive = match parts.version {
+        let status = answer.status;
+        let mut keep_alive = match answer.version {
             Version::HTTP_10 => self.keep && !self.close,
             _ => !self.close,
         };
@@ -170,68 +186,10 @@ impl Framing {
             Delimited::Close
         };
         Ok(Head {
-            parts,
+            answer,
             body,
             keep_alive,
             keep_for: self.keep_for,
         })
     }
-}
-
-/// The fields of a trailer section, without those that must not be there.
-pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
-    check_lines(section)?;
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let raw = match httparse::parse_headers(section, &mut fields) {
-        Ok(httparse::Status::Complete((n, raw))) if n == section.len() => raw,
-        _ => return Err("malformed trailers"),
-    };
-    let mut map = HeaderMap::new();
-    for field in raw {
-        let (name, value) = convert(section, field)?;
-        if rules::trailer_allowed(&name) && map.try_append(name, value).is_err() {
-            return Err("too many trailers");
-        }
-    }
-    Ok(map)
-}
-
-/// Where the section of lines at the front ends, behind its empty line.
-pub(in crate::proxy) fn section_end(buffer: &[u8], searched: &mut usize) -> Option<usize> {
-    // Found by its LF, so that a bare LF ends a section too and is then refused, not waited for.
-    let mut from = *searched;
-    while let Some(at) = buffer[from..].iter().position(|b| *b == b'\n') {
-        let lf = from + at;
-        from = lf + 1;
-        let line = &buffer[..lf];
-        if matches!(line, [] | [.., b'\n'] | [b'\r'] | [.., b'\n', b'\r']) {
-            *searched = 0;
-            return Some(from);
-        }
-    }
-    *searched = from;
-    None
-}
-
-/// Every line ends in CRLF, and no CR or LF is anywhere else.
-fn check_lines(section: &[u8]) -> Result<(), &'static str> {
-    let after = section.iter().skip(1);
-    let bad = section
-        .iter()
-        .zip(after)
-        .fold(false, |bad, (a, b)| bad | ((*a == b'\r') != (*b == b'\n')));
-    match bad || section.first() == Some(&b'\n') {
-        true => Err("bare CR or LF in a head"),
-        false => Ok(()),
-    }
-}
-
-fn convert(
-    section: &Bytes,
-    field: &httparse::Header<'_>,
-) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "malformed field name")?;
-    let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value))
-        .map_err(|_| "malformed field value")?;
-    Ok((name, value))
 }

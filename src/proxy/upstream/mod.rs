@@ -14,7 +14,6 @@
 //! again, or rewrite a field: those are `pick`'s, the front's and [`super::rules`]' work.
 
 mod answer;
-mod chunked;
 mod connection;
 mod exchange;
 mod head;
@@ -28,12 +27,11 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
-use http::response;
+use super::head::AnswerHead;
 
 pub use answer::AnswerBody;
 pub use connection::{Connection, connect};
 pub use exchange::send;
-pub(super) use head::section_end;
 pub use pool::Pool;
 pub use tunnel::Tunnel;
 
@@ -81,7 +79,7 @@ pub enum SendErrorKind {
 #[derive(Debug)]
 pub struct Answer {
     /// Status and fields as the worker sent them, framing checked.
-    pub head: response::Parts,
+    pub head: AnswerHead,
     /// Its body; for a 101 it is [`AnswerBody::into_tunnel`]'s.
     pub body: AnswerBody,
 }
@@ -95,7 +93,7 @@ pub trait Watch {
     /// So many body bytes came from the worker.
     fn downloaded(&self, bytes: u64);
     /// An informational answer (100, 103) came.
-    fn informational(&self, head: &response::Parts);
+    fn informational(&self, head: &AnswerHead);
     /// The exchange is over and the connection given back or closed; `whole` if the answer ended exactly
     /// at its framing. Called once, also when [`send`] fails or is dropped, and when the body is dropped.
     /// For a tunnel: when it is dropped; `whole` if the worker had closed its side.

@@ -107,12 +107,12 @@ impl Pool {
     }
 
     /// A read buffer, perhaps one that was used before.
-    pub(super) fn buffer(&self) -> BytesMut {
+    pub(in crate::proxy) fn buffer(&self) -> BytesMut {
         self.inner.borrow_mut().buffers.pop().unwrap_or_default()
     }
 
     /// Takes an empty read buffer back.
-    pub(super) fn put_buffer(&self, buffer: BytesMut) {
+    pub(in crate::proxy) fn put_buffer(&self, buffer: BytesMut) {
         let mut inner = self.inner.borrow_mut();
         if inner.buffers.len() < MAX_BUFFERS {
             inner.buffers.push(buffer);

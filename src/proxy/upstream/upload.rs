@@ -1,15 +1,15 @@
 //! The request's way to the worker: its head, then its body re-encoded by us.
 
 use std::error::Error;
-use std::io::{self, IoSlice, Write as _};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::io::AsyncWrite;
 
+use super::super::h1::{Outbox, SizeLine};
 use super::super::rules::{self, Framing, Outgoing};
 use super::Watch;
 use super::connection::Socket;
@@ -66,7 +66,7 @@ pub(super) struct Upload {
     /// Something moved since the caller last cleared this.
     pub(super) moved: bool,
     framing: Framing,
-    outbox: Outbox,
+    outbox: Outbox<Bytes>,
 }
 
 impl Upload {
@@ -224,83 +224,4 @@ impl Upload {
 
 fn zero() -> io::Error {
     io::ErrorKind::WriteZero.into()
-}
-
-/// What is to be written next, in this order, with one system call.
-#[derive(Debug, Default)]
-struct Outbox {
-    head: Bytes,
-    size: SizeLine,
-    data: Bytes,
-    tail: Bytes,
-}
-
-impl Outbox {
-    fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.has_room()
-    }
-
-    /// Another frame fits.
-    fn has_room(&self) -> bool {
-        self.size.rest().is_empty() && self.data.is_empty() && self.tail.is_empty()
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); 4];
-        let mut count = 0;
-        for part in [&*self.head, self.size.rest(), &*self.data, &*self.tail] {
-            if !part.is_empty() {
-                slices[count] = IoSlice::new(part);
-                count += 1;
-            }
-        }
-        let socket = Pin::new(socket);
-        match count {
-            1 => socket.poll_write(cx, &slices[0]),
-            _ => socket.poll_write_vectored(cx, &slices[..count]),
-        }
-    }
-
-    /// Forgets what was written; says how much of it was body.
-    fn advance(&mut self, mut written: usize) -> u64 {
-        let mut step = |left: usize| {
-            let taken = written.min(left);
-            written -= taken;
-            taken
-        };
-        self.head.advance(step(self.head.len()));
-        self.size.start += step(self.size.rest().len());
-        let data = step(self.data.len());
-        self.data.advance(data);
-        self.tail.advance(step(self.tail.len()));
-        // A buffer of the client's side is not held while we wait for its next.
-        if self.data.is_empty() {
-            self.data = Bytes::new();
-        }
-        data as u64
-    }
-}
-
-/// A chunk-size line, without an allocation.
-#[derive(Debug, Default)]
-struct SizeLine {
-    bytes: [u8; 18],
-    start: usize,
-    end: usize,
-}
-
-impl SizeLine {
-    fn new(size: usize) -> Self {
-        let mut line = Self::default();
-        let room = line.bytes.len();
-        let mut rest = &mut line.bytes[..];
-        // Sixteen digits and CRLF fit.
-        let written = write!(rest, "{size:x}\r\n").map(|()| rest.len());
-        line.end = written.map_or(0, |left| room - left);
-        line
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
 }

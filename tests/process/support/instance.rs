@@ -1,5 +1,6 @@
 //! One running remuda: the real binary, in its own directories, on ports the kernel chose.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ pub(crate) struct Instance {
     pub(crate) knobs: Knobs,
     pub(crate) address: SocketAddr,
     said: Arc<Mutex<String>>,
+    flags: Vec<String>,
+    open_files: Option<u32>,
+    env: Vec<(String, OsString)>,
 }
 
 /// What to start.
@@ -31,6 +35,7 @@ pub(crate) struct Start {
     command: Option<Vec<String>>,
     before: Vec<(String, String)>,
     open_files: Option<u32>,
+    env: Vec<(String, OsString)>,
 }
 
 impl Default for Start {
@@ -46,6 +51,7 @@ impl Default for Start {
             command: None,
             before: Vec::new(),
             open_files: None,
+            env: Vec::new(),
         }
     }
 }
@@ -106,6 +112,12 @@ impl Start {
         self
     }
 
+    /// A variable in remuda's own environment.
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// Starts and waits until the wanted workers are ready.
     pub(crate) fn ready(self) -> Instance {
         let mut instance = self.launch();
@@ -146,59 +158,60 @@ impl Start {
         let file = dir.path().join("remuda.toml");
         std::fs::write(&file, config).expect("the directory is writable");
         std::fs::create_dir_all(dir.path().join("run")).expect("the directory is writable");
-        let mut command = match self.open_files {
-            None => Command::new(env!("CARGO_BIN_EXE_remuda")),
-            Some(limit) => {
-                let mut shell = Command::new("/bin/sh");
-                shell
-                    .arg("-c")
-                    .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
-                    .arg(env!("CARGO_BIN_EXE_remuda"));
-                shell
-            }
-        };
-        let mut child = command
-            .arg("run")
-            .arg("-c")
-            .arg(&file)
-            .args(&self.flags)
-            .env("XDG_RUNTIME_DIR", dir.path().join("run"))
-            .env_remove("RUNTIME_DIRECTORY")
-            .env_remove("STATE_DIRECTORY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary is built");
         let said = Arc::new(Mutex::new(String::new()));
-        listen_to(child.stderr.take().expect("piped"), &said);
-        listen_to(child.stdout.take().expect("piped"), &said);
+        let child = spawn(&dir, &self.flags, self.open_files, &self.env, &said);
         let mut instance = Instance {
             child,
             dir,
             knobs,
             address: ([127, 0, 0, 1], 0).into(),
             said,
+            flags: self.flags,
+            open_files: self.open_files,
+            env: self.env,
         };
-        let status = instance.wait("a listener", |status| {
-            status["listeners"]
-                .as_array()
-                .is_some_and(|all| !all.is_empty())
-        });
-        let listener = status["listeners"][0]
-            .as_str()
-            .expect("an address")
-            .to_owned();
-        // A unix listener has no such address; its test knows its path.
-        if !listener.starts_with("unix:") {
-            instance.address = listener
-                .parse()
-                .unwrap_or_else(|error| panic!("{listener}: {error}"));
-        }
+        instance.find_listener();
         instance
     }
 }
 
+fn spawn(
+    dir: &tempfile::TempDir,
+    flags: &[String],
+    open_files: Option<u32>,
+    env: &[(String, OsString)],
+    said: &Arc<Mutex<String>>,
+) -> Child {
+    let mut command = match open_files {
+        None => Command::new(env!("CARGO_BIN_EXE_remuda")),
+        Some(limit) => {
+            let mut shell = Command::new("/bin/sh");
+            shell
+                .arg("-c")
+                .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+                .arg(env!("CARGO_BIN_EXE_remuda"));
+            shell
+        }
+    };
+    let mut child = command
+        .arg("run")
+        .arg("-c")
+        .arg(dir.path().join("remuda.toml"))
+        .args(flags)
+        .env("XDG_RUNTIME_DIR", dir.path().join("run"))
+        .env_remove("RUNTIME_DIRECTORY")
+        .env_remove("STATE_DIRECTORY")
+        .env_remove("NOTIFY_SOCKET")
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary is built");
+    listen_to(child.stderr.take().expect("piped"), said);
+    listen_to(child.stdout.take().expect("piped"), said);
+    child
+}
 fn listen_to(pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) {
     let said = Arc::clone(said);
     std::thread::spawn(move || {
@@ -218,6 +231,36 @@ fn listen_to(pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) {
 }
 
 impl Instance {
+    /// Starts it once more, with the same files and flags, after [`Instance::ended`].
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(
+            &self.dir,
+            &self.flags,
+            self.open_files,
+            &self.env,
+            &self.said,
+        );
+        self.find_listener();
+    }
+
+    fn find_listener(&mut self) {
+        let pid = self.pid();
+        let status = self.wait("a listener", |status| {
+            let listeners = status["listeners"].as_array();
+            status["pid"] == pid && listeners.is_some_and(|all| !all.is_empty())
+        });
+        let listener = status["listeners"][0]
+            .as_str()
+            .expect("an address")
+            .to_owned();
+        // A unix listener has no such address; its test knows its path.
+        if !listener.starts_with("unix:") {
+            self.address = listener
+                .parse()
+                .unwrap_or_else(|error| panic!("{listener}: {error}"));
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -390,6 +433,7 @@ impl Drop for Instance {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

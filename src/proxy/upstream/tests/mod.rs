@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, response};
+use http::{Method, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connection::Socket;
 use super::*;
 use crate::link::message::{Front, WorkerAddress};
+use crate::proxy::head::{AnswerHead, Fields, RequestHead};
 use crate::proxy::rules::{self, Framing, Origin, Outgoing};
 use crate::rollout::WorkerId;
 
@@ -58,7 +59,7 @@ impl Watch for Notes {
     fn downloaded(&self, bytes: u64) {
         self.0.borrow_mut().downloaded += bytes;
     }
-    fn informational(&self, head: &response::Parts) {
+    fn informational(&self, head: &AnswerHead) {
         self.0.borrow_mut().informational.push(head.status.as_u16());
     }
     fn ended(&self, whole: bool) {
@@ -112,26 +113,30 @@ impl Client {
 }
 
 fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoing {
-    let mut request = Request::builder()
-        .method(method)
-        .uri("/")
-        .header("host", "shop.example");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    match framing {
-        Framing::Empty => {}
-        Framing::Length(length) => request = request.header("content-length", length),
-        Framing::Chunked => request = request.header("transfer-encoding", "chunked"),
-    }
-    let (parts, ()) = request.body(()).expect("a request").into_parts();
+    let length;
+    let framed = match framing {
+        Framing::Empty => None,
+        Framing::Length(bytes) => {
+            length = bytes.to_string();
+            Some(("content-length", &*length))
+        }
+        Framing::Chunked => Some(("transfer-encoding", "chunked")),
+    };
+    let host = [("host", "shop.example")];
+    let all = host.iter().chain(fields).copied().chain(framed);
+    let request = RequestHead {
+        method,
+        uri: "/".parse().expect("a target"),
+        version: Version::HTTP_11,
+        fields: Fields::from_pairs(all),
+    };
     let origin = Origin {
         client: None,
         trusted: false,
         scheme: "http",
         request_id: "id".into(),
     };
-    rules::outgoing(&parts, framing, &origin, &Front::default()).expect("a good request")
+    rules::outgoing(&request, framing, &origin, &Front::default()).expect("a good request")
 }
 
 /// A connection and the worker's end of it.

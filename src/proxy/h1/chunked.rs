@@ -4,7 +4,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::head;
+use super::lines::{section_end, trailers};
 
 /// Longest chunk-size line, extensions included. Real ones are below twenty bytes.
 const MAX_LINE: usize = 256;
@@ -15,7 +15,7 @@ const MAX_TRAILERS: usize = 16 << 10;
 
 /// What came out of a body.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(in crate::proxy) enum Piece {
     Data(Bytes),
     Trailers(HeaderMap),
     End,
@@ -33,7 +33,7 @@ enum State {
 
 /// A decoder for one body.
 #[derive(Debug)]
-pub(super) struct Chunked {
+pub(in crate::proxy) struct Chunked {
     state: State,
     extensions: usize,
     /// Bytes of an unfinished line or section that were searched already.
@@ -41,7 +41,7 @@ pub(super) struct Chunked {
 }
 
 impl Chunked {
-    pub(super) fn new() -> Self {
+    pub(in crate::proxy) fn new() -> Self {
         Self {
             state: State::Size,
             extensions: 0,
@@ -50,7 +50,10 @@ impl Chunked {
     }
 
     /// The next piece; `None` if more bytes are needed. After the end it takes nothing.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, &'static str> {
+    pub(in crate::proxy) fn next(
+        &mut self,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<Piece>, &'static str> {
         loop {
             match self.state {
                 State::Size => {
@@ -93,7 +96,7 @@ impl Chunked {
                         self.state = State::Ended;
                         continue;
                     }
-                    let Some(end) = head::section_end(buffer, &mut self.searched) else {
+                    let Some(end) = section_end(buffer, &mut self.searched) else {
                         if buffer.len() > MAX_TRAILERS {
                             return Err("too long a trailer section");
                         }
@@ -104,17 +107,31 @@ impl Chunked {
                     }
                     let section = buffer.split_to(end).freeze();
                     self.state = State::Ended;
-                    return head::trailers(&section).map(|t| Some(Piece::Trailers(t)));
+                    return trailers(&section).map(|t| Some(Piece::Trailers(t)));
                 }
                 State::Ended => return Ok(Some(Piece::End)),
             }
         }
     }
 
+    /// Whether its end was taken.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Takes an end without trailers that is wholly there behind the last data.
+    pub(super) fn end(&mut self, buffer: &mut BytesMut) {
+        const END: &[u8] = b"\r\n0\r\n\r\n";
+        if matches!(self.state, State::DataEnd) && buffer.starts_with(END) {
+            buffer.advance(END.len());
+            self.state = State::Ended;
+        }
+    }
+
     /// Length of the line at the front, without its CRLF.
     fn line(&mut self, buffer: &BytesMut) -> Result<Option<usize>, &'static str> {
         let window = &buffer[..buffer.len().min(MAX_LINE)];
-        match window[self.searched..].iter().position(|b| *b == b'\n') {
+        match memchr::memchr(b'\n', &window[self.searched..]) {
             Some(at) => {
                 let lf = self.searched + at;
                 self.searched = 0;

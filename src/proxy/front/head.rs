@@ -1,0 +1,283 @@
+//! Parsing the head of a request, once and strictly: what has two readings is refused here (T9).
+//!
+//! A proxy before us, or a worker, may take a bare LF for a line's end, or one of a Content-Length and a
+//! Transfer-Encoding for the other's superior. Nothing of the kind gets further.
+
+use bytes::BytesMut;
+use http::{Method, StatusCode, Uri, Version};
+
+use crate::link::message::Front;
+use crate::proxy::head::{Fields, RequestHead, Unfit, is_token};
+use crate::proxy::rules::{Framing, Rejection, decimal, list, reject};
+
+/// A request's head, and what its fields say about the rest of the message and the connection.
+#[derive(Debug)]
+pub(in crate::proxy) struct Head {
+    pub(in crate::proxy) request: RequestHead,
+    pub(in crate::proxy) framing: Framing,
+    /// The client would send another request on this connection (RFC 9112 §9.3).
+    pub(in crate::proxy) keep_alive: bool,
+}
+
+/// Parses a whole head, from its first line to its empty line.
+///
+/// # Errors
+/// The rejection to answer with.
+pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection> {
+    let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
+    if head.len() > front.max_head as usize {
+        return Err(too_large(&head, front));
+    }
+    let Some(lf) = memchr::memchr(b'\n', &head) else {
+        return bad("no request line");
+    };
+    let first = head.split_to(lf + 1).freeze();
+    let Some(line) = first.strip_suffix(b"\r\n") else {
+        return bad("bare LF in a head");
+    };
+    let mut words = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return bad("malformed request line");
+    };
+    if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
+        return bad("malformed method");
+    }
+    if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+        return bad("malformed target");
+    }
+    if target.len() > front.max_target as usize {
+        return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
+    }
+    let version = version_of(version)?;
+    let Ok(method) = Method::from_bytes(method) else {
+        return bad("malformed method");
+    };
+    let Ok(uri) = Uri::from_maybe_shared(first.slice_ref(target)) else {
+        return bad("malformed target");
+    };
+    let most = usize::try_from(front.max_headers).unwrap_or(usize::MAX);
+    let fields = match Fields::parse(head, 0, most) {
+        Ok(fields) => fields,
+        Err(Unfit::Malformed(why)) => return bad(why),
+        Err(Unfit::TooMany) => {
+            return Err(reject(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many fields",
+            ));
+        }
+    };
+    let mut found = Found::default();
+    for (name, value) in fields.iter() {
+        found.field(name, value)?;
+    }
+    let old = version == Version::HTTP_10;
+    Ok(Head {
+        keep_alive: found.keep_alive(old),
+        framing: found.framing(old)?,
+        request: RequestHead {
+            method,
+            uri,
+            version,
+            fields,
+        },
+    })
+}
+
+/// What to answer to a head of which already too much has come.
+pub(super) fn too_large(head: &[u8], front: &Front) -> Rejection {
+    let first = head.iter().position(|b| *b == b'\n');
+    // A method and a version are short: it is the target that is too long.
+    match first.is_none_or(|end| end > front.max_target as usize + 64) {
+        true => reject(StatusCode::URI_TOO_LONG, "target too long"),
+        false => reject(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head too large",
+        ),
+    }
+}
+
+fn version_of(version: &[u8]) -> Result<Version, Rejection> {
+    match version {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        b"HTTP/1.0" => Ok(Version::HTTP_10),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(reject(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "version of HTTP",
+            ))
+        }
+        _ => Err(reject(StatusCode::BAD_REQUEST, "malformed version")),
+    }
+}
+
+/// What the fields say about the body and the connection.
+#[derive(Default)]
+struct Found {
+    length: Option<u64>,
+    /// `Transfer-Encoding` lines.
+    codings: u32,
+    /// A coding other than `chunked`.
+    other: bool,
+    /// One line that is exactly `chunked`.
+    chunked: bool,
+    close: bool,
+    keep: bool,
+}
+
+impl Found {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
+        if name == b"content-length" {
+            let length = decimal(value);
+            match (length, self.length) {
+                (None, _) => {
+                    return Err(reject(StatusCode::BAD_REQUEST, "malformed Content-Length"));
+                }
+                (Some(length), Some(other)) if length != other => {
+                    return Err(reject(StatusCode::BAD_REQUEST, "two Content-Lengths"));
+                }
+                (length, _) => self.length = length,
+            }
+        } else if name == b"transfer-encoding" {
+            self.codings += 1;
+            self.chunked = value.eq_ignore_ascii_case(b"chunked");
+            self.other |= list(value).any(|c| !c.eq_ignore_ascii_case(b"chunked"));
+        } else if name == b"connection" {
+            for member in list(value) {
+                self.close |= member.eq_ignore_ascii_case(b"close");
+                self.keep |= member.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_alive(&self, old: bool) -> bool {
+        !self.close && (self.keep || !old)
+    }
+
+    fn framing(self, old: bool) -> Result<Framing, Rejection> {
+        let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
+        match self.length {
+            _ if self.codings > 0 && old => bad("Transfer-Encoding in HTTP/1.0"),
+            Some(_) if self.codings > 0 => bad("both Content-Length and Transfer-Encoding"),
+            _ if self.other => Err(reject(StatusCode::NOT_IMPLEMENTED, "transfer coding")),
+            None if self.codings == 1 && self.chunked => Ok(Framing::Chunked),
+            _ if self.codings > 0 => bad("Transfer-Encoding is not one `chunked`"),
+            None => Ok(Framing::Empty),
+            Some(length) => Ok(Framing::Length(length)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn status(head: &str) -> Result<Framing, u16> {
+        parse(BytesMut::from(head), &Front::default())
+            .map(|head| head.framing)
+            .map_err(|rejection| rejection.status.as_u16())
+    }
+
+    #[test]
+    fn t9_only_one_reading_gets_through() {
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Ok(Framing::Empty)
+        );
+        let with = |fields: &str| status(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert_eq!(with("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(with("content-length:\t5 \r\n"), Ok(Framing::Length(5)));
+        assert_eq!(with("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 18446744073709551616\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: ,chunked\r\n",
+            "Transfer-Encoding:\r\n",
+            "X: a\nY: b\r\n",
+            "X: a\rY: b\r\n",
+            "X: \0\r\n",
+            " folded\r\n",
+            ": no name\r\n",
+            "X : space\r\n",
+        ] {
+            assert_eq!(with(fields), Err(400), "{fields:?}");
+        }
+        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n"), Err(501));
+        assert_eq!(status("GET  / HTTP/1.1\r\n\r\n"), Err(400));
+        assert_eq!(status("GET / HTTP/1.1\n\n"), Err(400));
+        assert_eq!(status("PRI * HTTP/2.0\r\n\r\n"), Err(505));
+    }
+
+    /// A head that is good but for a mistake or two.
+    fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop::sample::select(vec![
+            "Host: a",
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+            "Connection: close, te",
+            "X-Y:\t z \t",
+            "X:",
+        ]);
+        let mistake = prop::sample::select(vec![
+            "\n", "\r", "\r\n", " ", "\t", ":", ",", "\0", "\x0b", "\x0c", "\x7f", "a", "+",
+            "\u{e9}",
+        ]);
+        let start = prop::sample::select(vec!["GET / HTTP/1.1", "POST /a?b HTTP/1.0"]);
+        let lines = prop::collection::vec(line, 0..4);
+        let mistakes = prop::collection::vec((mistake, any::<prop::sample::Index>()), 0..3);
+        (start, lines, mistakes).prop_map(|(start, lines, mistakes)| {
+            let mut head = format!("{start}\r\n").into_bytes();
+            for line in lines {
+                head.extend_from_slice(format!("{line}\r\n").as_bytes());
+            }
+            head.extend_from_slice(b"\r\n");
+            for (mistake, at) in mistakes {
+                let at = at.index(head.len());
+                head.splice(at..at, mistake.bytes());
+            }
+            head
+        })
+    }
+
+    proptest! {
+        /// The parser that most of Rust's servers use is the measure: ours may refuse more, but never
+        /// accepts what it refuses, and never reads anything else in it.
+        #[test]
+        fn t9_no_head_is_read_that_another_parser_refuses_or_reads_differently(
+            head in nearly_a_head(),
+        ) {
+            let Ok(ours) = parse(BytesMut::from(&head[..]), &Front::default()) else {
+                return Ok(());
+            };
+            let mut fields = [httparse::EMPTY_HEADER; 128];
+            let mut theirs = httparse::Request::new(&mut fields);
+            let read = theirs.parse(&head);
+            prop_assert!(matches!(read, Ok(httparse::Status::Complete(n)) if n == head.len()));
+            let request = ours.request;
+            prop_assert_eq!(theirs.method, Some(request.method.as_str()));
+            let version = match request.version {
+                Version::HTTP_10 => 0,
+                _ => 1,
+            };
+            prop_assert_eq!(theirs.version, Some(version));
+            let theirs: Vec<_> = theirs.headers.iter().map(|field| {
+                (field.name.to_ascii_lowercase().into_bytes(), field.value.to_vec())
+            }).collect();
+            let ours: Vec<_> = request.fields.iter().map(|(name, value)| {
+                (name.to_vec(), value.to_vec())
+            }).collect();
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A client's socket, what came from it and waits, and the small answers that go before the answer.
+
+use std::cell::RefCell;
+use std::future::Future as _;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::{fmt, io};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use super::head::{self, Head};
+use crate::link::message::Front;
+use crate::proxy::h1::{Decoder, Piece, section_end};
+use crate::proxy::rules::Rejection;
+use crate::proxy::socket::Socket;
+use crate::proxy::upstream::Pool;
+
+/// What one read may bring: a whole head and most small bodies.
+const READ: usize = 16 << 10;
+/// The same while a large body comes.
+const READ_LARGE: usize = 64 << 10;
+/// From this length on a body is large.
+const LARGE: u64 = 64 << 10;
+/// So much is read ahead of the request in flight, to notice that the client leaves; a client that
+/// pipelines more is noticed when it is its turn.
+const AHEAD: usize = READ;
+const BLANK: &[u8] = b"\r\n";
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client's socket with what came from it.
+#[derive(Debug)]
+pub(in crate::proxy) struct Inlet {
+    inner: RefCell<Inner>,
+    /// Lends read buffers, so that a connection holds none while nothing is in flight.
+    pool: Rc<Pool>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    socket: Socket,
+    /// Read and not taken yet.
+    came: BytesMut,
+    /// Of that, so much was searched for the end of a head.
+    searched: usize,
+    /// The body of the request in flight.
+    body: Decoder,
+    large: bool,
+    /// The client waits for `100 Continue`.
+    expects: bool,
+    /// Informational answers that wait to be written.
+    early: BytesMut,
+}
+
+/// Why a client's body broke off.
+#[derive(Debug)]
+pub(in crate::proxy) enum Broken {
+    /// The client left.
+    Left(io::Error),
+    /// It breaks HTTP.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left(error) => error.fmt(f),
+            Self::Malformed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Inlet {
+    pub(in crate::proxy) fn new(socket: Socket, pool: Rc<Pool>) -> Rc<Self> {
+        Rc::new(Self {
+            inner: RefCell::new(Inner {
+                socket,
+                came: BytesMut::new(),
+                searched: 0,
+                body: Decoder::Empty,
+                large: false,
+                expects: false,
+                early: BytesMut::new(),
+            }),
+            pool,
+        })
+    }
+
+    /// The head of the next request; `None` if the client leaves instead. `begun` is told when a first
+    /// byte of it is there.
+    pub(in crate::proxy) fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        front: &Front,
+        begun: impl Fn(),
+    ) -> Poll<Result<Option<Head>, Rejection>> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            // An empty line before a head is no part of it (RFC 9112 §2.2).
+            while inner.came.starts_with(BLANK) {
+                inner.came.advance(BLANK.len());
+                inner.searched = 0;
+            }
+            if !inner.came.is_empty() {
+                begun();
+                if let Some(end) = section_end(&inner.came, &mut inner.searched) {
+                    let section = inner.came.split_to(end);
+                    return Poll::Ready(head::parse(section, front).map(Some));
+                }
+                if inner.came.len() > front.max_head as usize {
+                    return Poll::Ready(Err(head::too_large(&inner.came, front)));
+                }
+            }
+            match ready!(inner.poll_read(cx, &self.pool)) {
+                Ok(0) | Err(_) => return Poll::Ready(Ok(None)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// A request begins whose body is framed like this.
+    pub(in crate::proxy) fn begin(&self, body: Decoder, expects: bool) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.large = matches!(body, Decoder::Length(LARGE..));
+        inner.body = body;
+        inner.expects = expects;
+    }
+
+    /// The next piece of the body. A client that waits for `100 Continue` is given it now.
+    pub(in crate::proxy) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            match inner.body.next(&mut inner.came) {
+                Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
+                Ok(None) => {}
+                Err(why) => return Poll::Ready(Err(Broken::Malformed(why))),
+            }
+            if std::mem::take(&mut inner.expects) {
+                inner.early.extend_from_slice(CONTINUE);
+            }
+            inner.poll_early(cx).map_err(Broken::Left)?;
+            let left = match ready!(inner.poll_read(cx, &self.pool)) {
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            return Poll::Ready(Err(Broken::Left(left)));
+        }
+    }
+
+    /// Whether the last byte of the body was taken, as far as can be told from what is here.
+    pub(in crate::proxy) fn body_is_over(&self) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.body.ends_here(&mut inner.came)
+    }
+
+    /// Informational answers are to go to the client.
+    pub(in crate::proxy) fn inform(&self, heads: BytesMut) {
+        if !heads.is_empty() {
+            self.inner.borrow_mut().early.unsplit(heads);
+        }
+    }
+
+    /// The answer begins: what was to go before it and did not yet.
+    pub(in crate::proxy) fn take_early(&self) -> BytesMut {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.expects = false;
+        std::mem::take(&mut inner.early)
+    }
+
+    /// While nothing else is read: sends what goes before the answer. Ready if the client leaves.
+    pub(in crate::proxy) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.poll_early(cx).is_err() {
+            return Poll::Ready(());
+        }
+        // What belongs to the body is read when the worker takes it.
+        while inner.body.is_over() && inner.came.len() < AHEAD {
+            match ready!(inner.poll_read(cx, &self.pool)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes; how much was taken.
+    pub(in crate::proxy) fn poll_write<T>(
+        &self,
+        write: impl FnOnce(&mut Socket) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        write(&mut self.inner.borrow_mut().socket)
+    }
+
+    /// The socket, and what came from it that nobody has taken.
+    pub(in crate::proxy) fn take_socket(self: Rc<Self>) -> Option<(Socket, Bytes)> {
+        let inner = Rc::into_inner(self)?.inner.into_inner();
+        Some((inner.socket, inner.came.freeze()))
+    }
+}
+
+impl Inner {
+    fn poll_read(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<usize>> {
+        if self.came.capacity() == 0 {
+            self.came = pool.buffer();
+        }
+        let size = if self.large { READ_LARGE } else { READ };
+        if self.came.capacity() - self.came.len() < size / 4 {
+            self.came.reserve(size);
+        }
+        let read = pin!(self.socket.read_buf(&mut self.came)).poll(cx);
+        if read.is_pending() {
+            self.give_back(pool);
+        }
+        read
+    }
+
+    fn give_back(&mut self, pool: &Pool) {
+        if self.came.is_empty() && self.came.capacity() > 0 {
+            let buffer = std::mem::take(&mut self.came);
+            // A large one is not for heads.
+            if buffer.capacity() <= READ {
+                pool.put_buffer(buffer);
+            }
+        }
+    }
+
+    /// Writes what waits to go before the answer.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.early.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.early) {
+                Poll::Ready(written) => match written? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    written => self.early.advance(written),
+                },
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+}

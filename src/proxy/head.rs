@@ -1,0 +1,268 @@
+//! Heads as they were read: slices of what came, checked, nothing interpreted yet.
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode, Uri, Version};
+use memchr::memchr;
+
+/// Room for so many fields without growing; browsers send a dozen.
+const USUAL: usize = 16;
+
+/// A request's head.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// Its method.
+    pub method: Method,
+    /// Its target.
+    pub uri: Uri,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// Its fields.
+    pub fields: Fields,
+}
+
+/// An answer's head.
+#[derive(Debug, Clone)]
+pub struct AnswerHead {
+    /// Its status.
+    pub status: StatusCode,
+    /// HTTP/1.0 or 1.1.
+    pub version: Version,
+    /// Its fields.
+    pub fields: Fields,
+}
+
+impl AnswerHead {
+    /// It says that its body is a stream of events (Server-Sent Events).
+    pub(super) fn is_event_stream(&self) -> bool {
+        const TYPE: &[u8] = b"text/event-stream";
+        let kind = self.fields.all(b"content-type").next();
+        let kind = kind.and_then(|kind| kind.get(..TYPE.len()));
+        kind.is_some_and(|kind| kind.eq_ignore_ascii_case(TYPE))
+    }
+}
+
+/// The fields of a head, in the order they came: slices of its text, names in lower case.
+///
+/// A map would be dearer to make than all look-ups in it together save: a head is read once, passed on
+/// once, and asked for a handful of names.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    text: Bytes,
+    lines: Vec<Line>,
+}
+
+/// Where in the text a field's name and value are.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    name: Span,
+    value: Span,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// A head is far below 4 GiB; of one that is not, nothing is read.
+    fn new(start: usize, end: usize) -> Option<Self> {
+        Some(Self {
+            start: u32::try_from(start).ok()?,
+            end: u32::try_from(end).ok()?,
+        })
+    }
+
+    fn of(self, text: &[u8]) -> &[u8] {
+        text.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Why lines are no fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// They break RFC 9112 §5.
+    Malformed(&'static str),
+    /// There are more than may be.
+    TooMany,
+}
+
+impl Fields {
+    /// Reads the lines of a head from `at`, behind its first line, to its empty line, which must be the
+    /// end of `section`. Every line ends in CRLF; nothing else is mended either (T9).
+    pub(super) fn parse(section: BytesMut, at: usize, most: usize) -> Result<Self, Unfit> {
+        let (mut section, mut at) = (section, at);
+        let mut lines = Vec::with_capacity(USUAL);
+        loop {
+            let bad = |why| Err(Unfit::Malformed(why));
+            let rest = section.get_mut(at..).unwrap_or_default();
+            let Some(lf) = memchr(b'\n', rest) else {
+                return bad("head without an end");
+            };
+            let [line @ .., b'\r'] = &mut rest[..lf] else {
+                return bad("bare LF in a head");
+            };
+            if line.is_empty() {
+                if at + lf + 1 != section.len() {
+                    return bad("the head ends twice");
+                }
+                break;
+            }
+            if lines.len() == most {
+                return Err(Unfit::TooMany);
+            }
+            let mut name = 0;
+            while let Some(byte) = line.get_mut(name) {
+                match TOKEN[usize::from(*byte)] {
+                    0 => break,
+                    lower => *byte = lower,
+                }
+                name += 1;
+            }
+            if name == 0 || line.get(name) != Some(&b':') {
+                return bad("malformed field name");
+            }
+            let value = &line[name + 1..];
+            if value.iter().fold(false, |bad, b| bad | is_control(*b)) {
+                return bad("byte in a field value");
+            }
+            let blank = |b: &u8| matches!(b, b' ' | b'\t');
+            let before = value.iter().take_while(|b| blank(b)).count();
+            let after = value[before..]
+                .iter()
+                .rev()
+                .take_while(|b| blank(b))
+                .count();
+            let (start, end) = (at + name + 1 + before, at + lf - 1 - after);
+            let (Some(name), Some(value)) = (Span::new(at, at + name), Span::new(start, end))
+            else {
+                return Err(Unfit::TooMany);
+            };
+            lines.push(Line { name, value });
+            at += lf + 1;
+        }
+        Ok(Self {
+            text: section.freeze(),
+            lines,
+        })
+    }
+
+    /// All fields: name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let text = &self.text[..];
+        let one = move |line: &Line| (line.name.of(text), line.value.of(text));
+        self.lines.iter().map(one)
+    }
+
+    /// The values of a field; the name in lower case.
+    pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |(one, value): (&'a [u8], &'a [u8])| (one == name).then_some(value);
+        self.iter().filter_map(named)
+    }
+
+    /// Whether there is such a field.
+    #[must_use]
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The field's only value, if there is exactly one.
+    #[must_use]
+    pub fn only<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let mut values = self.all(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Bytes of names and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+}
+
+#[cfg(test)]
+impl Fields {
+    /// From names and values.
+    pub(super) fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = BytesMut::new();
+        for (name, value) in pairs {
+            text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+        Self::parse(text, 0, usize::MAX).expect("good fields")
+    }
+}
+
+/// `tchar` of RFC 9110 §5.6.2 in lower case; 0 for any other byte.
+const TOKEN: [u8; 256] = {
+    let (mut table, mut byte) = ([0; 256], 0);
+    while byte < 128_u8 {
+        if byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+            )
+        {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// A byte that may stand in a name or a method.
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)] != 0
+}
+
+/// A byte that may stand in no value.
+pub(super) fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t9_lines_are_fields_or_nothing() {
+        let parse = |text: &str| Fields::parse(BytesMut::from(text), 0, 3);
+        let good = parse("Host:a\r\nX-A: \t b c\t \r\nx-a:\r\n\r\n").expect("good");
+        let shown: Vec<_> = good.iter().collect();
+        let (a, b): (&[u8], &[u8]) = (b"b c", b"");
+        assert_eq!(shown, [(&b"host"[..], &b"a"[..]), (b"x-a", a), (b"x-a", b)]);
+        assert_eq!(good.only(b"host"), Some(&b"a"[..]));
+        assert_eq!(good.only(b"x-a"), None);
+        for bad in [
+            "",
+            "a: b\r\n",
+            "a: b\n\r\n",
+            "a: b\r\n\n",
+            "a: b\rc: d\r\n\r\n",
+            "a: b\r\n\r\n\r\n",
+            "a : b\r\n\r\n",
+            ": b\r\n\r\n",
+            "a\r\n\r\n",
+            " a: b\r\n\r\n",
+            "a: b\r\n c\r\n\r\n",
+            "a: \0\r\n\r\n",
+            "a: \x0c\r\n\r\n",
+            "a: \x7f\r\n\r\n",
+            "\u{e9}: b\r\n\r\n",
+        ] {
+            assert!(matches!(parse(bad), Err(Unfit::Malformed(_))), "{bad:?}");
+        }
+        let four = "a: b\r\n".repeat(4) + "\r\n";
+        assert_eq!(parse(&four).map(|_| ()), Err(Unfit::TooMany));
+    }
+}

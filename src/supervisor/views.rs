@@ -1,0 +1,112 @@
+//! What others see: status, rollouts, readiness, metrics of the view, and the service manager's line.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::control::Supervisor;
+use super::shell::ShellView;
+use super::status;
+use crate::rollout::{Moment, View};
+use crate::wire;
+
+impl Supervisor {
+    pub(super) fn publish_views(&mut self) {
+        let now = self.clock.now();
+        let view = self.core.view(now);
+        self.metrics.view(&view, now, self.clock.wall(now));
+        let shell = self.shell();
+        let services: status::Services = view
+            .services
+            .iter()
+            .map(|of| {
+                (
+                    of.service.to_string(),
+                    status::service(of, &self.clock, &shell),
+                )
+            })
+            .collect();
+        let mut rollouts: Vec<wire::Rollout> = Vec::new();
+        for of in &view.services {
+            for rollout in self.core.rollouts(&of.service, now) {
+                rollouts.push(status::rollout(
+                    &of.service,
+                    of.wanted,
+                    &rollout,
+                    &self.clock,
+                    &shell,
+                ));
+            }
+        }
+        rollouts.sort_by(|a, b| b.requested_at.cmp(&a.requested_at).then(b.to.cmp(&a.to)));
+        let status = wire::Status {
+            version: crate::BUILD.to_owned(),
+            pid: std::process::id(),
+            data_planes: self
+                .planes
+                .iter()
+                .map(|(_, plane)| wire::DataPlane {
+                    pid: plane.pid,
+                    state: plane.state.word().to_owned(),
+                    started_at: self.clock.print(plane.started_at),
+                })
+                .collect(),
+            services,
+            state: if self.stopping.is_some() {
+                "stopping"
+            } else {
+                "running"
+            }
+            .to_owned(),
+            started_at: self.clock.print(Moment::default()),
+            listeners: self.identity.listeners.clone(),
+            admin: self.identity.admin.clone(),
+        };
+        let ready = self.stopping.is_none()
+            && self.planes.accepting()
+            && view.services.iter().all(|service| service.ready > 0);
+        self.tell_manager(&view, ready);
+        replace_if_changed(&self.outlets.status, Arc::new(status));
+        replace_if_changed(&self.outlets.rollouts, Arc::new(rollouts));
+        replace_if_changed(&self.outlets.ready, ready);
+    }
+
+    fn tell_manager(&mut self, view: &View, ready: bool) {
+        if !self.manager.listens() {
+            return;
+        }
+        let services: Vec<String> = view
+            .services
+            .iter()
+            .map(|of| {
+                let waiting = of
+                    .waiting_on
+                    .as_ref()
+                    .map_or(String::new(), |on| format!(", waiting for {}", on.message));
+                format!(
+                    "{}: {} of {} workers serve generation {}{waiting}",
+                    of.service, of.ready, of.wanted, of.stable
+                )
+            })
+            .collect();
+        self.manager.stands(ready, services.join("; "));
+    }
+
+    pub(super) fn shell(&self) -> ShellView<'_> {
+        ShellView {
+            workers: &self.workers,
+            metrics: &self.metrics,
+            ledgers: &self.ledgers,
+        }
+    }
+}
+
+fn replace_if_changed<T: PartialEq>(outlet: &watch::Sender<T>, value: T) {
+    outlet.send_if_modified(|old| {
+        let changed = *old != value;
+        if changed {
+            *old = value;
+        }
+        changed
+    });
+}
