@@ -177,3 +177,62 @@ fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     }
     Ok((size, extensions.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes what comes in parts; true if the end was reached. What lies behind the end stays.
+    fn decode(text: &[u8], part: usize) -> Result<(Vec<u8>, bool, usize), &'static str> {
+        let (mut chunked, mut buffer, mut data) = (Chunked::new(), BytesMut::new(), Vec::new());
+        for bytes in text.chunks(part) {
+            buffer.extend_from_slice(bytes);
+            while let Some(piece) = chunked.next(&mut buffer)? {
+                match piece {
+                    Piece::Data(bytes) => data.extend_from_slice(&bytes),
+                    Piece::Trailers(_) => {}
+                    Piece::End => break,
+                }
+            }
+        }
+        Ok((data, chunked.is_over(), buffer.len()))
+    }
+
+    #[test]
+    fn t9_a_body_ends_where_it_ends_however_it_comes() {
+        let body = b"5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n";
+        let next = b"GET / HTTP/1.1";
+        let all = [&body[..], next].concat();
+        for part in 1..=all.len() {
+            let decoded = decode(&all, part).expect("well-formed");
+            assert_eq!(
+                decoded,
+                (b"hello0123456789".to_vec(), true, next.len()),
+                "{part}"
+            );
+        }
+    }
+
+    #[test]
+    fn t9_malformed_chunks_are_noticed() {
+        for body in [
+            "\r\n",
+            "+5\r\n",
+            "0x5\r\n",
+            "5\nhello",
+            "5;\nhello",
+            "5\r\nhello!\r\n",
+            "5\r\nhello\n",
+            "10000000000000000\r\n",
+            "0\r\nX: y\n\r\n",
+            "0\r\n\n",
+        ] {
+            for part in [1, body.len()] {
+                assert!(decode(body.as_bytes(), part).is_err(), "{body:?} by {part}");
+            }
+        }
+        let line = format!("1;{}\r\nx\r\n", "x".repeat(200));
+        let flood = line.repeat(MAX_EXTENSIONS / 200 + 1);
+        assert!(decode(flood.as_bytes(), flood.len()).is_err());
+    }
+}
