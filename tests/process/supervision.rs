@@ -286,11 +286,7 @@ fn f39_sigterm_during_a_rollout_ends_everything_cleanly() {
     );
     load.wait_for(30);
     instance.signal(Signal::SIGUSR2);
-    instance.wait("the candidate to be there", |status| {
-        status["services"]["app"]["generations"]
-            .as_array()
-            .is_some_and(|all| all.len() == 2)
-    });
+    wait_for_candidate(&mut instance);
     instance.signal(Signal::SIGTERM);
     assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
     drop(load.stop());
@@ -303,6 +299,14 @@ fn f39_sigterm_during_a_rollout_ends_everything_cleanly() {
     assert!(!said.contains("paused by a person"), "{said}");
 }
 
+fn wait_for_candidate(instance: &mut Instance) {
+    instance.wait("the candidate to be there", |status| {
+        status["services"]["app"]["generations"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2)
+    });
+}
+
 #[test]
 fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
     let mut instance = Start::default()
@@ -310,11 +314,7 @@ fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
         .top("shutdown_delay = \"60s\"")
         .ready();
     instance.signal(Signal::SIGUSR2);
-    instance.wait("the candidate to be there", |status| {
-        status["services"]["app"]["generations"]
-            .as_array()
-            .is_some_and(|all| all.len() == 2)
-    });
+    wait_for_candidate(&mut instance);
     instance.signal(Signal::SIGTERM);
     let status = instance.wait("the stop", |status| status["state"] == "stopping");
     let app = &status["services"]["app"];
