@@ -247,7 +247,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>) -> After {
                 None => return After::Abort,
             }
         }
-        Err(rejection) => (refuse(lp, client, rejection), Wants::nothing()),
+        Err(rejection) => (refuse(lp, client, rejection), Wants::default()),
     };
     // An answer that nobody may read to its end is not begun as if another could follow it.
     let wants = match client.closing.get() {

@@ -89,10 +89,10 @@ pub(super) enum Unfit {
 }
 
 impl Fields {
-    /// Reads the lines of a head from `at`, behind its first line, to its empty line, which must be the
-    /// end of `section`. Every line ends in CRLF; nothing else is mended either (T9).
-    pub(super) fn parse(section: BytesMut, at: usize, most: usize) -> Result<Self, Unfit> {
-        let (mut section, mut at) = (section, at);
+    /// Reads the lines behind a head's first one to its empty line, which must be the end of `section`.
+    /// Every line ends in CRLF; nothing else is mended either (T9).
+    pub(super) fn parse(mut section: BytesMut, most: usize) -> Result<Self, Unfit> {
+        let mut at = 0;
         let mut lines = Vec::with_capacity(USUAL);
         loop {
             let bad = |why| Err(Unfit::Malformed(why));
@@ -199,7 +199,7 @@ impl Fields {
             text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         text.extend_from_slice(b"\r\n");
-        Self::parse(text, 0, usize::MAX).expect("good fields")
+        Self::parse(text, usize::MAX).expect("good fields")
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn t9_lines_are_fields_or_nothing() {
-        let parse = |text: &str| Fields::parse(BytesMut::from(text), 0, 3);
+        let parse = |text: &str| Fields::parse(BytesMut::from(text), 3);
         let good = parse("Host:a\r\nX-A: \t b c\t \r\nx-a:\r\n\r\n").expect("good");
         let shown: Vec<_> = good.iter().collect();
         let (a, b): (&[u8], &[u8]) = (b"b c", b"");

@@ -17,13 +17,13 @@ use crate::proxy::rules::{self, Returning};
 /// Up to this size a body is copied behind its head: one buffer is written faster than two.
 const COPIED: usize = 4 << 10;
 
-/// What a request lets its answer be.
-#[derive(Debug, Clone, Copy)]
+/// What a request lets its answer be. The default is for one of which nothing is believed.
+#[derive(Debug, Default, Clone, Copy)]
 pub(in crate::proxy) struct Wants {
     /// HTTP/1.0: no chunks, no informational answers, `keep-alive` only if said.
     pub(in crate::proxy) old: bool,
     /// HEAD: no body.
-    pub(in crate::proxy) no_body: bool,
+    no_body: bool,
     /// `TE: trailers`.
     trailers: bool,
     /// Another request may come.
@@ -45,16 +45,6 @@ impl Wants {
         Self {
             keep_alive: false,
             ..self
-        }
-    }
-
-    /// For a request of which nothing is believed.
-    pub(in crate::proxy) fn nothing() -> Self {
-        Self {
-            old: false,
-            no_body: false,
-            trailers: false,
-            keep_alive: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 use crate::link::message::Front;
 use crate::proxy::head::{Fields, RequestHead, Unfit, is_token};
-use crate::proxy::rules::{Framing, Rejection, decimal, list, reject};
+use crate::proxy::rules::{self, Framing, Rejection, reject};
 
 /// A request's head, and what its fields say about the rest of the message and the connection.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection
         return bad("malformed target");
     };
     let most = usize::try_from(front.max_headers).unwrap_or(usize::MAX);
-    let fields = match Fields::parse(head, 0, most) {
+    let fields = match Fields::parse(head, most) {
         Ok(fields) => fields,
         Err(Unfit::Malformed(why)) => return bad(why),
         Err(Unfit::TooMany) => {
@@ -68,20 +68,16 @@ pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection
             ));
         }
     };
-    let mut found = Found::default();
-    for (name, value) in fields.iter() {
-        found.field(name, value)?;
-    }
-    let old = version == Version::HTTP_10;
+    let request = RequestHead {
+        method,
+        uri,
+        version,
+        fields,
+    };
     Ok(Head {
-        keep_alive: found.keep_alive(old),
-        framing: found.framing(old)?,
-        request: RequestHead {
-            method,
-            uri,
-            version,
-            fields,
-        },
+        framing: rules::framing(&request)?,
+        keep_alive: rules::keeps_alive(&request),
+        request,
     })
 }
 
@@ -111,64 +107,6 @@ fn version_of(version: &[u8]) -> Result<Version, Rejection> {
             ))
         }
         _ => Err(reject(StatusCode::BAD_REQUEST, "malformed version")),
-    }
-}
-
-/// What the fields say about the body and the connection.
-#[derive(Default)]
-struct Found {
-    length: Option<u64>,
-    /// `Transfer-Encoding` lines.
-    codings: u32,
-    /// A coding other than `chunked`.
-    other: bool,
-    /// One line that is exactly `chunked`.
-    chunked: bool,
-    close: bool,
-    keep: bool,
-}
-
-impl Found {
-    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
-        if name == b"content-length" {
-            let length = decimal(value);
-            match (length, self.length) {
-                (None, _) => {
-                    return Err(reject(StatusCode::BAD_REQUEST, "malformed Content-Length"));
-                }
-                (Some(length), Some(other)) if length != other => {
-                    return Err(reject(StatusCode::BAD_REQUEST, "two Content-Lengths"));
-                }
-                (length, _) => self.length = length,
-            }
-        } else if name == b"transfer-encoding" {
-            self.codings += 1;
-            self.chunked = value.eq_ignore_ascii_case(b"chunked");
-            self.other |= list(value).any(|c| !c.eq_ignore_ascii_case(b"chunked"));
-        } else if name == b"connection" {
-            for member in list(value) {
-                self.close |= member.eq_ignore_ascii_case(b"close");
-                self.keep |= member.eq_ignore_ascii_case(b"keep-alive");
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_alive(&self, old: bool) -> bool {
-        !self.close && (self.keep || !old)
-    }
-
-    fn framing(self, old: bool) -> Result<Framing, Rejection> {
-        let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
-        match self.length {
-            _ if self.codings > 0 && old => bad("Transfer-Encoding in HTTP/1.0"),
-            Some(_) if self.codings > 0 => bad("both Content-Length and Transfer-Encoding"),
-            _ if self.other => Err(reject(StatusCode::NOT_IMPLEMENTED, "transfer coding")),
-            None if self.codings == 1 && self.chunked => Ok(Framing::Chunked),
-            _ if self.codings > 0 => bad("Transfer-Encoding is not one `chunked`"),
-            None => Ok(Framing::Empty),
-            Some(length) => Ok(Framing::Length(length)),
-        }
     }
 }
 

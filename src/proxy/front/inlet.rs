@@ -1,28 +1,21 @@
 //! A client's socket, what came from it and waits, and the small answers that go before the answer.
 
 use std::cell::RefCell;
-use std::future::Future as _;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::{fmt, io};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 use super::head::{self, Head};
 use crate::link::message::Front;
-use crate::proxy::h1::{Decoder, Piece, section_end};
+use crate::proxy::h1::{Decoder, LARGE, Piece, READ, poll_fill, section_end};
 use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pool;
 
-/// What one read may bring: a whole head and most small bodies.
-const READ: usize = 16 << 10;
-/// The same while a large body comes.
-const READ_LARGE: usize = 64 << 10;
-/// From this length on a body is large.
-const LARGE: u64 = 64 << 10;
 /// So much is read ahead of the request in flight, to notice that the client leaves; a client that
 /// pipelines more is noticed when it is its turn.
 const AHEAD: usize = READ;
@@ -205,11 +198,7 @@ impl Inner {
         if self.came.capacity() == 0 {
             self.came = pool.buffer();
         }
-        let size = if self.large { READ_LARGE } else { READ };
-        if self.came.capacity() - self.came.len() < size / 4 {
-            self.came.reserve(size);
-        }
-        let read = pin!(self.socket.read_buf(&mut self.came)).poll(cx);
+        let read = poll_fill(&mut self.socket, &mut self.came, self.large, cx);
         if read.is_pending() {
             self.give_back(pool);
         }

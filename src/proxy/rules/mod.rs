@@ -152,7 +152,7 @@ pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {
 }
 
 /// How the body is delimited, by the fields alone.
-fn framing(request: &RequestHead) -> Result<Framing, Rejection> {
+pub(super) fn framing(request: &RequestHead) -> Result<Framing, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
     let mut lengths = request.fields.all(b"content-length");
     let length = lengths.next();
@@ -458,6 +458,12 @@ fn put_returned(head: &mut BytesMut, all: &Fields) {
             fields::write(head, name, value);
         }
     }
+}
+
+/// Whether a client would send another request on its connection (RFC 9112 §9.3).
+pub(super) fn keeps_alive(request: &RequestHead) -> bool {
+    let says = |token| has_token(&request.fields, b"connection", token);
+    !says(b"close") && (request.version != Version::HTTP_10 || says(b"keep-alive"))
 }
 
 /// Whether a client takes trailers (RFC 9110 §6.5.1).

@@ -8,13 +8,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::super::h1::{Decoder, Piece};
+use super::super::h1::{Decoder, LARGE, Piece};
 use super::exchange::Exchange;
 use super::tunnel::Tunnel;
 use super::upload::Source;
 
-/// From this length on a body is large.
-const LARGE: u64 = 64 << 10;
 /// A body of unknown length is large once a read brings so much.
 const LARGE_READ: usize = 12 << 10;
 

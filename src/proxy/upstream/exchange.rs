@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,22 +9,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body::Body;
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
+use super::super::h1::poll_fill;
 use super::answer::AnswerBody;
 use super::connection::Connection;
-use super::head::{self, Delimited, Head};
+use super::head::{self, Head};
 use super::pool::Pool;
 use super::upload::{Phase, Source, Upload, UploadError};
 use super::{Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::proxy::rules::{self, Outgoing};
 use crate::rollout::WorkerId;
 
-/// What one read may bring; a buffer of this size holds a head and most small bodies.
-const READ: usize = 16 << 10;
-/// The same once a body is known to be large.
-const READ_LARGE: usize = 64 << 10;
 /// How long a client that expects `100 Continue` is left waiting for a worker that does not say it.
 const CONTINUE: Duration = Duration::from_secs(1);
 /// Informational answers before the final one; a worker that sends more is broken.
@@ -97,7 +92,7 @@ where
     let tunnel = head.answer.status == StatusCode::SWITCHING_PROTOCOLS;
     Ok(Answer {
         head: head.answer,
-        body: AnswerBody::new(exchange, head.body.into(), rest, tunnel),
+        body: AnswerBody::new(exchange, head.body, rest, tunnel),
     })
 }
 
@@ -250,7 +245,7 @@ impl Exchange {
             if !status.is_informational() {
                 return Ok(Some(self.stop_waiting(head)));
             }
-            if head.body != Delimited::Empty || !head.keep_alive {
+            if !head.body.is_over() || !head.keep_alive {
                 return Err("informational answer with a body or a close");
             }
             awaiting.informational += 1;
@@ -278,12 +273,8 @@ impl Exchange {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(Ok(0));
         };
-        let size = if self.large { READ_LARGE } else { READ };
-        if self.buffer.capacity() - self.buffer.len() < size / 4 {
-            self.buffer.reserve(size);
-        }
-        let read = pin!(connection.socket.read_buf(&mut self.buffer));
-        let read = ready!(read.poll(cx));
+        let socket = &mut connection.socket;
+        let read = ready!(poll_fill(socket, &mut self.buffer, self.large, cx));
         self.since = None;
         Poll::Ready(read)
     }

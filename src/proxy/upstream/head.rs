@@ -14,33 +14,12 @@ const MAX_HEAD: usize = 64 << 10;
 /// Most fields of an answer. Some set dozens of cookies; the front's limit for requests is 100.
 const MAX_FIELDS: usize = 128;
 
-/// How an answer's body is delimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delimited {
-    /// There is none.
-    Empty,
-    Length(u64),
-    Chunked,
-    /// By the connection's end.
-    Close,
-}
-
-impl From<Delimited> for Decoder {
-    fn from(delimited: Delimited) -> Self {
-        match delimited {
-            Delimited::Empty => Self::Empty,
-            Delimited::Length(length) => Self::Length(length),
-            Delimited::Chunked => Self::Chunked(Chunked::new()),
-            Delimited::Close => Self::Close,
-        }
-    }
-}
-
 /// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) answer: AnswerHead,
-    pub(super) body: Delimited,
+    /// How its body is delimited.
+    pub(super) body: Decoder,
     /// The worker keeps the connection open afterwards.
     pub(super) keep_alive: bool,
     /// For so long, if it said.
@@ -75,7 +54,7 @@ pub(super) fn parse(
         };
         status_line(&section.split_to(lf + 1))?
     };
-    let fields = Fields::parse(section, 0, MAX_FIELDS).map_err(|unfit| match unfit {
+    let fields = Fields::parse(section, MAX_FIELDS).map_err(|unfit| match unfit {
         Unfit::Malformed(why) => why,
         Unfit::TooMany => "too many fields",
     })?;
@@ -171,19 +150,19 @@ impl Framing {
         let body = if never {
             // Whoever announces a body here may also send one: nothing after it can be trusted.
             keep_alive &= !self.chunked && self.length.unwrap_or(0) == 0;
-            Delimited::Empty
+            Decoder::Empty
         } else if method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
-            Delimited::Empty
+            Decoder::Empty
         } else if self.chunked {
-            Delimited::Chunked
+            Decoder::Chunked(Chunked::new())
         } else if let Some(length) = self.length {
             match length {
-                0 => Delimited::Empty,
-                length => Delimited::Length(length),
+                0 => Decoder::Empty,
+                length => Decoder::Length(length),
             }
         } else {
             keep_alive = false;
-            Delimited::Close
+            Decoder::Close
         };
         Ok(Head {
             answer,
