@@ -16,15 +16,15 @@ use crate::{Outcome, dashboards, ensure};
 /// The longest wait for any single thing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Quick, but `/slow` takes long enough that a scrape meets the drain it holds up.
+/// Quick, but `/held` is answered when the file `go` is there, so that a scrape meets the drain it holds up.
 const WORKER: &str = r#"
 import os, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        if self.path == "/slow":
-            time.sleep(2)
+        while self.path == "/held" and not os.path.exists(os.environ["GO"]):
+            time.sleep(0.02)
         self.answer(b"from the worker")
     def do_POST(self):
         self.answer(self.rfile.read(int(self.headers["content-length"])))
@@ -86,6 +86,7 @@ impl Remuda {
             .arg(&socket)
             .args(["--", "python3", "-c", WORKER])
             .env("XDG_RUNTIME_DIR", dir)
+            .env("GO", dir.join("go"))
             .env_remove("RUNTIME_DIRECTORY")
             .env_remove("STATE_DIRECTORY")
             .stdin(Stdio::null())
@@ -110,6 +111,21 @@ impl Remuda {
             socket,
             public,
             metrics,
+        })
+    }
+
+    /// Waits until so many requests are in flight, and says how many workers have some.
+    pub(crate) fn in_flight(&self, wanted: u64) -> Result<usize, String> {
+        wait("requests in flight", || {
+            let status = cli(&self.socket, &["status", "--json"]).ok()?;
+            let status: Value = serde_json::from_str(&status).ok()?;
+            let workers = status["services"]["app"]["generations"][0]["workers"].as_array()?;
+            let each: Vec<u64> = workers
+                .iter()
+                .filter_map(|worker| worker["in_flight"].as_u64())
+                .filter(|in_flight| *in_flight > 0)
+                .collect();
+            (each.iter().sum::<u64>() == wanted).then_some(each.len())
         })
     }
 
@@ -205,11 +221,13 @@ impl Prometheus {
 
     /// Whether `expr` had a value that is a number at any time since `begin`.
     pub(crate) fn answers(&self, expr: &str, begin: SystemTime) -> Result<bool, String> {
-        let (begin, now) = (seconds(begin), seconds(SystemTime::now()));
+        // A step more than now, or the last step may come before the last scrape.
+        let end = SystemTime::now() + Duration::from_millis(250);
+        let (begin, end) = (seconds(begin), seconds(end));
         let range = [
             ("query", expr),
             ("start", &begin),
-            ("end", &now),
+            ("end", &end),
             ("step", "250ms"),
         ];
         let answer = self.get("/api/v1/query_range", &range)?;

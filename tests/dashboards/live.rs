@@ -24,12 +24,26 @@ fn every_query_answers() -> Outcome {
     let remuda = Remuda::start(dir.path())?;
     let prometheus = Prometheus::start(dir.path(), remuda.metrics)?;
     let begin = SystemTime::now();
-    let load = Load::start(remuda.public);
+    // One on each of the two workers: the second goes where less is in flight.
+    let held = Load::start(remuda.public, &[("GET", "/held", "")]);
+    remuda.in_flight(1)?;
+    let held_too = Load::start(remuda.public, &[("GET", "/held", "")]);
+    let busy = remuda.in_flight(2)?;
+    ensure(busy == 2, || format!("{busy} workers have a request"))?;
+    let load = Load::start(remuda.public, &[("GET", "/", ""), ("POST", "/", "hello")]);
     prometheus.wait_for("sum(remuda_http_requests_total) > 20")?;
-    remuda.roll()?;
+    std::thread::scope(|scope| {
+        let rolled = scope.spawn(|| remuda.roll());
+        let drains = "count(remuda_drain_in_flight_requests > 0) >= 2";
+        let seen = prometheus.wait_for(drains);
+        // Also if it was not seen, or the rollout would wait for its drains.
+        std::fs::write(dir.path().join("go"), "")?;
+        let rolled = rolled.join().map_err(|_| "the rollout panicked")?;
+        seen.and(rolled).map_err(Box::<dyn std::error::Error>::from)
+    })?;
     prometheus.wait_for("remuda_rollouts_total{result=\"completed\"} == 1")?;
     prometheus.wait_for("sum(remuda_drains_total{outcome=\"clean\"}) >= 2")?;
-    let failed = load.end();
+    let failed = load.end() + held.end() + held_too.end();
     ensure(failed == 0, || {
         format!("{failed} requests failed during the rollout")
     })?;
@@ -58,7 +72,7 @@ fn t6_the_public_port_shows_no_metrics(remuda: &Remuda) -> Outcome {
     })
 }
 
-/// Quick requests, posts and slow ones, until it is told to end.
+/// A client for each request, again and again until it is told to end.
 struct Load {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
@@ -66,18 +80,12 @@ struct Load {
 }
 
 impl Load {
-    fn start(public: SocketAddr) -> Self {
+    fn start(public: SocketAddr, requests: &[(&'static str, &'static str, &'static str)]) -> Self {
         let (stop, failed) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
-        let requests = [
-            ("GET", "/", ""),
-            ("POST", "/", "hello"),
-            ("GET", "/slow", ""),
-            ("GET", "/slow", ""),
-        ];
-        let client = |(method, path, body): (&'static str, &'static str, &'static str)| {
+        let client = |&(method, path, body): &(&'static str, &'static str, &'static str)| {
             let (stop, failed) = (Arc::clone(&stop), Arc::clone(&failed));
             std::thread::spawn(move || {
                 let expected = if body.is_empty() {
@@ -93,7 +101,7 @@ impl Load {
                 }
             })
         };
-        let clients = requests.map(client).into_iter().collect();
+        let clients = requests.iter().map(client).collect();
         Self {
             stop,
             failed,
