@@ -127,14 +127,14 @@ fn f48_rollouts_of_a_worker_without_shutdown_code_lose_nothing() {
     let mut instance = Start::default()
         .flags(&["--soak", "100ms", "--ramp", "50ms"])
         .ready();
-    let load = Load::start(
-        instance.address,
+    let load = Load::known_to(
+        &instance,
         Mix {
             slow: 6,
             ..Mix::default()
         },
+        30,
     );
-    load.wait_for(30);
     for generation in 2..=4 {
         instance.signal(Signal::SIGUSR2);
         instance.wait("the rollout to complete", |status| {
@@ -353,8 +353,7 @@ fn a_worker_is_drained_and_undrained_by_hand_and_keeps_its_process() {
 #[test]
 fn i1_a_worker_is_restarted_by_hand_the_new_one_first() {
     let mut instance = Start::default().ready();
-    let load = Load::start(instance.address, Mix::default());
-    load.wait_for(30);
+    let load = Load::known_to(&instance, Mix::default(), 30);
     let watch = Watch::start(&instance);
     let before = instance.status();
     let pid = |status: &Value, slot| {

@@ -34,8 +34,7 @@ fn twenty_rollouts_by_three_triggers_lose_nothing() {
         .flags(&QUICK)
         .flags(&["--workers", "3"])
         .ready();
-    let load = Load::start(instance.address, Mix::default());
-    load.wait_for(50);
+    let load = Load::known_to(&instance, Mix::default(), 50);
     for n in 0..20 {
         let generation = n + 2;
         trigger(&instance, n);
@@ -55,14 +54,14 @@ fn bad_releases_are_refused(kind: &[(&str, &str)], more: &[&str], count: u64) {
         .flags(&["--kill-grace", "500ms"])
         .flags(more)
         .ready();
-    let load = Load::start(
-        instance.address,
+    let load = Load::known_to(
+        &instance,
         Mix {
             slow: 1,
             ..Mix::default()
         },
+        50,
     );
-    load.wait_for(50);
     instance.knobs.set(kind);
     for n in 0..count {
         trigger(&instance, n);

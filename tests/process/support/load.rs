@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::checker::{Entry, Outcome};
 use super::http::Client;
+use super::instance::Instance;
 
 /// How many clients of each kind.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +97,19 @@ impl Load {
             assert!(Instant::now() < deadline, "the load does not go on");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Begins, and waits until clients have had so many answers and the supervisor has heard of them. What
+    /// clients have seen is news to it for a moment yet, and for so long a service without earlier requests
+    /// is idle: no ramp, no soak.
+    pub(crate) fn known_to(instance: &Instance, mix: Mix, answers: usize) -> Self {
+        let load = Self::start(instance.address, mix);
+        load.wait_for(answers);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while instance.metric("remuda_http_requests_total", &[]) < 1.0 {
+            assert!(Instant::now() < deadline, "no request is counted");
+        }
+        load
     }
 
     /// Ends and hands over the log.
