@@ -275,7 +275,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>) -> After {
         true => After::Reset,
         false => After::Abort,
     };
-    lp.pool.put_buffer(answering.into_buffer());
+    lp.pool.buffers.put(answering.into_buffer());
     match written {
         false => aborted,
         true if keeps_alive && !switches && !client.closing.get() => After::Next,
@@ -328,7 +328,7 @@ fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returnin
     // What comes after it is read by nobody.
     client.unread.set(true);
     client.begin_bare();
-    let into = lp.pool.buffer();
+    let into = lp.pool.buffers.take();
     let (returning, text) = respond::answer(rejection.into(), &lp.request_id(), true, into);
     (returning, Reply::bare(text))
 }

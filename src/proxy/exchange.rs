@@ -39,6 +39,8 @@ pub(super) struct Exchange {
     pub(super) upload: Rc<Upload>,
     client: Rc<Client>,
     method: MethodLabel,
+    /// May be sent twice (RFC 9110 §9.2.2).
+    idempotent: bool,
     began: Instant,
     lease: RefCell<Option<Lease>>,
     /// The role of the generation that had it last.
@@ -107,6 +109,7 @@ impl Exchange {
             live,
             client: Rc::clone(client),
             method: method_label(begin.method),
+            idempotent: begin.method.is_idempotent(),
             began: Instant::now(),
             service: begin.service,
             upload: begin.upload,
@@ -335,6 +338,9 @@ impl Drop for Held {
 
 impl Watch for Exchange {
     fn uploaded(&self, bytes: u64) {
+        if !self.idempotent {
+            self.upload.forget();
+        }
         self.progress(bytes, 0);
     }
 

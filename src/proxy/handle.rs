@@ -37,7 +37,7 @@ pub(super) async fn handle(
     let Some(service) = view.services.first().map(Rc::clone) else {
         let error = ProxyError::new(ProxyReason::Unavailable, "the table has no service");
         client.begin_bare();
-        let into = lp.pool.buffer();
+        let into = lp.pool.buffers.take();
         let (returning, text) = respond::answer(error, &lp.request_id(), true, into);
         return (returning, Reply::bare(text));
     };
@@ -74,6 +74,8 @@ pub(super) async fn handle(
     };
     inlet.begin(Decoder::from(framing), outgoing.expects_continue);
     drop(view);
+    // Its buffer is free for the next reader while the worker is at work.
+    drop(request);
     if matches!((framing, limit), (Framing::Length(length), Some(limit)) if length > limit) {
         return refuse(held, ProxyError::too_large(), &origin);
     }
@@ -93,7 +95,7 @@ async fn pass(
     client: &Rc<Client>,
 ) -> (Returning, Reply) {
     let length = answer.body.size_hint().exact();
-    let into = held.0.lp.pool.buffer();
+    let into = held.0.lp.pool.buffers.take();
     let mut returning = match rules::answer(&answer.head, outgoing, &origin.request_id, into) {
         Ok(returning) => returning,
         Err(why) => {
@@ -157,7 +159,7 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) 
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
-    let into = exchange.lp.pool.buffer();
+    let into = exchange.lp.pool.buffers.take();
     let (returning, text) = respond::answer(error, &origin.request_id, close, into);
     (returning, Reply::ours(text, held))
 }

@@ -103,13 +103,19 @@ impl Upload {
         self.too_large.get()
     }
 
+    /// There will be no other try: what was kept for one is let go.
+    pub(super) fn forget(&self) {
+        *self.kept.borrow_mut() = None;
+        self.kept_bytes.set(0);
+    }
+
     fn keep(&self, piece: &Piece, bytes: u64) {
         let mut kept = self.kept.borrow_mut();
         // The smallest piece costs this much, however few bytes it brings.
         let sum = self.kept_bytes.get() + bytes + size_of::<Piece>() as u64;
         if sum > self.keep {
-            *kept = None;
-            self.kept_bytes.set(0);
+            drop(kept);
+            self.forget();
         } else if let Some(kept) = kept.as_mut() {
             kept.push(piece.clone());
             self.kept_bytes.set(sum);

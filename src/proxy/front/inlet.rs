@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::head::{self, Head};
 use crate::link::message::Front;
-use crate::proxy::h1::{Decoder, LARGE, Piece, READ, poll_fill, section_end};
+use crate::proxy::h1::{Decoder, LARGE, Piece, READ, section_end};
 use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pool;
@@ -26,7 +26,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 pub(in crate::proxy) struct Inlet {
     inner: RefCell<Inner>,
-    /// Lends read buffers, so that a connection holds none while nothing is in flight.
+    /// Lends read buffers.
     pool: Rc<Pool>,
 }
 
@@ -195,24 +195,8 @@ impl Inlet {
 
 impl Inner {
     fn poll_read(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<usize>> {
-        if self.came.capacity() == 0 {
-            self.came = pool.buffer();
-        }
-        let read = poll_fill(&mut self.socket, &mut self.came, self.large, cx);
-        if read.is_pending() {
-            self.give_back(pool);
-        }
-        read
-    }
-
-    fn give_back(&mut self, pool: &Pool) {
-        if self.came.is_empty() && self.came.capacity() > 0 {
-            let buffer = std::mem::take(&mut self.came);
-            // A large one is not for heads.
-            if buffer.capacity() <= READ {
-                pool.put_buffer(buffer);
-            }
-        }
+        let buffers = &pool.buffers;
+        buffers.poll_fill(&mut self.socket, &mut self.came, self.large, cx)
     }
 
     /// Writes what waits to go before the answer.

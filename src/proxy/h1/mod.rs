@@ -11,4 +11,4 @@ pub(super) use body::Decoder;
 pub(super) use chunked::{Chunked, Piece};
 pub(super) use lines::section_end;
 pub(super) use outbox::{Outbox, SizeLine};
-pub(super) use read::{LARGE, READ, poll_fill};
+pub(super) use read::{Buffers, LARGE, READ};

@@ -1,5 +1,6 @@
-//! Reading what comes into a buffer.
+//! Reading what comes into a buffer, and the buffers for it.
 
+use std::cell::RefCell;
 use std::future::Future as _;
 use std::io;
 use std::pin::pin;
@@ -15,16 +16,98 @@ const READ_LARGE: usize = 64 << 10;
 /// From this length on a body is large.
 pub(in crate::proxy) const LARGE: u64 = 64 << 10;
 
-/// Reads once into the buffer, which is given room first; more of it while a large body comes.
-pub(in crate::proxy) fn poll_fill<S: AsyncRead + Unpin>(
-    socket: &mut S,
-    buffer: &mut BytesMut,
-    large: bool,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let size = if large { READ_LARGE } else { READ };
-    if buffer.capacity() - buffer.len() < size / 4 {
-        buffer.reserve(size);
+/// Buffers kept: 1 MiB per loop.
+const MAX_KEPT: usize = 64;
+
+/// One event loop's buffers, newest used first: it is still in the processor's cache. Connections hold one
+/// only while there is something in it.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Buffers(RefCell<Vec<BytesMut>>);
+
+impl Buffers {
+    /// An empty buffer, perhaps one that was used before.
+    pub(in crate::proxy) fn take(&self) -> BytesMut {
+        self.0.borrow_mut().pop().unwrap_or_default()
     }
-    pin!(socket.read_buf(buffer)).poll(cx)
+
+    /// Takes a buffer back, unless it has something in it or is too large to be for heads. What still
+    /// holds a part of it should not do so for long: until then there is less room in it.
+    pub(in crate::proxy) fn put(&self, buffer: BytesMut) {
+        let mut kept = self.0.borrow_mut();
+        let fits = (1..=READ).contains(&buffer.capacity());
+        if buffer.is_empty() && fits && kept.len() < MAX_KEPT {
+            kept.push(buffer);
+        }
+    }
+
+    /// Reads once into `buffer`, which is given room first; more of it while a large body comes. It is
+    /// lent for this, and taken back if nothing came and nothing else holds a part of it.
+    pub(in crate::proxy) fn poll_fill<S: AsyncRead + Unpin>(
+        &self,
+        socket: &mut S,
+        buffer: &mut BytesMut,
+        large: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if buffer.capacity() == 0 {
+            *buffer = self.take();
+        }
+        let size = if large { READ_LARGE } else { READ };
+        // What was taken out of it and is not needed any more is room again, for nothing.
+        if !buffer.try_reclaim(size) && buffer.capacity() - buffer.len() < size / 4 {
+            buffer.reserve(size);
+        }
+        let read = pin!(socket.read_buf(buffer)).poll(cx);
+        if read.is_pending() && buffer.is_empty() && buffer.try_reclaim(READ) {
+            self.put(std::mem::take(buffer));
+        }
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn fill(buffers: &Buffers, socket: &mut DuplexStream, buffer: &mut BytesMut) -> Poll<usize> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = buffers.poll_fill(socket, buffer, false, &mut cx);
+        read.map(|read| read.expect("an open socket"))
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_which_nothing_comes_holds_no_buffer() {
+        let (mut near, mut far) = duplex(READ);
+        let (buffers, mut buffer) = (Buffers::default(), BytesMut::new());
+        assert_eq!(fill(&buffers, &mut near, &mut buffer), Poll::Pending);
+        assert_eq!(buffer.capacity(), 0);
+        far.write_all(b"a head").await.expect("room");
+        assert_eq!(fill(&buffers, &mut near, &mut buffer), Poll::Ready(6));
+        drop(buffer.split());
+        assert_eq!(fill(&buffers, &mut near, &mut buffer), Poll::Pending);
+        assert_eq!(buffer.capacity(), 0);
+        assert_eq!(buffers.take().capacity(), READ, "it is lent again, whole");
+    }
+
+    #[tokio::test]
+    async fn a_buffer_of_which_a_part_is_in_use_is_lent_to_nobody_else() {
+        let (mut near, mut far) = duplex(READ);
+        let (buffers, mut buffer) = (Buffers::default(), BytesMut::new());
+        far.write_all(&[0; 10 << 10]).await.expect("room");
+        assert_eq!(
+            fill(&buffers, &mut near, &mut buffer),
+            Poll::Ready(10 << 10)
+        );
+        let body = buffer.split().freeze();
+        assert_eq!(fill(&buffers, &mut near, &mut buffer), Poll::Pending);
+        assert_eq!(buffers.take().capacity(), 0);
+        drop(body);
+        far.write_all(&[0; READ]).await.expect("room");
+        let read = fill(&buffers, &mut near, &mut buffer);
+        assert_eq!(read, Poll::Ready(READ), "one read brings all of the next");
+    }
 }

@@ -11,7 +11,6 @@ use http::{Method, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::super::h1::poll_fill;
 use super::answer::AnswerBody;
 use super::connection::Connection;
 use super::head::{self, Head};
@@ -62,7 +61,7 @@ where
     }
     let mut exchange = Box::new(Exchange {
         connection: Some(connection),
-        buffer: pool.buffer(),
+        buffer: BytesMut::new(),
         large: false,
         pool: Rc::clone(pool),
         worker,
@@ -274,7 +273,8 @@ impl Exchange {
             return Poll::Ready(Ok(0));
         };
         let socket = &mut connection.socket;
-        let read = ready!(poll_fill(socket, &mut self.buffer, self.large, cx));
+        let buffers = &self.pool.buffers;
+        let read = ready!(buffers.poll_fill(socket, &mut self.buffer, self.large, cx));
         self.since = None;
         Poll::Ready(read)
     }
@@ -356,10 +356,7 @@ impl Exchange {
         if !self.over {
             self.over = true;
             self.watch.ended(whole);
-            let buffer = std::mem::take(&mut self.buffer);
-            if !self.large && buffer.is_empty() && buffer.capacity() > 0 {
-                self.pool.put_buffer(buffer);
-            }
+            self.pool.buffers.put(std::mem::take(&mut self.buffer));
         }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use crate::proxy::h1::Buffers;
 use crate::rollout::WorkerId;
 
 /// Unused connections kept per worker and loop. More only wait for a burst of that size to come again
@@ -19,12 +19,10 @@ const MAX_IDLE: usize = 256;
 /// thousand others were retired, nothing of theirs can still be in flight.
 const MAX_CLOSED: usize = 1024;
 
-/// Read buffers kept for the next exchange: 1 MiB per loop.
-const MAX_BUFFERS: usize = 64;
-
 /// Connections that wait for their next request, of one event loop, by worker; newest used first.
 #[derive(Debug, Default)]
 pub struct Pool {
+    pub(in crate::proxy) buffers: Buffers,
     inner: RefCell<Inner>,
 }
 
@@ -32,7 +30,6 @@ pub struct Pool {
 struct Inner {
     workers: std::collections::HashMap<WorkerId, Vec<Idle>, foldhash::fast::RandomState>,
     closed: BTreeSet<WorkerId>,
-    buffers: Vec<BytesMut>,
 }
 
 #[derive(Debug)]
@@ -103,19 +100,6 @@ impl Pool {
         let idle = inner.workers.entry(worker).or_default();
         if idle.len() < MAX_IDLE {
             idle.push(Idle { connection, until });
-        }
-    }
-
-    /// A read buffer, perhaps one that was used before.
-    pub(in crate::proxy) fn buffer(&self) -> BytesMut {
-        self.inner.borrow_mut().buffers.pop().unwrap_or_default()
-    }
-
-    /// Takes an empty read buffer back.
-    pub(in crate::proxy) fn put_buffer(&self, buffer: BytesMut) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.buffers.len() < MAX_BUFFERS {
-            inner.buffers.push(buffer);
         }
     }
 }
