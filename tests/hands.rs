@@ -68,6 +68,7 @@ impl Hands {
         let ports = Ports::new((21_000, 21_999));
         let mut place = Place::make(
             &self.runtime.path().join("w"),
+            None,
             (slot, generation),
             spec.connect(),
             &ports,

@@ -1,5 +1,6 @@
 //! From values to a [`Config`]: what must hold between them, and what follows from them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::suggest::nearest;
 use super::value::{Kind, Value};
 use super::{Admin, Config, Connect, Health, Recipe, ServiceConfig, Workers};
 use crate::link::message::{
-    DrainLimits, Front, Network, Parking, PublicListener, Retry, ServiceRules,
+    DrainLimits, Front, HostPattern, Network, Parking, PublicListener, Retry, ServiceRules,
 };
 use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
 
@@ -39,6 +40,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         .keys()
         .map(|name| check.service(name))
         .collect();
+    check.routes(&services);
     let config = Config {
         listen: check.listeners(),
         metrics: check.metrics(),
@@ -64,21 +66,55 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn services(&mut self) {
-        let mut names = self.values.services.iter();
-        let Some(_) = names.next() else {
+        if self.values.services.is_empty() {
             let help =
                 "write `[services.app]` with a `command`, or run `remuda run -- CMD`".to_owned();
             self.problems
                 .error("missing", None, "there is no service", Some(help));
-            return;
-        };
-        for (name, span) in names {
-            let message = format!(
-                "service `{name}` is one too many: routing by host is not in this version yet, so exactly one service is accepted"
-            );
-            let help = "run one remuda for each service".to_owned();
-            self.problems
-                .error("not-yet", span.clone(), message, Some(help));
+        }
+    }
+
+    /// Each request is for one service at most.
+    fn routes(&mut self, services: &[ServiceConfig]) {
+        let mut taken: HashMap<(Option<&HostPattern>, &str), &ServiceName> = HashMap::new();
+        for service in services {
+            let hosts: Vec<_> = match &*service.rules.hosts {
+                [] => vec![None],
+                hosts => hosts.iter().map(Some).collect(),
+            };
+            for host in hosts {
+                let prefix = service.rules.path_prefix.trim_end_matches('/');
+                let Some(other) = taken.insert((host, prefix), &service.name) else {
+                    continue;
+                };
+                let whose =
+                    host.map_or_else(|| "every host".to_owned(), |host| format!("`{host}`"));
+                let below = match prefix {
+                    "" => String::new(),
+                    prefix => format!(" below `{prefix}`"),
+                };
+                let message = match *other == service.name {
+                    true => format!("service `{other}` names {whose} twice"),
+                    false => format!(
+                        "services `{other}` and `{}` both get the requests of {whose}{below}",
+                        service.name
+                    ),
+                };
+                let at = |key: &str| {
+                    self.values
+                        .span(&format!("services.{}.{key}", service.name))
+                };
+                let span = at("hosts").or_else(|| at("path_prefix"));
+                let span = span.or_else(|| {
+                    self.values
+                        .services
+                        .get(&*service.name.0)
+                        .cloned()
+                        .flatten()
+                });
+                let help = "tell them apart by `hosts` or `path_prefix`".to_owned();
+                self.problems.error("conflict", span, message, Some(help));
+            }
         }
     }
 
@@ -119,7 +155,12 @@ impl Check<'_> {
         let socket = named.unwrap_or_else(|| runtime_dir.join("admin.sock"));
         self.socket_length(&socket, "admin.socket");
         // The deepest thing that is made there: the socket of a worker.
-        self.socket_length(&runtime_dir.join("w/9999-999999/s"), "runtime_dir");
+        let names = self.values.services.keys();
+        let longest = names
+            .max_by_key(|name| name.len())
+            .filter(|_| self.values.services.len() > 1);
+        let workers = runtime_dir.join("w").join(longest.map_or("", |name| name));
+        self.socket_length(&workers.join("9999-999999/notify"), "runtime_dir");
         let token_file = self.path("admin.token_file");
         if let Some(file) = &token_file {
             let span = self.values.span("admin.token_file");
@@ -496,6 +537,11 @@ impl Check<'_> {
     fn rules(&self, name: &str, settings: &Settings) -> ServiceRules {
         let at = |key: &str| format!("services.{name}.{key}");
         ServiceRules {
+            hosts: match self.maybe(&at("hosts")) {
+                Some(Value::Hosts(hosts)) => hosts.clone(),
+                _ => Vec::new(),
+            },
+            path_prefix: self.text(&at("path_prefix")).unwrap_or_default(),
             connect_timeout: self.time(&at("timeouts.connect")),
             response_head_timeout: self.time(&at("timeouts.response_head")),
             body_idle_timeout: self.time(&at("timeouts.body_idle")),

@@ -267,6 +267,9 @@ impl Reader<'_> {
             (Kind::Networks, DeValue::Array(array)) => {
                 self.texts(array, key, value::network).map(Value::Networks)
             }
+            (Kind::Hosts, DeValue::Array(array)) => {
+                self.texts(array, key, value::host).map(Value::Hosts)
+            }
             (Kind::Pairs, DeValue::Table(table)) => self.pairs(table),
             (Kind::Texts, DeValue::String(text)) => {
                 let words = text
@@ -276,7 +279,7 @@ impl Reader<'_> {
                 Err(expected("a text")
                     .help(format!("there is no shell; write [{}]", words.join(", "))))
             }
-            (Kind::Upstreams | Kind::Networks, DeValue::String(text)) => {
+            (Kind::Upstreams | Kind::Networks | Kind::Hosts, DeValue::String(text)) => {
                 Err(expected("a text").help(format!("write [{}]", value::quoted(text))))
             }
             (Kind::Word(_), DeValue::String(text))

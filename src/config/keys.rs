@@ -211,6 +211,18 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "[\"127.0.0.1:9000\", \"unix:/run/x.sock\"]",
                 "In place of `command`: workers that somebody else runs",
             ),
+            optional(
+                "hosts",
+                Kind::Hosts,
+                "[\"shop.example\", \"*.shop.example\"]",
+                "Hosts whose requests it gets. Default: those of every host that no other service names",
+            ),
+            optional(
+                "path_prefix",
+                Kind::UrlPath,
+                "\"/api\"",
+                "Get only requests to this path and below; the longest one that fits wins. Default: all",
+            ),
             key(
                 "workers",
                 Kind::Count(1, MAX_WORKERS),
@@ -520,8 +532,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("listen", "tls", "TLS"),
     ("listen", "protocol", "choosing a protocol"),
     ("listen", "proxy_protocol", "the PROXY protocol"),
-    (SERVICE, "hosts", "routing by host"),
-    (SERVICE, "path_prefix", "routing by path prefix"),
     (SERVICE, "protocol", "choosing a protocol"),
 ];
 

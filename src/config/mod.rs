@@ -148,7 +148,7 @@ pub struct Config {
     pub admin: Admin,
     /// `/metrics`, `/healthz` and `/readyz` for others, on any address, without a token.
     pub metrics: Option<SocketAddr>,
-    /// Exactly one for now.
+    /// At least one; no two get the same requests.
     pub services: Vec<ServiceConfig>,
     /// Limits towards clients.
     pub front: Front,

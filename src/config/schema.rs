@@ -108,6 +108,7 @@ fn of_kind(kind: Kind) -> Map<String, Value> {
             json!({ "type": "array", "minItems": 1, "items": pattern(r"(unix:.+|.+:[0-9]+)") })
         }
         Kind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Hosts => json!({ "type": "array", "minItems": 1, "items": { "type": "string" } }),
         Kind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
     };
     match value {

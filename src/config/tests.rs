@@ -174,16 +174,6 @@ fn a_problem_shows_file_line_carets_and_help() {
 #[test]
 fn keys_that_come_later_are_refused_with_that_sentence() {
     only(
-        &format!("{APP}hosts = [\"a\"]\n"),
-        "`hosts` is not in this version yet",
-        "",
-    );
-    only(
-        &format!("{APP}path_prefix = \"/a\"\n"),
-        "`path_prefix` is not in this version yet",
-        "",
-    );
-    only(
         &format!("{APP}[[listen]]\naddress = \"0.0.0.0:443\"\ntls = {{ cert = \"c\" }}\n"),
         "`tls` is not in this version yet",
         "",
@@ -196,11 +186,48 @@ fn keys_that_come_later_are_refused_with_that_sentence() {
             "rolling",
         );
     }
-    only(
-        &format!("{APP}[services.web]\ncommand = [\"y\"]\n"),
-        "exactly one service is accepted",
-        "one remuda for each",
-    );
+}
+
+#[test]
+fn each_request_is_for_one_service_at_most() {
+    let two = |one: &str, other: &str| {
+        format!("{APP}{one}\n[services.web]\ncommand = [\"y\"]\n{other}\n")
+    };
+    for (one, other, message) in [
+        (
+            "",
+            "",
+            "services `app` and `web` both get the requests of every host",
+        ),
+        (
+            "hosts = [\"a.example\"]",
+            "hosts = [\"b.example\", \"A.Example.\"]",
+            "both get the requests of `a.example`",
+        ),
+        (
+            "path_prefix = \"/api\"",
+            "path_prefix = \"/api/\"",
+            "of every host below `/api`",
+        ),
+        (
+            "hosts = [\"a\", \"a\"]",
+            "hosts = [\"b\"]",
+            "names `a` twice",
+        ),
+    ] {
+        only(&two(one, other), message, "`hosts` or `path_prefix`");
+    }
+    for (one, other) in [
+        ("", "hosts = [\"a\"]"),
+        ("", "path_prefix = \"/api\""),
+        ("hosts = [\"*.a\"]", "hosts = [\"a\"]"),
+        (
+            "hosts = [\"a\"]\npath_prefix = \"/x\"",
+            "hosts = [\"a\"]\npath_prefix = \"/y\"",
+        ),
+    ] {
+        config(&two(one, other));
+    }
 }
 
 #[test]

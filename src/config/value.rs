@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::link::message::{Network, PublicListener, WorkerAddress};
+use crate::link::message::{HostPattern, Network, PublicListener, WorkerAddress};
 use crate::rollout::Amount;
 
 /// What a key holds.
@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Upstreams,
     /// A list of `IP/PREFIX` or `IP`.
     Networks,
+    /// A list of names of hosts or `*.SUFFIX`, not empty.
+    Hosts,
     /// A table of texts.
     Pairs,
 }
@@ -70,6 +72,7 @@ pub(crate) enum Value {
     Texts(Vec<String>),
     Upstreams(Vec<WorkerAddress>),
     Networks(Vec<Network>),
+    Hosts(Vec<HostPattern>),
     Pairs(Vec<(String, String)>),
 }
 
@@ -124,6 +127,7 @@ impl Kind {
             Self::Texts => "a list of texts, such as [\"./server\", \"--port\", \"{port}\"]",
             Self::Upstreams => "a list of addresses, such as [\"127.0.0.1:9000\"]",
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
+            Self::Hosts => "a list of names of hosts, such as [\"shop.example\"]",
             Self::Pairs => "a table of texts, such as { MODE = \"production\" }",
         }
     }
@@ -153,6 +157,7 @@ impl Kind {
             | Self::Texts
             | Self::Upstreams
             | Self::Networks
+            | Self::Hosts
             | Self::Pairs => Err(Wrong::new(format!(
                 "expected {}, found a text",
                 self.noun()
@@ -198,6 +203,7 @@ impl Kind {
             | Self::Texts
             | Self::Upstreams
             | Self::Networks
+            | Self::Hosts
             | Self::Pairs => Err(Wrong::new(format!(
                 "expected {}, found a number",
                 self.noun()
@@ -419,6 +425,55 @@ pub(crate) fn network(text: &str) -> Result<Network, Wrong> {
     }
 }
 
+/// Reads a host's name, or `*.` and what its names end in. A request's Host is compared with it without
+/// its port, so a port here would fit nothing.
+pub(crate) fn host(text: &str) -> Result<HostPattern, Wrong> {
+    let wrong = |help: &str| {
+        let wrong = Wrong::new(format!(
+            "`{}` is not the name of a host",
+            text.escape_debug()
+        ));
+        Err(wrong.help(help))
+    };
+    if text == "*" {
+        return wrong("leave `hosts` out to get the requests of every host");
+    }
+    if text.contains("://") {
+        return wrong("write the name alone, without `http://`");
+    }
+    let lower = text.to_ascii_lowercase();
+    if let Some(inner) = lower
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        return match inner.parse::<std::net::Ipv6Addr>() {
+            Ok(_) => Ok(HostPattern::Exact(lower)),
+            Err(_) => wrong("write an address of IPv6 in brackets, such as \"[::1]\""),
+        };
+    }
+    if lower.contains(':') {
+        return wrong("write the name alone: a request's port is not compared");
+    }
+    let (name, is_below) = match lower.strip_prefix("*.") {
+        Some(suffix) => (suffix, true),
+        None => (&*lower, false),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label_ok = |label: &str| {
+        let byte_ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(byte_ok)
+    };
+    if name.len() > 253 || !name.split('.').all(label_ok) {
+        return wrong(
+            "write a name such as \"shop.example\" or \"*.shop.example\"; other alphabets as `xn--`",
+        );
+    }
+    Ok(match is_below {
+        true => HostPattern::Below(name.to_owned()),
+        false => HostPattern::Exact(name.to_owned()),
+    })
+}
+
 impl Value {
     /// The value as it would stand in the file.
     pub(crate) fn toml(&self) -> String {
@@ -443,6 +498,7 @@ impl Value {
                 list.iter()
                     .map(|net| format!("{}/{}", net.address, net.prefix)),
             ),
+            Self::Hosts(list) => list_of(list.iter().map(ToString::to_string)),
             // Values may be secrets, so only the names are shown.
             Self::Pairs(pairs) => {
                 let inner = pairs
@@ -544,6 +600,20 @@ mod tests {
         assert!(loopback("0.0.0.0:9900").is_err());
         assert!(upstream("127.0.0.1:0").is_err());
         assert!(upstream("unix:/run/x.sock").is_ok());
+    }
+
+    #[test]
+    fn hosts() {
+        let read = |text: &str| host(text).map(|host| host.to_string()).ok();
+        assert_eq!(read("Shop.Example."), Some("shop.example".to_owned()));
+        assert_eq!(read("*.shop.example"), Some("*.shop.example".to_owned()));
+        assert_eq!(read("[::1]"), Some("[::1]".to_owned()));
+        assert_eq!(read("127.0.0.1"), Some("127.0.0.1".to_owned()));
+        for bad in [
+            "*", "", "*.", "a..b", "*.*.a", "a.*.b", "http://a", "a:80", "[::g]", "a b", "é",
+        ] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

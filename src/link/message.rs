@@ -110,7 +110,7 @@ pub enum PublicListener {
 pub struct Table {
     /// Its number.
     pub epoch: Epoch,
-    /// The services. For now exactly one, which gets every request.
+    /// The services.
     pub services: Vec<Service>,
     /// Limits towards clients.
     pub front: Front,
@@ -174,6 +174,10 @@ impl std::fmt::Display for WorkerAddress {
 /// How a service's requests are to be treated. Times are from the event named to the next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceRules {
+    /// Hosts whose requests it gets; none means those of every host that no other service names.
+    pub hosts: Vec<HostPattern>,
+    /// Beginning of the paths it gets, whole segments; empty for all.
+    pub path_prefix: String,
     /// Connect to a worker.
     pub connect_timeout: Duration,
     /// From the request's end to the head of the answer.
@@ -192,6 +196,24 @@ pub struct ServiceRules {
     pub retry: Retry,
     /// Peers whose forwarding headers and request ids are believed, as address/prefix-length.
     pub trusted: Vec<Network>,
+}
+
+/// Hosts by name, in lower case, without a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HostPattern {
+    /// This one.
+    Exact(String),
+    /// All below this one, at any depth: `*.example.org` without its first two characters.
+    Below(String),
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
 }
 
 /// A network, `10.0.0.0/8`.
@@ -292,6 +314,8 @@ impl Default for Front {
 impl Default for ServiceRules {
     fn default() -> Self {
         Self {
+            hosts: Vec::new(),
+            path_prefix: String::new(),
             connect_timeout: Duration::from_secs(1),
             response_head_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(30),
@@ -327,6 +351,8 @@ pub struct Sample {
     pub workers: Vec<WorkerSample>,
     /// Client connections accepted.
     pub accepted: u64,
+    /// Requests for a host or path that no service has.
+    pub unrouted: u64,
     /// Client connections open now.
     pub connections: u32,
     /// Accepts that failed, by reason.

@@ -67,6 +67,9 @@ families! {
     PROXY_ERRORS: Counter "remuda_http_proxy_errors_total" ["service", "reason"]
         "Answers made by the proxy in a worker's place, and answers cut short.";
 
+    UNROUTED: Counter "remuda_http_unrouted_requests_total" []
+        "Requests for a host or path that no service has, answered with 404.";
+
     CONNECTIONS: Gauge "remuda_client_connections" []
         "Client connections open now.";
     ACCEPTED: Counter "remuda_client_connections_accepted_total" []

@@ -39,6 +39,7 @@ impl std::error::Error for Refused {}
 pub(super) struct PlaneSums {
     pub(super) services: BTreeMap<ServiceName, ServiceSums>,
     pub(super) accepted: u64,
+    pub(super) unrouted: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
 }
 
@@ -86,6 +87,7 @@ impl PlaneSums {
     pub(super) fn read(sample: &Sample) -> Result<Self, Refused> {
         let mut read = Self {
             accepted: sample.accepted,
+            unrouted: sample.unrouted,
             ..Self::default()
         };
         for (error, count) in &sample.accept_errors {
@@ -103,6 +105,7 @@ impl PlaneSums {
 
     pub(super) fn add(&mut self, other: &Self) {
         self.accepted = self.accepted.saturating_add(other.accepted);
+        self.unrouted = self.unrouted.saturating_add(other.unrouted);
         add_all(&mut self.accept_errors, &other.accept_errors);
         for (name, sums) in &other.services {
             self.services.entry(name.clone()).or_default().add(sums);
@@ -112,6 +115,7 @@ impl PlaneSums {
     /// Whether some number here is larger than in `newer`.
     pub(super) fn is_ahead_of(&self, newer: &Self) -> bool {
         self.accepted > newer.accepted
+            || self.unrouted > newer.unrouted
             || any_ahead(&self.accept_errors, &newer.accept_errors)
             || self
                 .services

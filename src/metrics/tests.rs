@@ -69,6 +69,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
             drain_left: (in_flight > 0).then_some(Duration::from_secs(5)),
         }],
         accepted: ended,
+        unrouted: ended,
         connections: in_flight,
         accept_errors: Vec::new(),
     }
@@ -164,6 +165,10 @@ fn counters_go_on_when_a_plane_dies_and_another_begins() {
     );
     assert_eq!(
         value(&metrics, "remuda_client_connections_accepted_total"),
+        Some(15.0)
+    );
+    assert_eq!(
+        value(&metrics, "remuda_http_unrouted_requests_total"),
         Some(15.0)
     );
     assert_eq!(total(&metrics), 15);

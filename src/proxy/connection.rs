@@ -98,6 +98,11 @@ impl Client {
         self.turn(Phase::Idle);
     }
 
+    /// The body of the last request is left where it is.
+    pub(super) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
     /// A request is over.
     pub(super) fn end(&self, unread: bool) {
         self.turn(Phase::Idle);
@@ -326,7 +331,7 @@ async fn until_gone(
 fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
     lp.count_unreadable();
     // What comes after it is read by nobody.
-    client.unread.set(true);
+    client.leave_unread();
     client.begin_bare();
     let into = lp.pool.buffers.take();
     let (returning, text) = respond::answer(rejection.into(), &lp.request_id(), true, into);

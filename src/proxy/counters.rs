@@ -19,6 +19,8 @@ use crate::rollout::{Role, ServiceName};
 #[derive(Debug, Default)]
 pub(super) struct LoopCounters {
     pub(super) accepted: AtomicU64,
+    /// Requests that are for no service.
+    pub(super) unrouted: AtomicU64,
     pub(super) connections: AtomicU32,
     /// Accept tasks that still run.
     pub(super) accepting: AtomicU32,
@@ -46,6 +48,7 @@ impl LoopCounters {
     /// Adds this loop's part.
     pub(super) fn add_to(&self, sums: &mut Sums) {
         sums.accepted += self.accepted.load(Ordering::Relaxed);
+        sums.unrouted += self.unrouted.load(Ordering::Relaxed);
         sums.connections += self.connections.load(Ordering::Relaxed);
         for (error, count) in lock(&self.accept_errors).iter() {
             *sums.accept_errors.entry(*error).or_default() += count;
@@ -67,6 +70,7 @@ impl LoopCounters {
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     pub(super) accepted: u64,
+    pub(super) unrouted: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) services: Vec<(ServiceName, Tally)>,

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -34,12 +35,14 @@ pub(super) async fn handle(
         request, framing, ..
     } = head;
     let view = lp.table();
-    let Some(service) = view.services.first().map(Rc::clone) else {
-        let error = ProxyError::new(ProxyReason::Unavailable, "the table has no service");
-        client.begin_bare();
-        let into = lp.pool.buffers.take();
-        let (returning, text) = respond::answer(error, &lp.request_id(), true, into);
-        return (returning, Reply::bare(text));
+    let target = rules::target(&request, &view.front);
+    let service = match &target {
+        Ok(target) => view.service_for(target.host, target.path),
+        // Whom it was meant for is not to be told; somebody must count it.
+        Err(_) => view.services.first(),
+    };
+    let Some(service) = service.map(Rc::clone) else {
+        return turn_away(lp, client, framing);
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| {
@@ -68,7 +71,9 @@ pub(super) async fn handle(
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);
-    let outgoing = match rules::outgoing(&request, framing, &origin, &view.front) {
+    let outgoing =
+        target.and_then(|target| rules::outgoing(&request, target, framing, &origin, &view.front));
+    let outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
@@ -84,6 +89,26 @@ pub(super) async fn handle(
         Ok(answer) => pass(held, answer, &outgoing, &origin, client).await,
         Err(error) => refuse(held, error, &origin),
     }
+}
+
+/// The answer to a request for a host or path that no service has. It says nothing about those there are.
+fn turn_away(lp: &Loop, client: &Client, framing: Framing) -> (Returning, Reply) {
+    let error = match lp.table().services.is_empty() {
+        true => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
+        false => {
+            lp.counters.unrouted.fetch_add(1, Ordering::Relaxed);
+            ProxyError::no_service()
+        }
+    };
+    client.begin_bare();
+    let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
+    if has_body {
+        client.leave_unread();
+    }
+    let close = has_body || lp.draining.get().is_some();
+    let into = lp.pool.buffers.take();
+    let (returning, text) = respond::answer(error, &lp.request_id(), close, into);
+    (returning, Reply::bare(text))
 }
 
 /// The worker's answer, as the client gets it.

@@ -1,9 +1,9 @@
 //! The data plane: every client byte, no decisions.
 //!
 //! ```text
-//!  listener ─▶ connection ─▶ exchange ─▶ [rules] ─▶ pick ─▶ gate ─▶ [upstream] ─▶ worker
-//!                │   ▲          │                     ▲
-//!             `front` (bytes)   └── counters, live    └── table (immutable, by epoch)
+//!  listener ─▶ connection ─▶ route ─▶ exchange ─▶ [rules] ─▶ pick ─▶ gate ─▶ [upstream] ─▶ worker
+//!                │   ▲                    │                     ▲
+//!             `front` (bytes)             └── counters, live    └── table (immutable, by epoch)
 //! ```
 //!
 //! `front` turns a client's bytes into a [`head::RequestHead`] and a body, `connection` takes one request
@@ -31,6 +31,7 @@ mod plane;
 mod reply;
 mod respond;
 mod retry;
+mod route;
 pub mod rules;
 mod socket;
 mod table;

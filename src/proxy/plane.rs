@@ -395,6 +395,7 @@ impl Plane {
                 .collect(),
             workers,
             accepted: sums.accepted,
+            unrouted: sums.unrouted,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
         }

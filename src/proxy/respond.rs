@@ -42,6 +42,14 @@ impl ProxyError {
         }
     }
 
+    /// Nobody serves this host and path.
+    pub(super) fn no_service() -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            ..Self::new(ProxyReason::BadRequest, "no service for this host and path")
+        }
+    }
+
     /// The body is over `max_body`.
     pub(super) fn too_large() -> Self {
         Self {

@@ -13,6 +13,7 @@ use super::counters::{LoopCounters, ServiceCounters};
 use super::gate::Gate;
 use super::live::{Clock, millis};
 use super::retry::Budget;
+use super::route::Routes;
 use crate::link::message::{Front, ServiceRules, Table, WorkerAddress};
 use crate::rollout::{GateState, Role, ServiceName, WorkerId};
 
@@ -71,6 +72,7 @@ pub(super) struct Published {
 pub(super) struct View {
     pub(super) front: Front,
     pub(super) services: Vec<Rc<Service>>,
+    routes: Routes,
 }
 
 /// One service.
@@ -103,10 +105,13 @@ impl View {
     /// Milliseconds after which a client that takes nothing of what it was sent is given up: the limit of
     /// a body that stands still and a second, so that a worker's own standing still is seen first.
     pub(super) fn stuck_after(&self) -> u64 {
-        let rules = self.services.first().map(|service| &service.rules);
-        rules
-            .map_or(0, |rules| millis(rules.body_idle_timeout))
-            .saturating_add(1_000)
+        let limits = self.services.iter().map(|s| s.rules.body_idle_timeout);
+        millis(limits.max().unwrap_or_default()).saturating_add(1_000)
+    }
+
+    /// The service that a request to this host and path is for.
+    pub(super) fn service_for(&self, host: &str, path: &str) -> Option<&Rc<Service>> {
+        self.services.get(self.routes.find(host, path)?)
     }
 
     /// This loop's view; budgets go on from the view before.
@@ -126,8 +131,10 @@ impl View {
                 })
             })
             .collect();
+        let rules = published.table.services.iter();
         Self {
             front: published.table.front.clone(),
+            routes: Routes::new(rules.map(|service| &*service.rules)),
             services,
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::ports::{Lease, Ports};
 use crate::config::Connect;
 use crate::link::message::WorkerAddress;
-use crate::rollout::{Generation, Slot};
+use crate::rollout::{Generation, ServiceName, Slot};
 use crate::shim::Identity;
 
 /// Queue of a private listener; the plane keeps connections, so it is never long.
@@ -26,7 +26,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes the place below `workers` (`RUNTIME/w`), which exists. Paths are numbers only (T27); a
+    /// Makes the place below `workers` (`RUNTIME/w`), which exists, or below the directory there of
+    /// `service` where several have workers. Paths are numbers and a service's name only (T27); a
     /// directory left by an earlier life is removed first. With an `identity` the way to the directory is
     /// made passable, not readable; the directory itself becomes its own in [`super::notify::Notify::bind`].
     ///
@@ -34,12 +35,15 @@ impl Place {
     /// A sentence.
     pub fn make(
         workers: &Path,
+        service: Option<&ServiceName>,
         (slot, generation): (Slot, Generation),
         connect: Connect,
         ports: &Ports,
         identity: Option<&Identity>,
     ) -> Result<Self, String> {
-        let directory = workers.join(format!("{slot}-{generation}"));
+        let apart = service.map(|service| workers.join(&*service.0));
+        let above = apart.as_deref().unwrap_or(workers);
+        let directory = above.join(format!("{slot}-{generation}"));
         let wrong = |error: std::io::Error| {
             format!(
                 "cannot make the worker's directory {}: {error}",
@@ -51,12 +55,13 @@ impl Place {
             Ok(()) | Err(_) => {}
         }
         DirBuilder::new()
+            .recursive(true)
             .mode(0o700)
             .create(&directory)
             .map_err(wrong)?;
         if identity.is_some() {
             let runtime = workers.parent().into_iter();
-            for passage in runtime.chain([workers]) {
+            for passage in runtime.chain([workers]).chain(apart.as_deref()) {
                 let passable = fs::Permissions::from_mode(0o711);
                 fs::set_permissions(passage, passable).map_err(wrong)?;
             }

@@ -68,7 +68,8 @@ impl RuntimeDir {
             is_private,
             bereft,
         };
-        // The longest path below us, for numbers that will not be reached.
+        // The longest path below us, for numbers that will not be reached. Directories of several services
+        // are asked for when the config is checked.
         unix_socket::check_length(&dir.workers().join("9999-999999999/notify"))?;
         let workers = dir.workers();
         let fresh = match fs::remove_dir_all(&workers) {

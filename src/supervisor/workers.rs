@@ -279,6 +279,7 @@ impl Workers {
     ) -> Result<Vec<Fact>, String> {
         let mut place = Place::make(
             &self.directory,
+            (self.services.len() > 1).then_some(&config.name),
             (slot, generation),
             spec.connect(),
             &self.ports,

@@ -179,6 +179,7 @@ fn sample(service: &ServiceName) -> Sample {
         }],
         workers: workers.to_vec(),
         accepted: 3,
+        unrouted: 1,
         connections: 2,
         accept_errors: vec![(AcceptError::Descriptors, 1)],
     }

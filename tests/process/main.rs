@@ -19,6 +19,7 @@ mod drains;
 mod listeners;
 mod manager;
 mod planes;
+mod routing;
 mod steering;
 mod supervision;
 mod support;

@@ -26,6 +26,7 @@ use crate::link::message::Front;
 pub(super) use fields::write as write_field;
 use fields::{Named, has_token};
 pub(crate) use fields::{last_chunk, list, trailer_allowed};
+pub use target::Target;
 
 /// How a message's body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,15 @@ fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// Checks a request and makes the head for the worker.
+/// Checks a request's method, target and Host.
+///
+/// # Errors
+/// The rejection to answer with.
+pub fn target<'a>(request: &'a RequestHead, front: &Front) -> Result<Target<'a>, Rejection> {
+    target::check(request, front)
+}
+
+/// Checks the rest of a request and makes the head for the worker.
 ///
 /// The length of the body is taken from the request's fields; `body` is what the server made of them, and
 /// a request where the two differ is refused.
@@ -101,11 +110,11 @@ fn is_request_id(id: &str) -> bool {
 /// The rejection to answer with.
 pub fn outgoing(
     request: &RequestHead,
+    target: Target<'_>,
     body: Framing,
     origin: &Origin,
     front: &Front,
 ) -> Result<Outgoing, Rejection> {
-    let target = target::check(request, front)?;
     let size = target::check_size(request, front)?;
     let framing = match framing(request)? {
         // The frames of HTTP/2 delimit a body by themselves.

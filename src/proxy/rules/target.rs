@@ -12,12 +12,12 @@ const MAX_METHOD: usize = 32;
 
 /// Target and Host as they go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub struct Target<'a> {
     /// In origin-form, or `*`.
-    pub(super) path: &'a str,
+    pub path: &'a str,
     /// Value of Host; empty only for HTTP/1.0 without one. An empty value is what RFC 9110 §7.2 asks
     /// for where there is no authority; an invented name could stand in a worker's list of trusted ones.
-    pub(super) host: &'a str,
+    pub host: &'a str,
 }
 
 /// Checks method, target and Host.

@@ -33,6 +33,7 @@ pub(crate) struct Start {
     top: String,
     service: String,
     command: Option<Vec<String>>,
+    others: Vec<(String, String)>,
     before: Vec<(String, String)>,
     open_files: Option<u32>,
     env: Vec<(String, OsString)>,
@@ -49,6 +50,7 @@ impl Default for Start {
             top: String::new(),
             service: String::new(),
             command: None,
+            others: Vec::new(),
             before: Vec::new(),
             open_files: None,
             env: Vec::new(),
@@ -91,6 +93,12 @@ impl Start {
     pub(crate) fn service(mut self, lines: &str) -> Self {
         self.service.push_str(lines);
         self.service.push('\n');
+        self
+    }
+
+    /// Another service with the same workers, unless its lines of the config file name others.
+    pub(crate) fn another(mut self, name: &str, lines: &str) -> Self {
+        self.others.push((name.to_owned(), lines.to_owned()));
         self
     }
 
@@ -150,11 +158,18 @@ impl Start {
                 dir.path().join("executed").display().to_string(),
             )
         };
-        let config = format!(
+        let mut config = format!(
             "{}[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
              [services.app]\n{workers}{}\n",
             self.top, self.service,
         );
+        for (name, lines) in self.others {
+            let workers = match lines.contains("upstream =") {
+                true => "",
+                false => &workers,
+            };
+            config.push_str(&format!("[services.{name}]\n{workers}{lines}\n"));
+        }
         let file = dir.path().join("remuda.toml");
         std::fs::write(&file, config).expect("the directory is writable");
         std::fs::create_dir_all(dir.path().join("run")).expect("the directory is writable");

@@ -273,7 +273,7 @@ impl Worker {
                 respond(out, 200, "text/plain", self.place.as_bytes())
             }
             "/echo" => respond(out, 200, "application/octet-stream", body),
-            "/env" => {
+            path if path.ends_with("/env") => {
                 let mut lines: Vec<String> = std::env::vars()
                     .map(|(key, value)| format!("{key}={value}"))
                     .collect();

@@ -136,7 +136,9 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
         scheme: "http",
         request_id: "id".into(),
     };
-    rules::outgoing(&request, framing, &origin, &Front::default()).expect("a good request")
+    let front = Front::default();
+    let target = rules::target(&request, &front).expect("a good target");
+    rules::outgoing(&request, target, framing, &origin, &front).expect("a good request")
 }
 
 /// A connection and the worker's end of it.
