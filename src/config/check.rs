@@ -12,7 +12,7 @@ use super::keys;
 use super::paths::{self, Env};
 use super::suggest::nearest;
 use super::value::{Kind, Value};
-use super::{Admin, Config, Connect, Health, Recipe, ServiceConfig, Workers};
+use super::{Admin, Config, Connect, Health, Listen, Recipe, ServiceConfig, Workers};
 use crate::link::message::{
     DrainLimits, Front, HostPattern, Network, Parking, PublicListener, Retry, ServiceRules,
 };
@@ -41,11 +41,12 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         .map(|name| check.service(name))
         .collect();
     check.routes(&services);
+    let listen = check.listeners();
     let config = Config {
-        listen: check.listeners(),
+        front: check.front(&listen),
+        listen: listen.into_iter().map(|one| one.address).collect(),
         metrics: check.metrics(),
         admin,
-        front: check.front(),
         loops: check.maybe("threads").and_then(count),
         state_dir: check.path("state_dir"),
         ports: check.ports(),
@@ -118,14 +119,15 @@ impl Check<'_> {
         }
     }
 
-    fn listeners(&mut self) -> Vec<PublicListener> {
+    fn listeners(&mut self) -> Vec<Listen> {
         let Some(Value::Listeners(list)) = self.get("listen.address") else {
             return Vec::new();
         };
-        for (number, one) in list.iter().enumerate() {
-            let zero = matches!(one, PublicListener::Tcp(address) if address.port() == 0);
-            if !zero && list[..number].contains(one) {
-                let shown = Value::Listeners(vec![one.clone()]).toml();
+        for (number, Listen { address, entrance }) in list.iter().enumerate() {
+            let zero = matches!(address, PublicListener::Tcp(address) if address.port() == 0);
+            let before = &mut list[..number].iter();
+            if !zero && before.any(|one| one.address == *address) {
+                let shown = Value::Listeners(vec![address.clone().into()]).toml();
                 self.problems.error(
                     "duplicate",
                     self.values.span("listen.address"),
@@ -133,8 +135,16 @@ impl Check<'_> {
                     None,
                 );
             }
-            if let PublicListener::Unix(path) = one {
-                self.socket_length(path, "listen.address");
+            match address {
+                PublicListener::Unix(path) => self.socket_length(path, "listen.address"),
+                PublicListener::Tcp(_) if entrance.proxy_protocol && self.trusted().is_empty() => {
+                    let message = "`proxy_protocol` without `trusted_proxies`: nobody's header would be believed";
+                    let help = "name the load balancer's network, such as `trusted_proxies = [\"10.0.0.0/8\"]`";
+                    let span = self.values.span("listen.address");
+                    self.problems
+                        .error("conflict", span, message, Some(help.to_owned()));
+                }
+                PublicListener::Tcp(_) => {}
             }
         }
         list
@@ -196,7 +206,7 @@ impl Check<'_> {
         }
     }
 
-    fn front(&self) -> Front {
+    fn front(&self, listen: &[Listen]) -> Front {
         Front {
             header_timeout: self.time("timeouts.header"),
             idle_timeout: self.time("timeouts.client_idle"),
@@ -204,6 +214,8 @@ impl Check<'_> {
             max_headers: self.count("limits.headers"),
             max_target: u32::try_from(self.size("limits.target")).unwrap_or(u32::MAX),
             max_connections: self.count("limits.connections"),
+            entrances: listen.iter().map(|one| one.entrance).collect(),
+            trusted: self.trusted(),
         }
     }
 
@@ -569,7 +581,6 @@ impl Check<'_> {
                 },
                 buffer: self.size(&at("retry.buffer")),
             },
-            trusted: self.trusted(),
         }
     }
 

@@ -7,11 +7,13 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Listen;
 use super::diagnose::Problems;
 use super::keys::{self, Key, LATER_STRATEGIES, SERVICE, Section};
 use super::paths::Env;
 use super::suggest::nearest;
 use super::value::{self, Kind, Value, Wrong};
+use crate::link::message::{Entrance, PublicListener};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,11 +176,18 @@ impl Reader<'_> {
                     Some(help),
                 );
             }
+            // What the listener before said is not this one's.
+            self.values.found.remove("listen.proxy_protocol");
             self.section(section, "listen", table);
+            let said = self.values.found.get("listen.proxy_protocol");
+            let entrance = Entrance {
+                proxy_protocol: said.is_some_and(|said| said.value == Value::Bool(true)),
+            };
             if let Some(found) = self.values.found.remove("listen.address")
-                && let Value::Listeners(mut addresses) = found.value
+                && let Value::Listeners(addresses) = found.value
             {
-                all.append(&mut addresses);
+                let met = |one| Listen { entrance, ..one };
+                all.extend(addresses.into_iter().map(met));
             }
         }
         if !all.is_empty() {
@@ -315,15 +324,12 @@ impl Reader<'_> {
         }
     }
 
-    fn rooted(
-        &self,
-        listener: crate::link::message::PublicListener,
-    ) -> crate::link::message::PublicListener {
-        use crate::link::message::PublicListener;
-        match listener {
+    fn rooted(&self, listen: Listen) -> Listen {
+        let address = match listen.address {
             PublicListener::Unix(path) => PublicListener::Unix(self.base.join(path)),
             PublicListener::Tcp(address) => PublicListener::Tcp(address),
-        }
+        };
+        Listen { address, ..listen }
     }
 
     fn texts<T>(

@@ -109,19 +109,27 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "trusted_proxies",
                 Kind::Networks,
                 "[\"10.0.0.0/8\"]",
-                "Peers whose forwarding headers and request ids are believed. Default: nobody",
+                "Peers whose forwarding headers, request ids and PROXY protocol are believed. Default: nobody",
             ),
         ],
     },
     Section {
         path: "listen",
         doc: "Where clients come in. Repeat the table for more addresses",
-        keys: &[key(
-            "address",
-            Kind::Listener,
-            "\"127.0.0.1:8080\"",
-            "IP:PORT, or unix:PATH",
-        )],
+        keys: &[
+            key(
+                "address",
+                Kind::Listener,
+                "\"127.0.0.1:8080\"",
+                "IP:PORT, or unix:PATH",
+            ),
+            key(
+                "proxy_protocol",
+                Kind::Bool,
+                "false",
+                "A load balancer that is one of `trusted_proxies` says who the client is, by the PROXY protocol (version 1 or 2)",
+            ),
+        ],
     },
     Section {
         path: "admin",
@@ -531,7 +539,6 @@ pub(crate) const SECTIONS: &[Section] = &[
 const LATER: &[(&str, &str, &str)] = &[
     ("listen", "tls", "TLS"),
     ("listen", "protocol", "choosing a protocol"),
-    ("listen", "proxy_protocol", "the PROXY protocol"),
     (SERVICE, "protocol", "choosing a protocol"),
 ];
 

@@ -25,7 +25,7 @@ pub use self::flags::RunFlags;
 pub use self::paths::Env;
 pub use self::value::parse_duration;
 
-use crate::link::message::{Front, PublicListener, ServiceRules, WorkerAddress};
+use crate::link::message::{Entrance, Front, PublicListener, ServiceRules, WorkerAddress};
 use crate::rollout::{ServiceName, Settings};
 
 /// A config that was read, and what is to be said about it.
@@ -104,6 +104,22 @@ fn assemble(
         warnings: problems,
         values,
     })
+}
+
+/// One `[[listen]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) address: PublicListener,
+    pub(crate) entrance: Entrance,
+}
+
+impl From<PublicListener> for Listen {
+    fn from(address: PublicListener) -> Self {
+        Self {
+            address,
+            entrance: Entrance::default(),
+        }
+    }
 }
 
 /// Listeners as people write them.

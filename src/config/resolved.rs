@@ -40,6 +40,7 @@ fn table(out: &mut String, section: &Section, at: &str, values: &Values, file: O
             },
         };
         if section.path == "listen" {
+            // All of a listener's keys at its address.
             listeners(&mut lines, &value, &from);
         } else {
             let _ = writeln!(lines, "{} = {} # {from}", key.name, value.toml());
@@ -62,11 +63,13 @@ fn listeners(lines: &mut String, value: &super::value::Value, from: &str) {
     let Value::Listeners(all) = value else {
         return;
     };
-    for address in super::listener_names(all) {
+    for one in all {
+        let address = super::listener_names(std::slice::from_ref(&one.address)).concat();
         let _ = writeln!(
             lines,
-            "\n[[listen]]\naddress = {} # {from}",
-            quoted(&address)
+            "\n[[listen]]\naddress = {} # {from}\nproxy_protocol = {}",
+            quoted(&address),
+            one.entrance.proxy_protocol
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::link::message::{Front, PublicListener, ServiceRules, WorkerAddress};
+use crate::link::message::{Entrance, Front, PublicListener, ServiceRules, WorkerAddress};
 use crate::rollout::Settings;
 
 fn env(pairs: &[(&str, &str)]) -> Env {
@@ -71,7 +71,11 @@ fn defaults_are_those_of_the_seams() {
     let service = &config.services[0];
     assert_eq!(service.settings, Settings::default());
     assert_eq!(service.rules, ServiceRules::default());
-    assert_eq!(config.front, Front::default());
+    let front = Front {
+        entrances: vec![Entrance::default()],
+        ..Front::default()
+    };
+    assert_eq!(config.front, front);
     assert_eq!(
         config.listen,
         [PublicListener::Tcp("127.0.0.1:8080".parse().unwrap())]
@@ -101,7 +105,8 @@ fn every_key_is_read() {
             let line = format!("{} = {}\n", key.name, key.example);
             let text = match section.path {
                 "" => format!("{line}{base}"),
-                "listen" => format!("{base}[[listen]]\n{line}"),
+                "listen" if key.name == "address" => format!("{base}[[listen]]\n{line}"),
+                "listen" => format!("{base}[[listen]]\naddress = \"0.0.0.0:1\"\n{line}"),
                 "services.*" => format!("{base}{line}"),
                 path => format!("{base}[{}]\n{line}", path.replace('*', "app")),
             };
@@ -228,6 +233,24 @@ fn each_request_is_for_one_service_at_most() {
     ] {
         config(&two(one, other));
     }
+}
+
+#[test]
+fn a_listener_that_believes_nobody_expects_no_header() {
+    let text = |trusted: &str| {
+        format!(
+            "{trusted}\n{APP}[[listen]]\naddress = \"0.0.0.0:1\"\nproxy_protocol = true\n\
+             [[listen]]\naddress = \"0.0.0.0:2\"\n[[listen]]\naddress = \"unix:/run/x\"\nproxy_protocol = true\n"
+        )
+    };
+    only(
+        &text(""),
+        "`proxy_protocol` without `trusted_proxies`",
+        "10.0.0.0/8",
+    );
+    let config = config(&text("trusted_proxies = [\"10.0.0.0/8\"]"));
+    let expects = config.front.entrances.iter().map(|one| one.proxy_protocol);
+    assert_eq!(expects.collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[test]

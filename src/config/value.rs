@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Listen;
 use crate::link::message::{HostPattern, Network, PublicListener, WorkerAddress};
 use crate::rollout::Amount;
 
@@ -64,7 +65,7 @@ pub(crate) enum Value {
     Size(u64),
     Percent(u32),
     Amount(Amount),
-    Listeners(Vec<PublicListener>),
+    Listeners(Vec<Listen>),
     Address(SocketAddr),
     Off,
     Ports(u16, u16),
@@ -145,7 +146,7 @@ impl Kind {
             Self::Size => size(text).map(Value::Size),
             Self::Percent => percent(text).map(Value::Percent),
             Self::Amount => percent(text).map(|part| Value::Amount(Amount::Percent(part))),
-            Self::Listener => listener(text).map(|address| Value::Listeners(vec![address])),
+            Self::Listener => listener(text).map(|address| Value::Listeners(vec![address.into()])),
             Self::Address => address(text).map(Value::Address),
             Self::Loopback => loopback(text),
             Self::Ports => ports(text),
@@ -487,7 +488,10 @@ impl Value {
             Self::Percent(part) | Self::Amount(Amount::Percent(part)) => {
                 quoted(&format!("{part}%"))
             }
-            Self::Listeners(list) => list_of(super::listener_names(list).into_iter()),
+            Self::Listeners(list) => {
+                let addresses: Vec<_> = list.iter().map(|one| one.address.clone()).collect();
+                list_of(super::listener_names(&addresses).into_iter())
+            }
             Self::Address(address) => quoted(&address.to_string()),
             Self::Off => quoted("off"),
             Self::Ports(first, last) => quoted(&format!("{first}-{last}")),

@@ -194,8 +194,6 @@ pub struct ServiceRules {
     pub parking: Parking,
     /// Second tries.
     pub retry: Retry,
-    /// Peers whose forwarding headers and request ids are believed, as address/prefix-length.
-    pub trusted: Vec<Network>,
 }
 
 /// Hosts by name, in lower case, without a port.
@@ -296,6 +294,26 @@ pub struct Front {
     pub max_target: u32,
     /// Most connections of all loops together.
     pub max_connections: u32,
+    /// What is peculiar to each public listener, in their order.
+    pub entrances: Vec<Entrance>,
+    /// Peers whose word about who the client is is believed: forwarding headers, request ids, the PROXY
+    /// protocol.
+    pub trusted: Vec<Network>,
+}
+
+/// How clients of one listener are met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entrance {
+    /// A trusted peer begins with a header of the PROXY protocol, version 1 or 2, and must.
+    pub proxy_protocol: bool,
+}
+
+impl Front {
+    /// Whether this peer's word about who the client is is believed.
+    #[must_use]
+    pub fn trusts(&self, peer: std::net::IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(peer))
+    }
 }
 
 impl Default for Front {
@@ -307,6 +325,8 @@ impl Default for Front {
             max_headers: 100,
             max_target: 16 << 10,
             max_connections: 16_384,
+            entrances: Vec::new(),
+            trusted: Vec::new(),
         }
     }
 }
@@ -337,7 +357,6 @@ impl Default for ServiceRules {
                 budget_percent: 20,
                 buffer: 64 << 10,
             },
-            trusted: Vec::new(),
         }
     }
 }
@@ -463,6 +482,8 @@ pub enum AcceptError {
     Descriptors,
     /// Over `max_connections`.
     Limit,
+    /// No good header of the PROXY protocol came from a peer that must send one.
+    ProxyProtocol,
     /// Anything else.
     Other,
 }

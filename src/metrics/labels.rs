@@ -76,9 +76,10 @@ pub(super) fn reason(reason: ProxyReason) -> &'static str {
     }
 }
 
-pub(super) const ACCEPT_ERRORS: [AcceptError; 3] = [
+pub(super) const ACCEPT_ERRORS: [AcceptError; 4] = [
     AcceptError::Descriptors,
     AcceptError::Limit,
+    AcceptError::ProxyProtocol,
     AcceptError::Other,
 ];
 
@@ -86,6 +87,7 @@ pub(super) fn accept_error(error: AcceptError) -> &'static str {
     match error {
         AcceptError::Descriptors => "descriptors",
         AcceptError::Limit => "limit",
+        AcceptError::ProxyProtocol => "proxy_protocol",
         AcceptError::Other => "other",
     }
 }

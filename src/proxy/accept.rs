@@ -94,8 +94,8 @@ fn prepared(socket: Socket) -> Socket {
     socket
 }
 
-/// Accepts on one listener until the loop stops accepting.
-pub(super) async fn run(lp: Rc<Loop>, listener: Listener) {
+/// Accepts on one listener, which has this place among all, until the loop stops accepting.
+pub(super) async fn run(lp: Rc<Loop>, place: usize, listener: Listener) {
     let mut reserve = File::open("/dev/null").ok();
     let mut pause = PAUSE;
     loop {
@@ -117,7 +117,7 @@ pub(super) async fn run(lp: Rc<Loop>, listener: Listener) {
         let error = match accepted {
             Ok(socket) => {
                 pause = PAUSE;
-                welcome(&lp, socket);
+                welcome(&lp, place, socket);
                 continue;
             }
             Err(error) => error,
@@ -143,7 +143,7 @@ pub(super) async fn run(lp: Rc<Loop>, listener: Listener) {
     match listener.empty() {
         Ok(waiting) => {
             for socket in waiting {
-                welcome(&lp, socket);
+                welcome(&lp, place, socket);
             }
         }
         Err(error) => tracing::warn!(%error, "cannot empty the accept queue"),
@@ -156,11 +156,11 @@ fn longer(pause: Duration) -> Duration {
     (pause * 2).min(LONGEST_PAUSE)
 }
 
-fn welcome(lp: &Rc<Loop>, socket: Socket) {
+fn welcome(lp: &Rc<Loop>, place: usize, socket: Socket) {
     lp.shared.connections.fetch_add(1, Ordering::AcqRel);
     lp.counters.connections.fetch_add(1, Ordering::AcqRel);
     lp.counters.accepted.fetch_add(1, Ordering::Relaxed);
-    tokio::task::spawn_local(serve(Rc::clone(lp), socket));
+    tokio::task::spawn_local(serve(Rc::clone(lp), place, socket));
 }
 
 async fn turn_away(lp: &Rc<Loop>, listener: &Listener) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
 
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
@@ -26,14 +27,17 @@ use super::live::Entry;
 use super::reply::Reply;
 use super::respond;
 use super::rules::{self, Rejection, Returning};
-use super::socket::Socket;
+use super::socket::{Peer, Socket};
 use super::tunnel;
 use super::upstream::Tunnel;
+use crate::link::message::AcceptError;
 
 /// A client that still sends what nobody wants is listened to for so long, and so much of it, so that
 /// our answer is not lost by a reset (HTTP.md §3, early answers).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
+/// A balancer that has not said who its client is by then, after the last accept, is not waited for.
+const LATE: Duration = Duration::from_secs(1);
 /// What a client reads whose head did not come to its end in time.
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -191,12 +195,17 @@ impl Client {
 }
 
 /// Serves one client until its connection is closed.
-pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
-    let (address, label) = socket.peer();
+pub(super) async fn serve(lp: Rc<Loop>, place: usize, socket: Socket) {
+    let open = Open(&lp);
+    let (peer, fd) = (socket.peer(), socket.as_raw_fd());
+    let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
+    let Some(peer) = introduced(&lp, place, peer, &inlet).await else {
+        return;
+    };
     let client = Rc::new(Client {
-        entry: lp.shared.live.enter(label),
-        address,
-        fd: socket.as_raw_fd(),
+        entry: lp.shared.live.enter(peer.to_string()),
+        address: peer.ip(),
+        fd,
         phase: Cell::new(Phase::Idle),
         since: Cell::new(lp.now()),
         last_write: Cell::new(0),
@@ -211,7 +220,6 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
         lp: Rc::clone(&lp),
     });
     let present = Present::new(&lp, &client);
-    let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
     let mut after = After::Next;
     while matches!(after, After::Next) {
         after = turn(&lp, &client, &inlet).await;
@@ -222,6 +230,41 @@ pub(super) async fn serve(lp: Rc<Loop>, socket: Socket) {
         finish(&client, socket, unread, after, upgrade).await;
     }
     drop(present);
+    drop(open);
+}
+
+/// Who the client is: the peer, or whom it names if it is a balancer that must say so. `None` ends the
+/// connection: what came instead may be anything.
+async fn introduced(lp: &Loop, place: usize, peer: Peer, inlet: &Inlet) -> Option<Peer> {
+    let table = lp.table();
+    let front = &table.front;
+    let entrance = front.entrances.get(place).copied().unwrap_or_default();
+    // Who reaches a unix socket was let in by its directory.
+    let is_believed = peer.ip().is_none_or(|ip| front.trusts(ip));
+    if !entrance.proxy_protocol || !is_believed {
+        return Some(peer);
+    }
+    let leaving = async {
+        lp.until_accepting_stops().await;
+        sleep(LATE).await;
+    };
+    let introduction = timeout(
+        front.header_timeout,
+        poll_fn(|cx| inlet.poll_introduction(cx)),
+    );
+    let introduction = tokio::select! {
+        biased;
+        introduction = introduction => introduction.unwrap_or(Err("no PROXY protocol header in time")),
+        () = leaving => return None,
+    };
+    match introduction {
+        Ok(header) => Some(header?.client.map_or(peer, Peer::Tcp)),
+        Err(why) => {
+            tracing::debug!(%peer, why, "closed before a request");
+            lp.counters.accept_failed(AcceptError::ProxyProtocol);
+            None
+        }
+    }
 }
 
 /// What comes after a request.
@@ -350,7 +393,7 @@ async fn finish(
         (After::Close, Some(upgrade)) => tunnel::run(socket, unread, upgrade).await,
         (After::Close, None) if client.killed.get() => {
             if client.phase.get() == Phase::Head {
-                let _ = tokio::time::timeout(LINGER, socket.write_all(TOO_SLOW)).await;
+                let _ = timeout(LINGER, socket.write_all(TOO_SLOW)).await;
             }
         }
         (After::Close, None) => {
@@ -378,7 +421,20 @@ async fn linger(socket: &mut Socket) {
         }
     };
     // Whatever goes wrong, the connection is closed next.
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// Counts a connection until it is closed.
+struct Open<'a>(&'a Loop);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.shared.connections.fetch_sub(1, Ordering::AcqRel);
+        let open = &self.0.counters.connections;
+        if open.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.draining.get().is_some() {
+            self.0.shared.wake.notify_one();
+        }
+    }
 }
 
 /// A connection's place in its loop's books, given up when it ends in whatever way.
@@ -401,10 +457,5 @@ impl Drop for Present<'_> {
         self.lp.shared.live.leave(entry);
         self.lp.clients.borrow_mut().remove(&entry.number());
         drop(self.client.upgrade.borrow_mut().take());
-        self.lp.shared.connections.fetch_sub(1, Ordering::AcqRel);
-        let open = &self.lp.counters.connections;
-        if open.fetch_sub(1, Ordering::AcqRel) == 1 && self.lp.draining.get().is_some() {
-            self.lp.shared.wake.notify_one();
-        }
     }
 }

@@ -131,7 +131,8 @@ pub(super) struct Loop {
     /// The time now, as `Date` has it; made anew each second.
     date: RefCell<(u64, Rc<str>)>,
     now: Cell<u64>,
-    listeners: RefCell<Vec<Listener>>,
+    /// Each with its place among all listeners.
+    listeners: RefCell<Vec<(usize, Listener)>>,
     accepts: Cell<bool>,
     stopped: Cell<bool>,
     stop: Notify,
@@ -263,9 +264,9 @@ impl Loop {
     }
 
     fn listen(self: &Rc<Self>, listeners: Vec<(PublicListener, OwnedFd)>) {
-        for (kind, fd) in listeners {
+        for (place, (kind, fd)) in listeners.into_iter().enumerate() {
             match Listener::new(&kind, fd) {
-                Ok(listener) => self.listeners.borrow_mut().push(listener),
+                Ok(listener) => self.listeners.borrow_mut().push((place, listener)),
                 Err(error) => tracing::error!(?kind, %error, "cannot use a listener"),
             }
         }
@@ -278,9 +279,9 @@ impl Loop {
         if self.stopped.get() {
             return;
         }
-        for listener in self.listeners.borrow_mut().drain(..) {
+        for (place, listener) in self.listeners.borrow_mut().drain(..) {
             self.counters.accepting.fetch_add(1, Ordering::AcqRel);
-            tokio::task::spawn_local(accept::run(Rc::clone(self), listener));
+            tokio::task::spawn_local(accept::run(Rc::clone(self), place, listener));
         }
     }
 

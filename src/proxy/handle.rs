@@ -45,10 +45,7 @@ pub(super) async fn handle(
         return turn_away(lp, client, framing);
     };
     let peer = client.address();
-    let trusted = peer.is_some_and(|peer| {
-        let trusted = &service.rules.trusted;
-        trusted.iter().any(|network| network.contains(peer))
-    });
+    let trusted = peer.is_some_and(|peer| view.front.trusts(peer));
     let given = trusted.then(|| rules::request_id(&request)).flatten();
     let origin = Origin {
         client: peer,

@@ -1,7 +1,8 @@
 //! A client's socket, of either family.
 
+use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,15 +20,43 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
-impl Socket {
-    /// The peer's address and how it is shown.
-    pub(super) fn peer(&self) -> (Option<IpAddr>, String) {
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    /// Somebody at an address.
+    Tcp(SocketAddr),
+    /// Somebody on this machine.
+    Unix,
+    /// Nobody any more.
+    Gone,
+}
+
+impl Peer {
+    /// The address; an IPv4-mapped one as IPv4.
+    pub(super) fn ip(self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(stream) => match stream.peer_addr() {
-                Ok(peer) => (Some(peer.ip().to_canonical()), peer.to_string()),
-                Err(_) => (None, "unknown".to_owned()),
-            },
-            Self::Unix(_) => (None, "unix".to_owned()),
+            Self::Tcp(peer) => Some(peer.ip().to_canonical()),
+            Self::Unix | Self::Gone => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(peer) => peer.fmt(f),
+            Self::Unix => f.write_str("unix"),
+            Self::Gone => f.write_str("unknown"),
+        }
+    }
+}
+
+impl Socket {
+    /// The peer.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Gone, Peer::Tcp),
+            Self::Unix(_) => Peer::Unix,
         }
     }
 

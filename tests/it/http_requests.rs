@@ -689,7 +689,7 @@ fn t7_forwarding_fields_by_trust() {
     for (trusted, fields) in table {
         let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
             if trusted {
-                plane.rules.trusted = vec![Network {
+                plane.front.trusted = vec![Network {
                     address: [127, 0, 0, 0].into(),
                     prefix: 8,
                 }];

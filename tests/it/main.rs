@@ -10,6 +10,7 @@ mod plane;
 mod process_plane;
 mod proxy_drain;
 mod proxy_http;
+mod proxy_introduced;
 mod proxy_limits;
 mod proxy_retry;
 mod proxy_routing;

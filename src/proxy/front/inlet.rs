@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 use super::head::{self, Head};
+use super::proxy_protocol::{self, Header};
 use crate::link::message::Front;
 use crate::proxy::h1::{Decoder, LARGE, Piece, READ, section_end};
 use crate::proxy::rules::Rejection;
@@ -78,6 +79,29 @@ impl Inlet {
             }),
             pool,
         })
+    }
+
+    /// The PROXY protocol's header, which comes before all else: who the client is, if it says so. `None`
+    /// if the peer leaves without a byte, as one does that only asks whether somebody listens.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(in crate::proxy) fn poll_introduction(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Header>, &'static str>> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            if let Some(header) = proxy_protocol::parse(&inner.came)? {
+                inner.came.advance(header.length);
+                return Poll::Ready(Ok(Some(header)));
+            }
+            match ready!(inner.poll_read(cx, &self.pool)) {
+                Ok(0) | Err(_) if inner.came.is_empty() => return Poll::Ready(Ok(None)),
+                Ok(0) | Err(_) => return Poll::Ready(Err("the peer left")),
+                Ok(_) => {}
+            }
+        }
     }
 
     /// The head of the next request; `None` if the client leaves instead. `begun` is told when a first

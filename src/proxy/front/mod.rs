@@ -14,6 +14,7 @@
 mod answer;
 mod head;
 mod inlet;
+mod proxy_protocol;
 
 pub(super) use answer::{Answering, Wants};
 pub(super) use head::Head;
