@@ -23,7 +23,7 @@ use super::exchange::{Exchange, Held};
 use super::front::{Answering, Head, Inlet, Wants};
 use super::handle::handle;
 use super::head::AnswerHead;
-use super::live::Entry;
+use super::live::{Entry, millis};
 use super::reply::Reply;
 use super::respond;
 use super::rules::{self, Rejection, Returning};
@@ -36,6 +36,8 @@ use crate::link::message::AcceptError;
 /// our answer is not lost by a reset (HTTP.md §3, early answers).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
+/// A client that closed its way to us and takes nothing for so long is taken for one that left.
+const HALF_CLOSED: Duration = Duration::from_secs(2);
 /// A balancer that has not said who its client is by then, after the last accept, is not waited for.
 const LATE: Duration = Duration::from_secs(1);
 /// What a client reads whose head did not come to its end in time.
@@ -63,6 +65,8 @@ pub(super) struct Client {
     phase: Cell<Phase>,
     /// Since when, on the plane's clock.
     since: Cell<u64>,
+    /// Since when it sends no more, on the same clock.
+    ended: Cell<Option<u64>>,
     last_write: Cell<u64>,
     exchange: RefCell<Option<Rc<Exchange>>>,
     upgrade: RefCell<Option<Upgrade>>,
@@ -167,6 +171,22 @@ impl Client {
         (self.phase.get(), self.since.get())
     }
 
+    /// It has closed its way to us and not taken a byte for a while: it has left. A client that only
+    /// closes one way, as a script that pipes a request into a socket does, takes its answer before that.
+    pub(super) fn has_left(&self, now: u64) -> bool {
+        let last = self
+            .ended
+            .get()
+            .map(|ended| ended.max(self.last_write.get()));
+        last.is_some_and(|last| now >= last.saturating_add(millis(HALF_CLOSED)))
+    }
+
+    fn notice_end(&self, has_ended: bool) {
+        if has_ended && self.ended.get().is_none() {
+            self.ended.set(Some(self.lp.now()));
+        }
+    }
+
     /// What is in flight.
     pub(super) fn exchange(&self) -> Option<Rc<Exchange>> {
         self.exchange.borrow().clone()
@@ -208,6 +228,7 @@ pub(super) async fn serve(lp: Rc<Loop>, place: usize, socket: Socket) {
         fd,
         phase: Cell::new(Phase::Idle),
         since: Cell::new(lp.now()),
+        ended: Cell::new(None),
         last_write: Cell::new(0),
         exchange: RefCell::new(None),
         upgrade: RefCell::new(None),
@@ -315,7 +336,11 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>) -> After {
         match answering.poll(cx, inlet, wrote) {
             Poll::Ready(written) => Poll::Ready(written.is_ok()),
             Poll::Pending if switches => Poll::Pending,
-            Poll::Pending => inlet.poll_gone(cx).map(|()| false),
+            Poll::Pending => {
+                let gone = inlet.poll_gone(cx).map(|()| false);
+                client.notice_end(inlet.has_ended());
+                gone
+            }
         }
     });
     let (written, keeps_alive) = (written.await, answering.keeps_alive());
@@ -365,7 +390,9 @@ async fn until_gone(
             return Poll::Ready(Some(answer));
         }
         inlet.inform(client.informed.take());
-        inlet.poll_gone(cx).map(|()| None)
+        let gone = inlet.poll_gone(cx).map(|()| None);
+        client.notice_end(inlet.has_ended());
+        gone
     })
     .await
 }

@@ -247,6 +247,8 @@ impl Loop {
                 self.stopped.set(true);
                 self.listeners.borrow_mut().clear();
                 self.stop.notify_waiters();
+                // Nobody publishes for those who wait for a worker any more.
+                self.line.wake();
                 self.turn();
             }
         }
@@ -330,6 +332,9 @@ impl Loop {
                 }
             }
             Phase::Busy => {
+                if client.has_left(now) {
+                    client.kill();
+                }
                 let Some(exchange) = client.exchange() else {
                     // The whole answer was handed on, and the client does not take it.
                     let last = since.max(client.last_write());

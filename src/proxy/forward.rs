@@ -110,6 +110,9 @@ impl Errand<'_> {
             Err(ProxyError::new(ProxyReason::Unavailable, why))
         };
         let bytes = self.outgoing.head.len() as u64 + exchange.upload.kept_bytes();
+        if exchange.lp.draining.get().is_some_and(|it| it.orphaned) {
+            return unavailable("nobody is ready, and the supervisor is gone");
+        }
         let lot = &exchange.lp.shared.parked;
         let Some(_place) = lot.enter(bytes, rules) else {
             return unavailable("nobody is ready, and parking is full");

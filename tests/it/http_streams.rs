@@ -281,7 +281,43 @@ fn f51_a_client_that_reads_nothing_is_given_up_whatever_it_still_has_to_get() {
 }
 
 #[test]
-fn f52_half_a_close_is_a_leaving_and_frees_everything() {
+fn a_client_that_closes_its_way_to_us_gets_its_answers() {
+    let large = Worker::scripted(|_, stream| {
+        let body = "x".repeat(3 << 20);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        write(stream, &head) && write(stream, &body)
+    });
+    // Answers only when the client's end has reached us.
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "late")
+    });
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    for (worker, sent, answers, length) in [
+        (&slow, ask.repeat(3), 3, 4),
+        (&slow, post.to_owned(), 1, 4),
+        (&large, ask.repeat(2), 2, 3 << 20),
+    ] {
+        let mut plane = Plane::serving(&[open(1, worker.address)]);
+        let mut client = plane.client();
+        client.send(&sent);
+        let end = client.stream.shutdown(Shutdown::Write);
+        end.expect("half a close");
+        door.open();
+        for _ in 0..answers {
+            assert_eq!(client.answer().text().len(), length);
+        }
+        assert!(client.closed());
+        let sample = plane.until(|sample| sample.connections == 0);
+        assert_eq!(sample.services[0].errors, []);
+    }
+}
+
+#[test]
+fn f52_half_a_close_is_a_leaving_if_nothing_is_taken_and_frees_everything() {
     let door = Door::new();
     let inside = door.clone();
     let stuck = Worker::scripted(move |_, _| {

@@ -165,6 +165,19 @@ fn a_plane_without_a_supervisor_frees_the_port_and_ends() {
 }
 
 #[test]
+fn a_plane_without_a_supervisor_lets_nobody_wait_for_a_worker() {
+    let mut plane = Plane::serving(&[]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| sample.services[0].parked == 1);
+    let begun = Instant::now();
+    plane.abandon();
+    assert_eq!(client.answer().status, 503);
+    plane.ended();
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
 fn a_plane_without_a_supervisor_cuts_at_the_plain_limit() {
     let door = Door::new();
     let inside = door.clone();

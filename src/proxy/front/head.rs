@@ -44,7 +44,9 @@ pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection
     if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
         return bad("malformed method");
     }
-    if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+    // A fragment is not sent (RFC 9112 §3.2), and who reads it may see another target than who does not.
+    let is_bad = |b: &u8| *b <= b' ' || matches!(*b, b'#' | 0x7f);
+    if target.is_empty() || target.iter().any(is_bad) {
         return bad("malformed target");
     }
     if target.len() > front.max_target as usize {
@@ -139,6 +141,7 @@ mod tests {
             "Content-Length: 5, 5\r\n",
             "Content-Length: \r\n",
             "Content-Length: 18446744073709551616\r\n",
+            "Content-Length: 9223372036854775808\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: ,chunked\r\n",
             "Transfer-Encoding:\r\n",
@@ -154,6 +157,7 @@ mod tests {
         assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n"), Err(501));
         assert_eq!(status("GET  / HTTP/1.1\r\n\r\n"), Err(400));
         assert_eq!(status("GET / HTTP/1.1\n\n"), Err(400));
+        assert_eq!(status("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
         assert_eq!(status("PRI * HTTP/2.0\r\n\r\n"), Err(505));
     }
 

@@ -45,6 +45,8 @@ struct Inner {
     expects: bool,
     /// Informational answers that wait to be written.
     early: BytesMut,
+    /// The client will send nothing more.
+    ended: bool,
 }
 
 /// Why a client's body broke off.
@@ -76,6 +78,7 @@ impl Inlet {
                 large: false,
                 expects: false,
                 early: BytesMut::new(),
+                ended: false,
             }),
             pool,
         })
@@ -186,20 +189,26 @@ impl Inlet {
         std::mem::take(&mut inner.early)
     }
 
-    /// While nothing else is read: sends what goes before the answer. Ready if the client leaves.
+    /// While nothing else is read: sends what goes before the answer. Ready if the client has left.
     pub(in crate::proxy) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let inner = &mut *self.inner.borrow_mut();
         if inner.poll_early(cx).is_err() {
             return Poll::Ready(());
         }
         // What belongs to the body is read when the worker takes it.
-        while inner.body.is_over() && inner.came.len() < AHEAD {
+        while inner.body.is_over() && inner.came.len() < AHEAD && !inner.ended {
             match ready!(inner.poll_read(cx, &self.pool)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(0) => inner.ended = true,
+                Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
         }
         Poll::Pending
+    }
+
+    /// Whether the client has said that it will send nothing more. It may have left, or read on.
+    pub(in crate::proxy) fn has_ended(&self) -> bool {
+        self.inner.borrow().ended
     }
 
     /// Writes; how much was taken.

@@ -190,7 +190,8 @@ pub(super) fn framing(request: &RequestHead) -> Result<Framing, Rejection> {
     let Some(length) = length else {
         return Ok(Framing::Empty);
     };
-    match decimal(length) {
+    // A worker may count with a sign.
+    match decimal(length).filter(|length| i64::try_from(*length).is_ok()) {
         Some(length) => Ok(Framing::Length(length)),
         None => bad("malformed Content-Length"),
     }
