@@ -421,9 +421,10 @@ impl Check<'_> {
         let used = |word: &str| texts().any(|text| text.contains(&format!("{{{word}}}")));
         for text in texts() {
             for word in in_braces(text) {
-                if let Some(near) =
-                    nearest(word, PLACEHOLDERS.into_iter()).filter(|near| *near != word)
-                {
+                let begun = |known: &&str| word.len() > 2 && known.starts_with(word);
+                let near = nearest(word, PLACEHOLDERS.into_iter())
+                    .or_else(|| PLACEHOLDERS.into_iter().find(begun));
+                if let Some(near) = near.filter(|near| *near != word) {
                     let message = format!("`{{{word}}}` is passed on as it is");
                     let help = format!("did you mean `{{{near}}}`?");
                     let span = self.values.span(&at("command"));

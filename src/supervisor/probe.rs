@@ -31,13 +31,17 @@ pub async fn probe(
         match address {
             WorkerAddress::Tcp(address) => match TcpStream::connect(address).await {
                 Ok(stream) => ask(stream, path).await,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(format!(
+                    "connection refused at {address}: nobody listens there"
+                )),
                 Err(error) => Err(why(&error)),
             },
             WorkerAddress::Unix(path_of_socket) => {
                 match UnixStream::connect(path_of_socket).await {
                     Ok(stream) => ask(stream, path).await,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        Err("its socket does not exist yet".to_owned())
+                        let socket = path_of_socket.display();
+                        Err(format!("its socket {socket} does not exist yet"))
                     }
                     Err(error) => Err(why(&error)),
                 }
@@ -287,12 +291,14 @@ mod tests {
         let limit = Duration::from_secs(10);
         assert_eq!(
             probe(&address, None, limit).await,
-            Err("connection refused".to_owned())
+            Err(format!(
+                "connection refused at {address}: nobody listens there"
+            ))
         );
         let address = WorkerAddress::Unix("/no/such/socket".into());
         assert_eq!(
             probe(&address, None, limit).await,
-            Err("its socket does not exist yet".to_owned())
+            Err("its socket /no/such/socket does not exist yet".to_owned())
         );
     }
 }

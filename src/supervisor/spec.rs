@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::unistd::{Group, User, getgrouplist};
 
@@ -68,7 +69,8 @@ impl Spec {
         let Some(program) = recipe.command.first() else {
             return Err(format!("service `{service}` has an empty command"));
         };
-        let cwd = recipe.cwd.as_deref().map(canonical).transpose()?;
+        let named: Option<&Path> = recipe.cwd.as_deref();
+        let cwd = named.or(started_in()).map(canonical).transpose()?;
         let mut base = if recipe.env_clear {
             Vec::new()
         } else {
@@ -214,6 +216,20 @@ fn resolved_program(program: &str) -> OsString {
         Ok(parent) => parent.join(name).into_os_string(),
         Err(_reported_by_the_exec) => program.into(),
     }
+}
+
+/// The directory that remuda was started in, by the name its shell had for it, if a symlink is on the way:
+/// `current` is another directory after a deploy, and the kernel would go on with the old one. `None` if
+/// the name is the directory's own, or another directory's than ours.
+fn started_in() -> Option<&'static Path> {
+    static STARTED_IN: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let named = || {
+        let named = PathBuf::from(std::env::var_os("PWD")?);
+        let ours = std::env::current_dir().ok()?;
+        let is_ours = named.canonicalize().ok()? == ours;
+        (is_ours && named != ours && named.is_absolute()).then_some(named)
+    };
+    STARTED_IN.get_or_init(named).as_deref()
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, String> {

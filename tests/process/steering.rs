@@ -563,6 +563,34 @@ fn exit_6_when_the_old_release_cannot_be_refilled_and_the_healthy_part_serves_on
 }
 
 #[test]
+fn the_directory_it_was_started_in_is_looked_up_anew_by_its_name() {
+    let start = Start::default().flags(&["--soak", "0s", "--ramp", "0s"]);
+    let place = start.place().canonicalize().expect("it is there");
+    for version in ["one", "two"] {
+        std::fs::create_dir(place.join(version)).expect("writable");
+    }
+    symlink("one", place.join("current")).expect("writable");
+    let instance = start.within(place.join("current")).ready();
+    let directories = |instance: &Instance| -> Vec<_> {
+        let status = instance.status();
+        let pids = workers(app(&status)).map(|worker| worker["pid"].as_i64().expect("a pid"));
+        pids.map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs"))
+            .collect()
+    };
+    assert_eq!(
+        directories(&instance),
+        [place.join("one"), place.join("one")]
+    );
+    std::fs::remove_file(place.join("current")).expect("it is there");
+    symlink("two", place.join("current")).expect("writable");
+    instance.cli(&["rollout"]).expect(0);
+    assert_eq!(
+        directories(&instance),
+        [place.join("two"), place.join("two")]
+    );
+}
+
+#[test]
 fn exit_4_when_no_instance_answers() {
     let mut instance = Start::default().ready();
     instance.signal(Signal::SIGTERM);

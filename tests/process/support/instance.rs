@@ -24,6 +24,7 @@ pub(crate) struct Instance {
     flags: Vec<String>,
     open_files: Option<u32>,
     env: Vec<(String, OsString)>,
+    within: Option<PathBuf>,
 }
 
 /// What to start.
@@ -37,6 +38,7 @@ pub(crate) struct Start {
     before: Vec<(String, String)>,
     open_files: Option<u32>,
     env: Vec<(String, OsString)>,
+    within: Option<PathBuf>,
 }
 
 impl Default for Start {
@@ -54,11 +56,19 @@ impl Default for Start {
             before: Vec::new(),
             open_files: None,
             env: Vec::new(),
+            within: None,
         }
     }
 }
 
 impl Start {
+    /// Starts it in this directory, as a shell does that came there by this name.
+    pub(crate) fn within(mut self, directory: PathBuf) -> Self {
+        self.env.push(("PWD".to_owned(), directory.clone().into()));
+        self.within = Some(directory);
+        self
+    }
+
     /// The instance's own directory, where its config file will be.
     pub(crate) fn place(&self) -> &Path {
         self.dir.path()
@@ -174,7 +184,8 @@ impl Start {
         std::fs::write(&file, config).expect("the directory is writable");
         std::fs::create_dir_all(dir.path().join("run")).expect("the directory is writable");
         let said = Arc::new(Mutex::new(String::new()));
-        let child = spawn(&dir, &self.flags, self.open_files, &self.env, &said);
+        let within = self.within.as_deref();
+        let child = spawn(&dir, &self.flags, self.open_files, &self.env, within, &said);
         let mut instance = Instance {
             child,
             dir,
@@ -184,6 +195,7 @@ impl Start {
             flags: self.flags,
             open_files: self.open_files,
             env: self.env,
+            within: self.within,
         };
         instance.find_listener();
         instance
@@ -195,6 +207,7 @@ fn spawn(
     flags: &[String],
     open_files: Option<u32>,
     env: &[(String, OsString)],
+    within: Option<&Path>,
     said: &Arc<Mutex<String>>,
 ) -> Child {
     let mut command = match open_files {
@@ -208,6 +221,9 @@ fn spawn(
             shell
         }
     };
+    if let Some(within) = within {
+        command.current_dir(within);
+    }
     let mut child = command
         .arg("run")
         .arg("-c")
@@ -253,6 +269,7 @@ impl Instance {
             &self.flags,
             self.open_files,
             &self.env,
+            self.within.as_deref(),
             &self.said,
         );
         self.find_listener();
