@@ -125,7 +125,16 @@ impl Output {
 async fn read(mut pipe: pipe::Receiver, mut lines: Lines) {
     let mut bytes = vec![0; READ];
     loop {
-        match pipe.read(&mut bytes).await {
+        let limit = match lines.quota.missed {
+            0 => Duration::MAX,
+            // A worker that falls silent must not hide that lines of it are missing.
+            _ => WINDOW,
+        };
+        let Ok(read) = tokio::time::timeout(limit, pipe.read(&mut bytes)).await else {
+            lines.turn();
+            continue;
+        };
+        match read {
             Ok(0) => break,
             Ok(length) => lines.take(&bytes[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -153,10 +162,15 @@ struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8]) {
+    /// Begins a new window if the last is over, and says what was missed in that.
+    fn turn(&mut self) {
         if let Some(missed) = self.quota.begin(Instant::now()) {
             self.say_missed(missed);
         }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.turn();
         if self.quota.is_over() {
             self.skim(bytes);
             return;
@@ -395,5 +409,21 @@ mod tests {
         assert_eq!(tail.last().map(String::as_str), Some("last words"));
         assert!(lines.len() <= 10_000);
         assert!(lines.iter().any(|line| line.contains("lines not shown")));
+    }
+
+    #[tokio::test]
+    async fn row66_what_was_missed_is_said_also_if_nothing_more_comes() {
+        let mut rig = rig(&silent());
+        let flood = "a line of the flood\n".repeat(20_000);
+        let write = rig.stdout.write_all(flood.as_bytes());
+        write.await.expect("write");
+        let said = async {
+            let is_said = |line: &LogLine| line.line.contains("lines not shown");
+            while !rig.feed.after(0).iter().any(|(_, (_, line))| is_said(line)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(10), said).await;
+        assert!(said.is_ok(), "while the pipe is still open");
     }
 }

@@ -69,9 +69,15 @@ fn a_wrong_config_is_refused_with_78_and_every_mistake_at_once() {
         ),
         (
             "[services.web]\ncommand = [\"y\"]\n",
-            &["exactly one service is accepted", "one remuda for each"],
+            &[
+                "both get the requests of every host",
+                "`hosts` or `path_prefix`",
+            ],
         ),
-        ("hosts = [\"a\"]\n", &["`hosts` is not in this version yet"]),
+        (
+            "hosts = [\"a:80\"]\n",
+            &["`a:80` is not the name of a host", "port"],
+        ),
         (
             "[[listen]]\naddress = \"0.0.0.0:443\"\ntls = { cert = \"c\" }\n",
             &["`tls` is not in this version yet"],

@@ -573,7 +573,9 @@ fn the_directory_it_was_started_in_is_looked_up_anew_by_its_name() {
     let instance = start.within(place.join("current")).ready();
     let directories = |instance: &Instance| -> Vec<_> {
         let status = instance.status();
-        let pids = workers(app(&status)).map(|worker| worker["pid"].as_i64().expect("a pid"));
+        // The old ones may still be on their way out.
+        let ready = workers(app(&status)).filter(|worker| worker["state"] == "ready");
+        let pids = ready.map(|worker| worker["pid"].as_i64().expect("a pid"));
         pids.map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs"))
             .collect()
     };
