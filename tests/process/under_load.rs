@@ -1,5 +1,4 @@
-//! Rollouts under mixed load, by all three triggers and with bad releases: nothing is lost, nothing is
-//! executed twice.
+//! Bad releases under mixed load, by all three triggers: nothing is lost, nothing is executed twice.
 
 use nix::sys::signal::Signal;
 
@@ -7,9 +6,10 @@ use super::support::checker::assert_clean;
 use super::support::instance::{Instance, Start};
 use super::support::load::{Load, Mix};
 
-const QUICK: [&str; 4] = ["--soak", "300ms", "--ramp", "150ms"];
+pub(crate) const QUICK: [&str; 4] = ["--soak", "300ms", "--ramp", "150ms"];
 
-fn trigger(instance: &Instance, n: u64) {
+/// Orders a rollout, each time in another of the three ways.
+pub(crate) fn trigger(instance: &Instance, n: u64) {
     match n % 3 {
         0 => instance.signal(Signal::SIGUSR2),
         1 => {
@@ -26,26 +26,6 @@ fn trigger(instance: &Instance, n: u64) {
             assert!(status.success());
         }
     }
-}
-
-#[test]
-fn twenty_rollouts_by_three_triggers_lose_nothing() {
-    let mut instance = Start::default()
-        .flags(&QUICK)
-        .flags(&["--workers", "3"])
-        .ready();
-    let load = Load::known_to(&instance, Mix::default(), 50);
-    for n in 0..20 {
-        let generation = n + 2;
-        trigger(&instance, n);
-        instance.wait("the rollout to complete", |status| {
-            let app = &status["services"]["app"];
-            app["generation"] == generation && app["rollout"]["state"] == "completed"
-        });
-    }
-    load.wait_for(50);
-    let client = load.stop();
-    assert_clean(&client, &instance.dir.path().join("executed"));
 }
 
 fn bad_releases_are_refused(kind: &[(&str, &str)], more: &[&str], count: u64) {
