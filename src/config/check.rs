@@ -164,7 +164,7 @@ impl Check<'_> {
             .unwrap_or_else(|| paths::runtime_dir(env, named.as_deref()));
         let socket = named.unwrap_or_else(|| runtime_dir.join("admin.sock"));
         self.socket_length(&socket, "admin.socket");
-        // The deepest thing that is made there: the socket of a worker.
+        // The deepest thing that is made there: a worker's notify socket.
         let names = self.values.services.keys();
         let longest = names
             .max_by_key(|name| name.len())

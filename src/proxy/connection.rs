@@ -21,11 +21,10 @@ use tokio::time::{sleep, timeout};
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
 use super::front::{Answering, Head, Inlet, Wants};
-use super::handle::handle;
+use super::handle::{answer_bare, handle};
 use super::head::AnswerHead;
 use super::live::{Entry, millis};
 use super::reply::Reply;
-use super::respond;
 use super::rules::{self, Rejection, Returning};
 use super::socket::{Peer, Socket};
 use super::tunnel;
@@ -400,12 +399,7 @@ async fn until_gone(
 /// The answer to a head that nobody else gets to see.
 fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
     lp.count_unreadable();
-    // What comes after it is read by nobody.
-    client.leave_unread();
-    client.begin_bare();
-    let into = lp.pool.buffers.take();
-    let (returning, text) = respond::answer(rejection.into(), &lp.request_id(), true, into);
-    (returning, Reply::bare(text))
+    answer_bare(lp, client, rejection.into(), true)
 }
 
 /// What is left to do when there is no further request.

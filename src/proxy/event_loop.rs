@@ -247,8 +247,10 @@ impl Loop {
                 self.stopped.set(true);
                 self.listeners.borrow_mut().clear();
                 self.stop.notify_waiters();
-                // Nobody publishes for those who wait for a worker any more.
-                self.line.wake();
+                if draining.orphaned {
+                    // Nobody publishes for those who wait for a worker any more.
+                    self.line.wake();
+                }
                 self.turn();
             }
         }

@@ -20,6 +20,7 @@ use super::h1::Decoder;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
 use super::rules::{self, Framing, Origin, Outgoing, Returning};
+use super::table::View;
 use super::upload::Upload;
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
@@ -42,7 +43,7 @@ pub(super) async fn handle(
         Err(_) => view.services.first(),
     };
     let Some(service) = service.map(Rc::clone) else {
-        return turn_away(lp, client, framing);
+        return turn_away(lp, client, &view, framing);
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| view.front.trusts(peer));
@@ -55,10 +56,7 @@ pub(super) async fn handle(
     };
     let rules = &service.rules;
     let limit = rules.max_body;
-    let body = match framing {
-        Framing::Empty | Framing::Length(0) => None,
-        Framing::Length(_) | Framing::Chunked => Some(Rc::clone(inlet)),
-    };
+    let body = framing.has_body().then(|| Rc::clone(inlet));
     let begin = Begin {
         client,
         request_id: Arc::clone(&origin.request_id),
@@ -89,20 +87,30 @@ pub(super) async fn handle(
 }
 
 /// The answer to a request for a host or path that no service has. It says nothing about those there are.
-fn turn_away(lp: &Loop, client: &Client, framing: Framing) -> (Returning, Reply) {
-    let error = match lp.table().services.is_empty() {
+fn turn_away(lp: &Loop, client: &Client, view: &View, framing: Framing) -> (Returning, Reply) {
+    let error = match view.services.is_empty() {
         true => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
         false => {
             lp.counters.unrouted.fetch_add(1, Ordering::Relaxed);
             ProxyError::no_service()
         }
     };
+    answer_bare(lp, client, error, framing.has_body())
+}
+
+/// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by
+/// nobody if it is `unread`, and the connection ends.
+pub(super) fn answer_bare(
+    lp: &Loop,
+    client: &Client,
+    error: ProxyError,
+    unread: bool,
+) -> (Returning, Reply) {
     client.begin_bare();
-    let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
-    if has_body {
+    if unread {
         client.leave_unread();
     }
-    let close = has_body || lp.draining.get().is_some();
+    let close = unread || lp.draining.get().is_some();
     let into = lp.pool.buffers.take();
     let (returning, text) = respond::answer(error, &lp.request_id(), close, into);
     (returning, Reply::bare(text))

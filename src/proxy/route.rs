@@ -70,7 +70,7 @@ impl Routes {
 
 /// A prefix ends where a segment does: `/api` is for `/api` and `/api/x`, not for `/apix`.
 fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default();
     let fits = |(prefix, _): &&(String, usize)| {
         let rest = path.strip_prefix(prefix.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty())

@@ -39,6 +39,17 @@ pub enum Framing {
     Chunked,
 }
 
+impl Framing {
+    /// Whether a byte of a body may come.
+    #[must_use]
+    pub fn has_body(self) -> bool {
+        match self {
+            Self::Empty | Self::Length(0) => false,
+            Self::Length(_) | Self::Chunked => true,
+        }
+    }
+}
+
 /// Why a request is refused before anybody sees it; the connection is closed after the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -121,17 +132,14 @@ pub fn outgoing(
         Framing::Empty if request.version == Version::HTTP_2 => body,
         framing => framing,
     };
-    let same = match (framing, body) {
-        (Framing::Empty | Framing::Length(0), Framing::Empty | Framing::Length(0)) => true,
-        (framing, body) => framing == body,
-    };
+    let same = framing == body || !(framing.has_body() || body.has_body());
     if !same {
         return Err(reject(
             StatusCode::BAD_REQUEST,
             "body and its framing differ",
         ));
     }
-    let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
+    let has_body = framing.has_body();
     let expects_continue = expects_continue(request)? && has_body;
     let upgrade = upgrade(request, has_body);
 
