@@ -170,8 +170,8 @@ const MOMENTS: [(&str, u64); 5] = [
 ];
 
 fn steered(start: Start) -> (Instance, Load) {
-    let mut instance = start.flags(&["--soak", "700ms", "--ramp", "300ms"]).ready();
-    instance.knobs.set(&[("start_delay_ms", "300")]);
+    let mut instance = start.flags(&["--soak", "500ms", "--ramp", "250ms"]).ready();
+    instance.knobs.set(&[("start_delay_ms", "200")]);
     let load = Load::known_to(&instance, PLAIN, 20);
     instance.wait("the status", |_| true);
     (instance, load)

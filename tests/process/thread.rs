@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use super::support::http::Client;
 use super::support::instance::{Start, processes_of};
 
 #[test]
@@ -12,7 +13,16 @@ fn a_service_is_fronted_rolled_by_sigusr2_and_stopped() {
     assert!(instance.get("/").text().contains(" g1 "));
 
     instance.signal(Signal::SIGUSR2);
+    // Traffic goes on, or the rollout waits for it until the service counts as idle.
+    let address = instance.address;
     let status = instance.wait("generation 2 to be stable and alone", |status| {
+        assert_eq!(
+            Client::tcp(address)
+                .and_then(|mut client| client.get("/"))
+                .map(|answer| answer.status)
+                .ok(),
+            Some(200)
+        );
         let app = &status["services"]["app"];
         app["generation"] == 2
             && app["generations"]

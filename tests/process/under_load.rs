@@ -67,26 +67,26 @@ fn f21_a_release_that_exits_at_start_hurts_nobody() {
 
 #[test]
 fn f21_a_release_that_never_listens_hurts_nobody() {
-    bad_releases_are_refused(&[("never_listen", "1")], &["--start-timeout", "700ms"], 10);
+    bad_releases_are_refused(&[("never_listen", "1")], &["--start-timeout", "400ms"], 10);
 }
 
 #[test]
 fn f22_a_release_that_listens_but_is_never_ready_hurts_nobody() {
     bad_releases_are_refused(
         &[("never_ready", "1")],
-        &["--start-timeout", "700ms", "--health", "/healthz"],
+        &["--start-timeout", "400ms", "--health", "/healthz"],
         10,
     );
 }
 
 #[test]
 fn a_release_that_answers_garbage_hurts_nobody() {
-    bad_releases_are_refused(&[("garbage", "1")], &["--start-timeout", "700ms"], 10);
+    bad_releases_are_refused(&[("garbage", "1")], &["--start-timeout", "400ms"], 10);
 }
 
 #[test]
 fn a_release_on_the_wrong_port_hurts_nobody() {
-    bad_releases_are_refused(&[("wrong_port", "1")], &["--start-timeout", "700ms"], 10);
+    bad_releases_are_refused(&[("wrong_port", "1")], &["--start-timeout", "400ms"], 10);
 }
 
 #[test]
