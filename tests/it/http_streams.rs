@@ -405,33 +405,38 @@ fn an_early_answer_is_read_by_a_client_that_goes_on_sending() {
             "Content-Length: 8388608\r\nHost: b\r\n\r\n",
         ),
     ];
-    for (status, address, limit, framing) in table {
-        let routes: Vec<_> = address
-            .into_iter()
-            .map(|address| open(1, address))
-            .collect();
-        let mut plane = Plane::serving_by(&routes, |plane| {
-            plane.rules.max_body = limit;
-            plane.rules.parking.max_requests = 0;
-        });
-        let mut client = plane.client();
-        client.send(&format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}"));
-        let poured = AtomicU64::new(0);
-        // The body looks like requests, so that one that is read as such is noticed.
-        let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
-        while poured.fetch_add(hidden.len() as u64, Ordering::SeqCst) < 8 << 20 {
-            if client.stream.write_all(hidden.as_bytes()).is_err() {
-                break;
-            }
+    // Side by side: each connection lingers for a client that has not closed.
+    std::thread::scope(|scope| {
+        for (status, address, limit, framing) in table {
+            scope.spawn(move || {
+                let routes: Vec<_> = address
+                    .into_iter()
+                    .map(|address| open(1, address))
+                    .collect();
+                let mut plane = Plane::serving_by(&routes, |plane| {
+                    plane.rules.max_body = limit;
+                    plane.rules.parking.max_requests = 0;
+                });
+                let mut client = plane.client();
+                client.send(&format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}"));
+                let poured = AtomicU64::new(0);
+                // The body looks like requests, so that one that is read as such is noticed.
+                let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
+                while poured.fetch_add(hidden.len() as u64, Ordering::SeqCst) < 8 << 20 {
+                    if client.stream.write_all(hidden.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+                let answer = client.answer();
+                assert_eq!(answer.status, status, "{framing}");
+                assert!(answer.whole, "{framing}");
+                assert_eq!(answer.field("connection"), Some("close"), "{framing}");
+                assert!(client.closed(), "{framing}");
+                let sample = plane.until(|sample| sample.connections == 0);
+                assert_eq!(sample.services[0].in_flight, 0, "{framing}");
+            });
         }
-        let answer = client.answer();
-        assert_eq!(answer.status, status, "{framing}");
-        assert!(answer.whole, "{framing}");
-        assert_eq!(answer.field("connection"), Some("close"), "{framing}");
-        assert!(client.closed(), "{framing}");
-        let sample = plane.until(|sample| sample.connections == 0);
-        assert_eq!(sample.services[0].in_flight, 0, "{framing}");
-    }
+    });
     assert!(whole.requests().is_empty());
 }
 
