@@ -288,33 +288,7 @@ fn told(error: impl std::error::Error) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::tally::Kind;
-    use super::super::worker;
     use super::Load;
-
-    #[tokio::test]
-    async fn the_sample_app_fails_nothing() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                worker::serve_one(stream, "v1");
-            }
-        });
-        let load = Load::start(address);
-        for kind in [Kind::Tunnel, Kind::Stream, Kind::Slow, Kind::Echo] {
-            while load.tally().ended(kind) == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        load.stop().await;
-        let numbers = load.tally().between(Duration::ZERO, Duration::MAX);
-        assert_eq!(numbers.first_fault, None);
-        assert_eq!(numbers.answers.get("v1"), Some(&numbers.requests));
-        assert_eq!(load.tally().in_flight(), 0);
-    }
 
     #[tokio::test]
     async fn a_target_that_refuses_fails_every_request() {

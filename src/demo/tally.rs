@@ -74,12 +74,6 @@ impl Tally {
         self.begun - self.shots.len() as u64
     }
 
-    /// How many of a kind have ended.
-    #[cfg(test)]
-    pub(super) fn ended(&self, kind: Kind) -> usize {
-        self.shots.iter().filter(|shot| shot.kind == kind).count()
-    }
-
     /// The numbers of the requests that ended in this span.
     pub(super) fn between(&self, from: Duration, to: Duration) -> Numbers {
         let mut numbers = Numbers::default();

@@ -6,7 +6,7 @@ use super::support::checker::assert_clean;
 use super::support::instance::{Instance, Start};
 use super::support::load::{Load, Mix};
 
-pub(crate) const QUICK: [&str; 4] = ["--soak", "300ms", "--ramp", "150ms"];
+pub(crate) const QUICK: [&str; 4] = ["--soak", "200ms", "--ramp", "100ms"];
 
 /// Orders a rollout, each time in another of the three ways.
 pub(crate) fn trigger(instance: &Instance, n: u64) {

@@ -236,7 +236,7 @@ fn rolls(runtime: &Runtime) -> Result<(), Failed> {
         .command(&command)
         .service(&format!("cwd = {:?}", app.path().display().to_string()))
         .service(runtime.service)
-        .flags(&["--soak", "500ms", "--ramp", "200ms"])
+        .flags(&["--soak", "200ms", "--ramp", "100ms"])
         .ready();
     let posts = if runtime.post { 3 } else { 0 };
     let mix = Mix {

@@ -2,7 +2,7 @@
 //! and weighted faults. After every event a model outside the core checks I1 to I10, I12 and I16 from
 //! what it sees: actions and facts. (I11 is about sockets; the core has none.)
 //!
-//! `cargo sim` (optimised) runs 50,000 histories, `cargo test` 2,000, `REMUDA_SIM_HISTORIES` any number;
+//! `cargo sim` (optimised) runs 50,000 histories, `cargo test` 1,000, `REMUDA_SIM_HISTORIES` any number;
 //! `REMUDA_SIM_SECONDS` is the longest they may take at the best of three tries. A failure prints its seed
 //! and step; replay it with
 //! `REMUDA_SIM_SEED=… cargo test --test sim replay -- --nocapture`.
@@ -29,7 +29,7 @@ fn histories() -> u64 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(if cfg!(debug_assertions) {
-            2_000
+            1_000
         } else {
             50_000
         })
