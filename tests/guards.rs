@@ -118,11 +118,11 @@ fn the_schema_is_current_and_knows_every_key() {
     let mut table = String::new();
     let mut keys = 0;
     for line in text.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(name) = line.strip_prefix('[') {
             table = name.trim_matches(['[', ']']).to_owned();
             continue;
         }
-        let line = line.strip_prefix("# ").unwrap_or(line);
         let Some((key, _)) = line.split_once(" = ") else {
             continue;
         };
@@ -133,6 +133,10 @@ fn the_schema_is_current_and_knows_every_key() {
         let found = match table.as_str() {
             "" => &schema["properties"][key],
             "listen" => &schema["properties"]["listen"]["items"]["properties"][key],
+            "listen.tls" => {
+                let listen = &schema["properties"]["listen"]["items"]["properties"];
+                &listen["tls"]["properties"][key]
+            }
             "services.app" => &service[key],
             table => match table.strip_prefix("services.app.") {
                 Some(name) => &service[name]["properties"][key],

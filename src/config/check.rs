@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::diagnose::Problems;
 use super::file::Values;
+use super::identity;
 use super::keys;
 use super::paths::{self, Env};
 use super::suggest::nearest;
@@ -44,6 +45,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
     let listen = check.listeners();
     let config = Config {
         front: check.front(&listen),
+        tls: listen.iter().map(|one| one.tls.clone()).collect(),
         listen: listen.into_iter().map(|one| one.address).collect(),
         metrics: check.metrics(),
         admin,
@@ -123,7 +125,18 @@ impl Check<'_> {
         let Some(Value::Listeners(list)) = self.get("listen.address") else {
             return Vec::new();
         };
-        for (number, Listen { address, entrance }) in list.iter().enumerate() {
+        for (number, one) in list.iter().enumerate() {
+            let Listen {
+                address,
+                entrance,
+                tls,
+            } = one;
+            if let Some(files) = tls
+                && let Err(message) = identity::offer(0, files, entrance.http2)
+            {
+                let span = self.values.span("listen.address");
+                self.problems.error("certificate", span, message, None);
+            }
             let zero = matches!(address, PublicListener::Tcp(address) if address.port() == 0);
             let before = &mut list[..number].iter();
             if !zero && before.any(|one| one.address == *address) {
@@ -214,6 +227,7 @@ impl Check<'_> {
             max_headers: self.count("limits.headers"),
             max_target: u32::try_from(self.size("limits.target")).unwrap_or(u32::MAX),
             max_connections: self.count("limits.connections"),
+            max_streams: self.count("limits.streams"),
             entrances: listen.iter().map(|one| one.entrance).collect(),
             trusted: self.trusted(),
         }

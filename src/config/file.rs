@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,7 +13,7 @@ use super::keys::{self, Key, LATER_STRATEGIES, SERVICE, Section};
 use super::paths::Env;
 use super::suggest::nearest;
 use super::value::{self, Kind, Value, Wrong};
-use crate::link::message::{Entrance, PublicListener};
+use crate::link::message::PublicListener;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,15 +73,15 @@ pub(crate) fn read(text: &str, base: &Path, env: &Env, problems: &mut Problems) 
     reader.values
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     base: &'a Path,
     env: &'a Env,
-    problems: &'a mut Problems,
-    values: Values,
+    pub(super) problems: &'a mut Problems,
+    pub(super) values: Values,
 }
 
 impl Reader<'_> {
-    fn section(&mut self, section: &'static Section, at: &str, table: &DeTable<'_>) {
+    pub(super) fn section(&mut self, section: &'static Section, at: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let path = join(at, name.get_ref());
             if let Some(key) = section.key(name.get_ref()) {
@@ -139,63 +139,6 @@ impl Reader<'_> {
                 DeValue::Table(table) => self.section(section, &join("services", text), table),
                 _ => self.not_a_table(text, value.span()),
             }
-        }
-    }
-
-    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
-        let (Some(section), DeValue::Array(array)) = (keys::section("listen"), value.get_ref())
-        else {
-            let help = "write it with two brackets: `[[listen]]`".to_owned();
-            self.problems.error(
-                "type",
-                Some(value.span()),
-                "`listen` is a list of tables",
-                Some(help),
-            );
-            return;
-        };
-        let mut all = Vec::new();
-        for one in array {
-            let DeValue::Table(table) = one.get_ref() else {
-                let help =
-                    "write `[[listen]]` and below it `address = \"0.0.0.0:8080\"`".to_owned();
-                self.problems.error(
-                    "type",
-                    Some(one.span()),
-                    "`listen` is a list of tables",
-                    Some(help),
-                );
-                continue;
-            };
-            if !table.iter().any(|(name, _)| name.get_ref() == "address") {
-                let help = "add `address = \"0.0.0.0:8080\"`".to_owned();
-                self.problems.error(
-                    "missing",
-                    Some(one.span()),
-                    "this listener has no `address`",
-                    Some(help),
-                );
-            }
-            // What the listener before said is not this one's.
-            self.values.found.remove("listen.proxy_protocol");
-            self.section(section, "listen", table);
-            let said = self.values.found.get("listen.proxy_protocol");
-            let entrance = Entrance {
-                proxy_protocol: said.is_some_and(|said| said.value == Value::Bool(true)),
-            };
-            if let Some(found) = self.values.found.remove("listen.address")
-                && let Value::Listeners(addresses) = found.value
-            {
-                let met = |one| Listen { entrance, ..one };
-                all.extend(addresses.into_iter().map(met));
-            }
-        }
-        if !all.is_empty() {
-            self.values.put(
-                "listen.address".to_owned(),
-                Value::Listeners(all),
-                Source::File(value.span()),
-            );
         }
     }
 
@@ -279,6 +222,9 @@ impl Reader<'_> {
             (Kind::Hosts, DeValue::Array(array)) => {
                 self.texts(array, key, value::host).map(Value::Hosts)
             }
+            (Kind::Paths, DeValue::Array(array)) => self
+                .texts(array, key, value::path)
+                .map(|paths| self.based(&paths)),
             (Kind::Pairs, DeValue::Table(table)) => self.pairs(table),
             (Kind::Texts, DeValue::String(text)) => {
                 let words = text
@@ -303,6 +249,7 @@ impl Reader<'_> {
                 let text = self.expand(text)?;
                 match kind.text(&text)? {
                     Value::Path(path) => Ok(Value::Path(self.base.join(path))),
+                    Value::Paths(paths) => Ok(self.based(&paths)),
                     Value::Listeners(list) => Ok(Value::Listeners(
                         list.into_iter().map(|one| self.rooted(one)).collect(),
                     )),
@@ -322,6 +269,10 @@ impl Reader<'_> {
             (_, DeValue::Array(_)) => Err(expected("a list")),
             (_, DeValue::Table(_)) => Err(expected("a table")),
         }
+    }
+
+    fn based(&self, paths: &[PathBuf]) -> Value {
+        Value::Paths(paths.iter().map(|path| self.base.join(path)).collect())
     }
 
     fn rooted(&self, listen: Listen) -> Listen {

@@ -129,6 +129,49 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "false",
                 "A load balancer that is one of `trusted_proxies` says who the client is, by the PROXY protocol (version 1 or 2)",
             ),
+            key(
+                "http2",
+                Kind::Bool,
+                "true",
+                "Clients may speak HTTP/2: by TLS where they ask for it, else with prior knowledge",
+            ),
+            optional(
+                "redirect_https",
+                Kind::Count(1, 65_535),
+                "443",
+                "Every request is sent to this port by https (308). Default: none is",
+            ),
+        ],
+    },
+    Section {
+        path: "listen.tls",
+        doc: "The certificates of the listener above, read anew on SIGHUP and when the files change",
+        keys: &[
+            optional(
+                "cert",
+                Kind::Paths,
+                "\"cert.pem\"",
+                "PEM file of a certificate and those that link it to a root, or a list of files. Clients get the one that\n\
+                 has the name they ask for, others the first",
+            ),
+            optional(
+                "key",
+                Kind::Paths,
+                "\"key.pem\"",
+                "PEM file of its private key, or a list in the same order. Default: the key is in the file of the certificate",
+            ),
+            optional(
+                "client_ca",
+                Kind::Path,
+                "\"clients.pem\"",
+                "PEM file of the roots that vouch for clients. Default: clients are not asked for a certificate",
+            ),
+            optional(
+                "client_cert",
+                Kind::Word(&["required", "optional"]),
+                "\"required\"",
+                "With `client_ca`: whether a client without a certificate is refused. Default: it is",
+            ),
         ],
     },
     Section {
@@ -200,6 +243,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Kind::Count(1, 10_000_000),
                 "16384",
                 "Most connections at once",
+            ),
+            key(
+                "streams",
+                Kind::Count(1, 10_000),
+                "100",
+                "Most requests at once on one connection of HTTP/2",
             ),
         ],
     },
@@ -536,11 +585,7 @@ pub(crate) const SECTIONS: &[Section] = &[
 ];
 
 /// Keys that a later version brings, by section, with what they are for.
-const LATER: &[(&str, &str, &str)] = &[
-    ("listen", "tls", "TLS"),
-    ("listen", "protocol", "choosing a protocol"),
-    (SERVICE, "protocol", "choosing a protocol"),
-];
+const LATER: &[(&str, &str, &str)] = &[(SERVICE, "protocol", "choosing a protocol")];
 
 /// Strategies that a later version brings.
 pub(crate) const LATER_STRATEGIES: &[&str] = &["canary", "blue-green", "recreate"];

@@ -7,7 +7,9 @@ mod check;
 pub mod diagnose;
 mod file;
 pub mod flags;
+mod identity;
 mod keys;
+mod listen;
 pub mod paths;
 pub mod reference;
 mod resolved;
@@ -25,7 +27,9 @@ pub use self::flags::RunFlags;
 pub use self::paths::Env;
 pub use self::value::parse_duration;
 
-use crate::link::message::{Entrance, Front, PublicListener, ServiceRules, WorkerAddress};
+use crate::link::message::{
+    Entrance, Front, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
+};
 use crate::rollout::{ServiceName, Settings};
 
 /// A config that was read, and what is to be said about it.
@@ -111,6 +115,18 @@ fn assemble(
 pub(crate) struct Listen {
     pub(crate) address: PublicListener,
     pub(crate) entrance: Entrance,
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// Where the certificates of a listener are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM files: a chain, and its key, which may be the same file.
+    pub pairs: Vec<(PathBuf, PathBuf)>,
+    /// PEM file of the roots that vouch for clients.
+    pub client_ca: Option<PathBuf>,
+    /// A client without a certificate is refused.
+    pub client_required: bool,
 }
 
 impl From<PublicListener> for Listen {
@@ -118,8 +134,17 @@ impl From<PublicListener> for Listen {
         Self {
             address,
             entrance: Entrance::default(),
+            tls: None,
         }
     }
+}
+
+/// Reads what the listener at `place` shows by TLS.
+///
+/// # Errors
+/// What is wrong, with the file's name.
+pub fn tls_offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
+    identity::offer(place, files, http2)
 }
 
 /// Listeners as people write them.
@@ -160,6 +185,8 @@ fn reason(error: &std::io::Error) -> String {
 pub struct Config {
     /// Public addresses, at least one. Port 0 is allowed (tests); the bound one is shown in status.
     pub listen: Vec<PublicListener>,
+    /// Certificates of each public address that has some, in the order of `listen`.
+    pub tls: Vec<Option<TlsFiles>>,
     /// The admin side.
     pub admin: Admin,
     /// `/metrics`, `/healthz` and `/readyz` for others, on any address, without a token.

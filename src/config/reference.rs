@@ -19,6 +19,8 @@ pub fn text() -> String {
             let _ = writeln!(out, "\n# {}", section.doc);
             let _ = match section.path {
                 "listen" => writeln!(out, "[[listen]]"),
+                // Without certificates there is none.
+                "listen.tls" => writeln!(out, "# [listen.tls]"),
                 path => writeln!(out, "[{}]", path.replace('*', "app")),
             };
         }

@@ -57,11 +57,18 @@ fn service() -> Value {
 }
 
 fn table(section: &Section) -> Value {
+    let mut all = properties(section.path);
+    for below in SECTIONS {
+        let name = below.path.strip_prefix(section.path);
+        if let Some(name) = name.and_then(|rest| rest.strip_prefix('.')) {
+            all.insert(name.to_owned(), table(below));
+        }
+    }
     json!({
         "type": "object",
         "description": section.doc,
         "additionalProperties": false,
-        "properties": properties(section.path),
+        "properties": all,
     })
 }
 
@@ -109,6 +116,10 @@ fn of_kind(kind: Kind) -> Map<String, Value> {
         }
         Kind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Hosts => json!({ "type": "array", "minItems": 1, "items": { "type": "string" } }),
+        Kind::Paths => json!({ "oneOf": [
+            { "type": "string" },
+            { "type": "array", "minItems": 1, "items": { "type": "string" } },
+        ] }),
         Kind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
     };
     match value {

@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     Networks,
     /// A list of names of hosts or `*.SUFFIX`, not empty.
     Hosts,
+    /// A path, or a list of paths, not empty.
+    Paths,
     /// A table of texts.
     Pairs,
 }
@@ -74,6 +76,7 @@ pub(crate) enum Value {
     Upstreams(Vec<WorkerAddress>),
     Networks(Vec<Network>),
     Hosts(Vec<HostPattern>),
+    Paths(Vec<PathBuf>),
     Pairs(Vec<(String, String)>),
 }
 
@@ -129,6 +132,7 @@ impl Kind {
             Self::Upstreams => "a list of addresses, such as [\"127.0.0.1:9000\"]",
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
             Self::Hosts => "a list of names of hosts, such as [\"shop.example\"]",
+            Self::Paths => "a path in quotes, or a list of paths",
             Self::Pairs => "a table of texts, such as { MODE = \"production\" }",
         }
     }
@@ -140,8 +144,8 @@ impl Kind {
         }
         match self {
             Self::Text => Ok(Value::Text(text.to_owned())),
-            Self::Path if text.is_empty() => Err(Wrong::new("the path is empty")),
-            Self::Path => Ok(Value::Path(PathBuf::from(text))),
+            Self::Path => path(text).map(Value::Path),
+            Self::Paths => path(text).map(|path| Value::Paths(vec![path])),
             Self::Time(least) => duration(text).and_then(|time| at_least(time, least)),
             Self::Size => size(text).map(Value::Size),
             Self::Percent => percent(text).map(Value::Percent),
@@ -205,6 +209,7 @@ impl Kind {
             | Self::Upstreams
             | Self::Networks
             | Self::Hosts
+            | Self::Paths
             | Self::Pairs => Err(Wrong::new(format!(
                 "expected {}, found a number",
                 self.noun()
@@ -503,6 +508,7 @@ impl Value {
                     .map(|net| format!("{}/{}", net.address, net.prefix)),
             ),
             Self::Hosts(list) => list_of(list.iter().map(ToString::to_string)),
+            Self::Paths(list) => list_of(list.iter().map(|one| one.to_string_lossy().into_owned())),
             // Values may be secrets, so only the names are shown.
             Self::Pairs(pairs) => {
                 let inner = pairs
@@ -511,6 +517,14 @@ impl Value {
                 format!("{{ {} }}", inner.collect::<Vec<_>>().join(", "))
             }
         }
+    }
+}
+
+/// A path, not empty.
+pub(crate) fn path(text: &str) -> Result<PathBuf, Wrong> {
+    match text.is_empty() {
+        true => Err(Wrong::new("the path is empty")),
+        false => Ok(PathBuf::from(text)),
     }
 }
 

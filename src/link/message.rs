@@ -38,6 +38,14 @@ pub enum ToPlane {
     /// The public listeners: this many descriptors follow with the frame, in this order, already
     /// listening and non-blocking (which nobody toggles, F05).
     Listeners(Vec<PublicListener>),
+    /// What listeners show to clients by TLS; the parts of one offer come in a row, and each offer replaces
+    /// the one before in every listener. Comes before the first table.
+    Tls {
+        /// Certificates by listener; those of one may be spread over parts.
+        offers: Vec<TlsOffer>,
+        /// The last part.
+        last: bool,
+    },
     /// A routing table; replaces the one before. Answered by `Ack` of its epoch.
     Table(Arc<Table>),
     /// Begin to accept. Sent after the first table was acknowledged.
@@ -103,6 +111,47 @@ pub enum PublicListener {
     Tcp(SocketAddr),
     /// A unix socket path.
     Unix(PathBuf),
+}
+
+/// What one public listener shows to clients by TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsOffer {
+    /// Its place among the public listeners.
+    pub place: u32,
+    /// Its certificates; the first is for clients that name no host, or one that no other has.
+    pub identities: Vec<Identity>,
+    /// Whose certificates clients may show, or must.
+    pub clients: Option<ClientAuthorities>,
+    /// HTTP/2 is offered, too.
+    pub http2: bool,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The certificate and those between it and a root, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Its private key.
+    pub key: Secret,
+}
+
+/// A private key, DER: PKCS #8, SEC 1 or PKCS #1. Never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Who vouches for clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientAuthorities {
+    /// Root certificates, DER.
+    pub roots: Vec<Vec<u8>>,
+    /// A client without a certificate is refused.
+    pub required: bool,
 }
 
 /// Everything a plane knows of services: immutable, replaced whole.
@@ -294,6 +343,8 @@ pub struct Front {
     pub max_target: u32,
     /// Most connections of all loops together.
     pub max_connections: u32,
+    /// Most open streams of one connection of HTTP/2.
+    pub max_streams: u32,
     /// What is peculiar to each public listener, in their order.
     pub entrances: Vec<Entrance>,
     /// Peers whose word about who the client is is believed: forwarding headers, request ids, the PROXY
@@ -302,10 +353,27 @@ pub struct Front {
 }
 
 /// How clients of one listener are met.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entrance {
     /// A trusted peer begins with a header of the PROXY protocol, version 1 or 2, and must.
     pub proxy_protocol: bool,
+    /// Clients speak TLS.
+    pub tls: bool,
+    /// Clients may speak HTTP/2.
+    pub http2: bool,
+    /// Every request is sent to this port by `https`.
+    pub redirect: Option<u16>,
+}
+
+impl Default for Entrance {
+    fn default() -> Self {
+        Self {
+            proxy_protocol: false,
+            tls: false,
+            http2: true,
+            redirect: None,
+        }
+    }
 }
 
 impl Front {
@@ -325,6 +393,7 @@ impl Default for Front {
             max_headers: 100,
             max_target: 16 << 10,
             max_connections: 16_384,
+            max_streams: 100,
             entrances: Vec::new(),
             trusted: Vec::new(),
         }
@@ -484,6 +553,8 @@ pub enum AcceptError {
     Limit,
     /// No good header of the PROXY protocol came from a peer that must send one.
     ProxyProtocol,
+    /// No TLS was agreed on with the client.
+    Tls,
     /// Anything else.
     Other,
 }

@@ -76,10 +76,11 @@ pub(super) fn reason(reason: ProxyReason) -> &'static str {
     }
 }
 
-pub(super) const ACCEPT_ERRORS: [AcceptError; 4] = [
+pub(super) const ACCEPT_ERRORS: [AcceptError; 5] = [
     AcceptError::Descriptors,
     AcceptError::Limit,
     AcceptError::ProxyProtocol,
+    AcceptError::Tls,
     AcceptError::Other,
 ];
 
@@ -88,6 +89,7 @@ pub(super) fn accept_error(error: AcceptError) -> &'static str {
         AcceptError::Descriptors => "descriptors",
         AcceptError::Limit => "limit",
         AcceptError::ProxyProtocol => "proxy_protocol",
+        AcceptError::Tls => "tls",
         AcceptError::Other => "other",
     }
 }

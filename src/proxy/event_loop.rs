@@ -18,9 +18,10 @@ use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::rustls::ServerConfig;
 
 use super::accept::{self, Listener};
-use super::connection::{Client, Phase};
+use super::client::{Client, Phase};
 use super::counters::LoopCounters;
 use super::drain::Draining;
 use super::live::{Clock, Registry, millis};
@@ -51,6 +52,8 @@ pub(super) struct Shared {
 /// An order from the main task.
 #[derive(Debug)]
 pub(super) enum Order {
+    /// Greet new clients like this.
+    Tls(Arc<Greetings>),
     /// Use this table from now on.
     Table(Arc<Published>),
     /// Keep these listeners.
@@ -62,6 +65,9 @@ pub(super) enum Order {
     /// Stop accepting and let everything end.
     Drain(Draining),
 }
+
+/// How clients of each listener are greeted that speak TLS, by the listener's place.
+pub(super) type Greetings = HashMap<usize, Arc<ServerConfig>>;
 
 /// The main task's end of a loop.
 #[derive(Debug)]
@@ -128,6 +134,7 @@ pub(super) struct Loop {
     pub(super) clients: RefCell<HashMap<u64, Rc<Client>, foldhash::fast::RandomState>>,
     pub(super) draining: Cell<Option<Draining>>,
     view: RefCell<Rc<View>>,
+    greetings: RefCell<Arc<Greetings>>,
     /// The time now, as `Date` has it; made anew each second.
     date: RefCell<(u64, Rc<str>)>,
     now: Cell<u64>,
@@ -153,6 +160,7 @@ impl Loop {
             clients: RefCell::default(),
             draining: Cell::new(None),
             view: RefCell::default(),
+            greetings: RefCell::default(),
             date: RefCell::new((0, "".into())),
             listeners: RefCell::default(),
             accepts: Cell::new(false),
@@ -165,6 +173,11 @@ impl Loop {
     /// The table in use.
     pub(super) fn table(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// How clients of the listener at this place are greeted, if they speak TLS.
+    pub(super) fn greeting(&self, place: usize) -> Option<Arc<ServerConfig>> {
+        self.greetings.borrow().get(&place).map(Arc::clone)
     }
 
     /// The time of the last turn, on the plane's clock.
@@ -235,6 +248,7 @@ impl Loop {
 
     fn obey(self: &Rc<Self>, order: Order) {
         match order {
+            Order::Tls(greetings) => *self.greetings.borrow_mut() = greetings,
             Order::Table(published) => self.publish(&published),
             Order::Listen(listeners) => self.listen(listeners),
             Order::Accept => {
@@ -331,6 +345,13 @@ impl Loop {
             Phase::Head => {
                 if now >= since.saturating_add(millis(front.header_timeout)) {
                     client.kill();
+                }
+            }
+            Phase::Spare => {}
+            Phase::Streams => {
+                let leaves = |d: Draining| now >= d.close_at(client.entry.number(), 0);
+                if self.draining.get().is_some_and(leaves) {
+                    client.close();
                 }
             }
             Phase::Busy => {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use http::{Method, StatusCode};
 
-use super::connection::Client;
+use super::client::Client;
 use super::counters::method_label;
 use super::event_loop::Loop;
 use super::head::AnswerHead;

@@ -11,17 +11,16 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
 
-use super::connection::{Client, Upgrade};
+use super::client::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
-use super::front::{Head, Inlet};
-use super::h1::Decoder;
+use super::front::Head;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
 use super::rules::{self, Framing, Origin, Outgoing, Returning};
 use super::table::View;
-use super::upload::Upload;
+use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
 
@@ -29,7 +28,7 @@ use crate::link::message::ProxyReason;
 pub(super) async fn handle(
     lp: &Rc<Loop>,
     client: &Rc<Client>,
-    inlet: &Rc<Inlet>,
+    source: Source,
     head: Head,
 ) -> (Returning, Reply) {
     let Head {
@@ -37,6 +36,11 @@ pub(super) async fn handle(
     } = head;
     let view = lp.table();
     let target = rules::target(&request, &view.front);
+    if let (Some(port), Ok(target)) = (client.way().redirect, &target)
+        && !target.host.is_empty()
+    {
+        return redirect(lp, client, *target, port, framing);
+    }
     let service = match &target {
         Ok(target) => view.service_for(target.host, target.path),
         // Whom it was meant for is not to be told; somebody must count it.
@@ -51,12 +55,12 @@ pub(super) async fn handle(
     let origin = Origin {
         client: peer,
         trusted,
-        scheme: "http",
+        scheme: client.scheme(),
         request_id: given.map_or_else(|| lp.request_id(), Arc::from),
     };
     let rules = &service.rules;
     let limit = rules.max_body;
-    let body = framing.has_body().then(|| Rc::clone(inlet));
+    let body = framing.has_body().then(|| source.clone());
     let begin = Begin {
         client,
         request_id: Arc::clone(&origin.request_id),
@@ -72,7 +76,7 @@ pub(super) async fn handle(
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
-    inlet.begin(Decoder::from(framing), outgoing.expects_continue);
+    source.begin(framing, outgoing.expects_continue);
     drop(view);
     // Its buffer is free for the next reader while the worker is at work.
     drop(request);
@@ -96,6 +100,25 @@ fn turn_away(lp: &Loop, client: &Client, view: &View, framing: Framing) -> (Retu
         }
     };
     answer_bare(lp, client, error, framing.has_body())
+}
+
+/// A request that came without TLS, and should come again with it.
+fn redirect(
+    lp: &Loop,
+    client: &Client,
+    target: rules::Target<'_>,
+    port: u16,
+    framing: Framing,
+) -> (Returning, Reply) {
+    let unread = framing.has_body();
+    client.begin_bare();
+    if unread {
+        client.leave_unread();
+    }
+    let into = lp.pool.buffers.take();
+    let (mut returning, text) = respond::redirect(target, port, &lp.request_id(), into);
+    returning.closes = unread || lp.draining.get().is_some();
+    (returning, Reply::bare(text))
 }
 
 /// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by

@@ -1,7 +1,7 @@
 //! Heads as they were read: slices of what came, checked, nothing interpreted yet.
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use memchr::memchr;
 
 /// Room for so many fields without growing; browsers send a dozen.
@@ -144,6 +144,44 @@ impl Fields {
         }
         Ok(Self {
             text: section.freeze(),
+            lines,
+        })
+    }
+
+    /// Fields that HTTP/2 brought; `None` if a byte is in one that may not be. Crumbs of a cookie become one
+    /// line (RFC 9113 §8.2.3).
+    pub(super) fn from_map(map: &HeaderMap) -> Option<Self> {
+        let mut text = BytesMut::with_capacity(USUAL * 32);
+        let mut lines = Vec::with_capacity(map.len());
+        for name in map.keys() {
+            let bytes = name.as_str().as_bytes();
+            let mut values = map.get_all(name).iter().peekable();
+            while let Some(value) = values.next() {
+                let start = text.len();
+                text.extend_from_slice(bytes);
+                let middle = text.len();
+                text.extend_from_slice(value.as_bytes());
+                while *name == http::header::COOKIE
+                    && let Some(crumb) = values.next()
+                {
+                    text.extend_from_slice(b"; ");
+                    text.extend_from_slice(crumb.as_bytes());
+                }
+                if text[middle..].iter().any(|byte| is_control(*byte)) {
+                    return None;
+                }
+                let value = text[middle..].trim_ascii();
+                let before = text.len() - middle - text[middle..].trim_ascii_start().len();
+                let from = middle + before;
+                let (name, value) = (
+                    Span::new(start, middle)?,
+                    Span::new(from, from + value.len())?,
+                );
+                lines.push(Line { name, value });
+            }
+        }
+        Some(Self {
+            text: text.freeze(),
             lines,
         })
     }

@@ -13,15 +13,18 @@
 //! One event loop per core; a connection stays on its loop, and nothing shared is written per request.
 
 mod accept;
+mod client;
 mod connection;
 mod counters;
 mod drain;
+mod entrance;
 mod event_loop;
 mod exchange;
 mod forward;
 mod front;
 mod gate;
 mod h1;
+mod h2;
 mod handle;
 pub mod head;
 mod live;
@@ -35,6 +38,7 @@ mod route;
 pub mod rules;
 mod socket;
 mod table;
+pub(crate) mod tls;
 mod tunnel;
 mod upload;
 pub mod upstream;

@@ -3,6 +3,8 @@
 //! It never sees a client's byte. It shuts gates before any loop hears of the table that shuts them, and
 //! acknowledges a table after every loop uses it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,11 +21,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
-use super::event_loop::{Handle, Order, Shared};
+use super::event_loop::{Greetings, Handle, Order, Shared};
 use super::table::{Gates, Published};
+use super::tls;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
-    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, ToPlane, WorkerSample,
+    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, TlsOffer, ToPlane, WorkerSample,
 };
 use crate::supervisor::orphans::Estate;
 
@@ -171,6 +174,8 @@ struct Plane {
     gates: Gates,
     published: Option<Arc<Published>>,
     sender: Sender,
+    /// Parts of an offer of which more is to come.
+    offers: HashMap<usize, TlsOffer>,
     /// What the supervisor was told last.
     told: Sample,
     draining: bool,
@@ -188,6 +193,7 @@ impl Plane {
             gates: Gates::default(),
             published: None,
             sender,
+            offers: HashMap::new(),
             told: Sample::default(),
             draining: false,
         })
@@ -246,6 +252,7 @@ impl Plane {
         match message {
             ToPlane::Hello { .. } => Ok(()),
             ToPlane::Listeners(listeners) => self.listen(&listeners, &fds).await,
+            ToPlane::Tls { offers, last } => self.offer(offers, last).await,
             ToPlane::Table(table) => self.publish(table).await,
             ToPlane::Accept => {
                 self.all(|| Ok(Order::Accept)).await?;
@@ -285,6 +292,32 @@ impl Plane {
             Ok(Order::Listen(copies.collect::<io::Result<_>>()?))
         })
         .await
+    }
+
+    async fn offer(&mut self, parts: Vec<TlsOffer>, last: bool) -> Result<(), Trouble> {
+        for part in parts {
+            match self.offers.entry(part.place as usize) {
+                Entry::Occupied(known) => known.into_mut().identities.extend(part.identities),
+                Entry::Vacant(place) => {
+                    place.insert(part);
+                }
+            }
+        }
+        if !last {
+            return Ok(());
+        }
+        let mut greetings = Greetings::new();
+        for (place, offer) in std::mem::take(&mut self.offers) {
+            match tls::config(&offer) {
+                Ok(config) => {
+                    greetings.insert(place, config);
+                }
+                // The supervisor has checked it.
+                Err(why) => tracing::error!(place, why, "no TLS for a listener"),
+            }
+        }
+        let greetings = Arc::new(greetings);
+        self.all(|| Ok(Order::Tls(Arc::clone(&greetings)))).await
     }
 
     async fn publish(&mut self, table: Arc<Table>) -> Result<(), Trouble> {

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
-use super::rules::{Rejection, Returning};
+use super::rules::{Rejection, Returning, Target};
 use crate::link::message::ProxyReason;
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
@@ -67,6 +67,36 @@ impl From<Rejection> for ProxyError {
             why: rejection.why,
         }
     }
+}
+
+/// The answer that sends a request to the same place by `https`, at this port.
+pub(super) fn redirect(
+    target: Target<'_>,
+    port: u16,
+    request_id: &str,
+    into: BytesMut,
+) -> (Returning, Bytes) {
+    let name = match target
+        .host
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((address, _)) => format!("[{address}]"),
+        None => target.host.split(':').next().unwrap_or_default().to_owned(),
+    };
+    let path = match target.path {
+        "*" => "/",
+        path => path,
+    };
+    let location = match port {
+        443 => format!("https://{name}{path}"),
+        port => format!("https://{name}:{port}{path}"),
+    };
+    // Method and body stay as they are (RFC 9110 §15.4.9).
+    let mut returning = Returning::new(StatusCode::PERMANENT_REDIRECT, into);
+    returning.field("location", location.as_bytes());
+    returning.field("x-request-id", request_id.as_bytes());
+    (returning, Bytes::new())
 }
 
 /// The answer to an error, its head written into `into`, and its body. `close` ends the connection after

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// A client's socket.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream<Self>>),
 }
 
 /// Who is at the other end.
@@ -57,16 +60,26 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Gone, Peer::Tcp),
             Self::Unix(_) => Peer::Unix,
+            Self::Tls(stream) => stream.get_ref().0.peer(),
         }
     }
 
     /// The peer will see a reset instead of an orderly end.
     pub(super) fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            let socket = socket2::SockRef::from(stream);
-            // If it fails the peer sees an orderly end, which is what it would see without us.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+        match self {
+            Self::Tcp(stream) => {
+                let socket = socket2::SockRef::from(stream);
+                // If it fails the peer sees an orderly end, which is what it would see without us.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+            Self::Unix(_) => {}
+            Self::Tls(stream) => stream.get_ref().0.reset_on_close(),
         }
+    }
+
+    /// What comes and goes is sealed, so that its end has to be said.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 }
 
@@ -75,6 +88,7 @@ impl AsRawFd for Socket {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_raw_fd(),
         }
     }
 }
@@ -88,6 +102,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -101,6 +116,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -108,6 +124,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -115,6 +132,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -130,6 +148,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
-use super::connection::Upgrade;
+use super::client::Upgrade;
 use super::exchange::Exchange;
 use super::socket::Socket;
 

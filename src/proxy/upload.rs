@@ -11,13 +11,15 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::front::{self, Inlet};
-use super::h1;
+use super::h1::{self, Decoder};
+use super::h2;
+use super::rules::Framing;
 
 /// A request's body, read once from the client and given to one try after another.
 #[derive(Debug)]
 pub(super) struct Upload {
     /// Where it comes from; a request without a body has none.
-    source: Option<Rc<Inlet>>,
+    source: Option<Source>,
     /// What was read so far; `None` once it was too much to keep.
     kept: RefCell<Option<Vec<Piece>>>,
     kept_bytes: Cell<u64>,
@@ -26,6 +28,40 @@ pub(super) struct Upload {
     limit: Option<u64>,
     ended: Cell<bool>,
     too_large: Cell<bool>,
+}
+
+/// Where a body comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A connection of HTTP/1.1.
+    Inlet(Rc<Inlet>),
+    /// A stream of HTTP/2.
+    Stream(Rc<h2::Inflow>),
+}
+
+impl Source {
+    /// A request begins whose body is framed like this.
+    pub(super) fn begin(&self, framing: Framing, expects_continue: bool) {
+        match self {
+            Self::Inlet(inlet) => inlet.begin(Decoder::from(framing), expects_continue),
+            Self::Stream(inflow) => inflow.begin(expects_continue),
+        }
+    }
+
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<h1::Piece, front::Broken>> {
+        match self {
+            Self::Inlet(inlet) => inlet.poll_piece(cx),
+            Self::Stream(inflow) => inflow.poll_piece(cx),
+        }
+    }
+
+    /// Whether the last byte was taken, as far as can be told from what is here.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Inlet(inlet) => inlet.body_is_over(),
+            Self::Stream(inflow) => inflow.is_over(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +92,7 @@ impl std::error::Error for Broken {}
 
 impl Upload {
     /// A body of which up to `keep` bytes are kept and at most `limit` are taken.
-    pub(super) fn new(source: Option<Rc<Inlet>>, keep: u64, limit: Option<u64>) -> Rc<Self> {
+    pub(super) fn new(source: Option<Source>, keep: u64, limit: Option<u64>) -> Rc<Self> {
         let ended = source.is_none();
         Rc::new(Self {
             source,
@@ -148,7 +184,7 @@ impl Upload {
             return Poll::Ready(Some(Err(Broken::TooLarge)));
         }
         // Nothing comes behind trailers, and nobody asks for it.
-        if matches!(piece, Piece::Trailers(_)) || source.body_is_over() {
+        if matches!(piece, Piece::Trailers(_)) || source.is_over() {
             self.ended.set(true);
         }
         self.keep(&piece, bytes);

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Level;
 
 use super::asks::Question;
+use super::certificates::Certificates;
 use super::clock::Clock;
 use super::console::Console;
 use super::handle::Ask;
@@ -49,6 +50,7 @@ pub(super) struct Supervisor {
     pub(super) config: Config,
     pub(super) reread: Reread,
     pub(super) core: Core,
+    pub(super) certificates: Certificates,
     pub(super) planes: Planes,
     pub(super) workers: Workers,
     pub(super) journal: Journal,
@@ -266,6 +268,7 @@ impl Supervisor {
         }
         self.core.tick(now);
         self.tick_planes();
+        self.tick_certificates(now);
         self.tick_rollout(now);
         self.tick_questions(now);
         self.tick_stopping(now);
@@ -298,6 +301,29 @@ impl Supervisor {
         }
         if self.planes.start_is_due(now) {
             self.start_plane(now);
+        }
+    }
+
+    fn tick_certificates(&mut self, now: Moment) {
+        match self.certificates.look(now) {
+            None => {}
+            Some(Ok(offers)) => {
+                self.planes.offer(offers);
+                self.journal.note(
+                    now,
+                    Level::INFO,
+                    "certificates_changed",
+                    "certificates were read anew; new connections get them",
+                    json!({}),
+                );
+            }
+            Some(Err(why)) => self.journal.note(
+                now,
+                Level::ERROR,
+                "certificates_refused",
+                &format!("{why}; new connections go on to get the certificates of before"),
+                json!({ "error": why }),
+            ),
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod asks;
 mod belonging;
+mod certificates;
 mod clock;
 pub mod console;
 mod control;

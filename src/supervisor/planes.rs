@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::certificates;
 use super::image::Image;
 use super::input::{Input, Inputs};
 use super::listeners::Listeners;
 use super::remains::our_name;
 use crate::link::channel::Channel;
-use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, ToPlane};
+use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, TlsOffer, ToPlane};
 use crate::rollout::{Epoch, InFlight, Moment, WorkerId};
 
 /// How long a plane may take to acknowledge a table (`DESIGN` §2).
@@ -46,6 +47,7 @@ pub(super) struct Planes {
     runtime_dir: PathBuf,
     loops: u32,
     listeners: Option<Listeners>,
+    offers: Vec<TlsOffer>,
     table: Arc<Table>,
     set: BTreeMap<u64, Plane>,
     next_incarnation: u64,
@@ -137,6 +139,7 @@ impl Planes {
         runtime_dir: PathBuf,
         loops: u32,
         listeners: Listeners,
+        offers: Vec<TlsOffer>,
         inputs: Inputs,
     ) -> Self {
         Self {
@@ -144,6 +147,7 @@ impl Planes {
             runtime_dir,
             loops,
             listeners: Some(listeners),
+            offers,
             table: Arc::new(Table::default()),
             set: BTreeMap::new(),
             next_incarnation: 1,
@@ -204,10 +208,13 @@ impl Planes {
             incarnation,
             loops: self.loops,
         };
+        let mut first = vec![(hello, Vec::new()), (ToPlane::Listeners(names), fds)];
+        let offers = certificates::messages(&self.offers);
+        first.extend(offers.into_iter().map(|message| (message, Vec::new())));
         tokio::task::spawn_local(converse(
             channel,
             incarnation,
-            vec![(hello, Vec::new()), (ToPlane::Listeners(names), fds)],
+            first,
             queue,
             self.inputs.clone(),
         ));
@@ -237,6 +244,23 @@ impl Planes {
         for plane in self.set.values_mut() {
             plane.say_table(now, &self.table);
         }
+    }
+
+    /// What planes greet new clients with.
+    #[must_use]
+    pub(super) fn offers(&self) -> &[TlsOffer] {
+        &self.offers
+    }
+
+    /// Every plane, and those to come, greets new clients with these certificates.
+    pub(super) fn offer(&mut self, offers: Vec<TlsOffer>) {
+        for message in certificates::messages(&offers) {
+            for plane in self.set.values() {
+                // One that does not read is replaced, and its successor gets the new ones.
+                plane.say(message.clone());
+            }
+        }
+        self.offers = offers;
     }
 
     /// The newest epoch that every plane which can serve a request uses.

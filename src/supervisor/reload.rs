@@ -4,6 +4,7 @@
 use serde_json::json;
 use tracing::Level;
 
+use super::certificates::Certificates;
 use super::control::Supervisor;
 use crate::config::{Config, ServiceConfig, Workers};
 use crate::rollout::{Command, Refusal, RolloutOrder, Trigger};
@@ -45,6 +46,8 @@ impl Supervisor {
     }
 
     fn apply(&mut self, new: &Config) -> Result<Vec<String>, Refusal> {
+        let now = self.clock.now();
+        let (certificates, offers) = Certificates::read(new, now).map_err(Refusal::Invalid)?;
         let mut changes = restart_needed(&self.config, new);
         let names = |config: &Config| -> Vec<_> {
             config
@@ -59,10 +62,22 @@ impl Supervisor {
                     .to_owned(),
             ));
         }
+        // First, as services publish the table.
+        let before = std::mem::replace(&mut self.config.front, new.front.clone());
+        if self.config.listen == new.listen {
+            self.config.tls.clone_from(&new.tls);
+            self.certificates = certificates;
+            if *offers != *self.planes.offers() {
+                self.planes.offer(offers);
+                changes.push("certificates changed (live)".to_owned());
+            }
+        } else {
+            // They are those of other listeners.
+            self.config.front.entrances = before.entrances;
+        }
         for service in &new.services {
             changes.extend(self.apply_service(service)?);
         }
-        self.config.front = new.front.clone();
         self.config.shutdown_delay = new.shutdown_delay;
         self.config.stop_timeout = new.stop_timeout;
         if changes.is_empty() {

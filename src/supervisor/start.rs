@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::belonging::Belonging;
+use super::certificates::Certificates;
 use super::clock::Clock;
 use super::console::{Console, Stream};
 use super::control::{Identity, Outlets, Reread, Supervisor};
@@ -97,6 +98,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         tracing::warn!("{remark}");
     }
 
+    let (certificates, offers) = Certificates::read(&config, clock.now())?;
     let runtime = RuntimeDir::open(&config.admin.runtime_dir)?;
     let bound = Listeners::bind(&config.listen).map_err(|wrong| wrong.join("\n"))?;
     let doors = open_doors(&config).await?;
@@ -159,11 +161,13 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
     let mut supervisor = Supervisor {
         clock,
         core: Core::new(u64::from(std::process::id())),
+        certificates,
         planes: Planes::new(
             Rc::clone(&image),
             runtime.path().to_owned(),
             loops,
             bound,
+            offers,
             inputs_end.clone(),
         ),
         workers: Workers::new(

@@ -241,8 +241,8 @@ fn t9_ambiguous_heads_get_400_and_close_and_hide_nothing() {
             505,
         ),
         (
-            "h2 preface",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            "h2 preface with a field",
+            b"PRI * HTTP/2.0\r\nHost: a\r\n\r\nSM\r\n\r\n".to_vec(),
             505,
         ),
         (

@@ -13,6 +13,7 @@ fn expecting(worker: &Worker, network: [u8; 4]) -> Plane {
     Plane::serving_by(&[open(1, worker.address)], |plane| {
         plane.front.entrances = vec![Entrance {
             proxy_protocol: true,
+            ..Entrance::default()
         }];
         plane.front.trusted = vec![Network {
             address: network.into(),

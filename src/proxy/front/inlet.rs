@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use super::head::{self, Head};
 use super::proxy_protocol::{self, Header};
 use crate::link::message::Front;
+use crate::proxy::client::CONTINUE;
 use crate::proxy::h1::{Decoder, LARGE, Piece, READ, section_end};
 use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
@@ -20,8 +21,9 @@ use crate::proxy::upstream::Pool;
 /// So much is read ahead of the request in flight, to notice that the client leaves; a client that
 /// pipelines more is noticed when it is its turn.
 const AHEAD: usize = READ;
+/// What looks like a head in the preface of HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 const BLANK: &[u8] = b"\r\n";
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket with what came from it.
 #[derive(Debug)]
@@ -47,6 +49,17 @@ struct Inner {
     early: BytesMut,
     /// The client will send nothing more.
     ended: bool,
+}
+
+/// What comes next from a client.
+#[derive(Debug)]
+pub(in crate::proxy) enum Next {
+    /// A request.
+    Head(Head),
+    /// HTTP/2.
+    Preface,
+    /// Nothing.
+    End,
 }
 
 /// Why a client's body broke off.
@@ -107,14 +120,15 @@ impl Inlet {
         }
     }
 
-    /// The head of the next request; `None` if the client leaves instead. `begun` is told when a first
-    /// byte of it is there.
+    /// The head of the next request. `begun` is told when a first byte of it is there; what may be the
+    /// preface of HTTP/2 is left where it is.
     pub(in crate::proxy) fn poll_head(
         &self,
         cx: &mut Context<'_>,
         front: &Front,
+        may_be_preface: bool,
         begun: impl Fn(),
-    ) -> Poll<Result<Option<Head>, Rejection>> {
+    ) -> Poll<Result<Next, Rejection>> {
         let inner = &mut *self.inner.borrow_mut();
         loop {
             // An empty line before a head is no part of it (RFC 9112 §2.2).
@@ -125,15 +139,18 @@ impl Inlet {
             if !inner.came.is_empty() {
                 begun();
                 if let Some(end) = section_end(&inner.came, &mut inner.searched) {
+                    if may_be_preface && inner.came[..end] == *PREFACE {
+                        return Poll::Ready(Ok(Next::Preface));
+                    }
                     let section = inner.came.split_to(end);
-                    return Poll::Ready(head::parse(section, front).map(Some));
+                    return Poll::Ready(head::parse(section, front).map(Next::Head));
                 }
                 if inner.came.len() > front.max_head as usize {
                     return Poll::Ready(Err(head::too_large(&inner.came, front)));
                 }
             }
             match ready!(inner.poll_read(cx, &self.pool)) {
-                Ok(0) | Err(_) => return Poll::Ready(Ok(None)),
+                Ok(0) | Err(_) => return Poll::Ready(Ok(Next::End)),
                 Ok(_) => {}
             }
         }

@@ -18,4 +18,4 @@ mod proxy_protocol;
 
 pub(super) use answer::{Answering, Wants};
 pub(super) use head::Head;
-pub(super) use inlet::{Broken, Inlet};
+pub(super) use inlet::{Broken, Inlet, Next};

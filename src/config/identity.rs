@@ -1,0 +1,93 @@
+//! Certificates and keys from PEM files, checked before anybody gets to see them (T23).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{TlsFiles, reason};
+use crate::link::message::{ClientAuthorities, Identity, Secret, TlsOffer};
+use crate::proxy::tls;
+
+/// A chain with its key has a few kilobytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads what the listener at `place` shows by TLS.
+///
+/// # Errors
+/// What is wrong, with the file's name.
+pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
+    let identities = files
+        .pairs
+        .iter()
+        .map(|(cert, key)| identity(cert, key))
+        .collect::<Result<_, _>>()?;
+    let clients = match &files.client_ca {
+        Some(file) => Some(ClientAuthorities {
+            roots: certificates(file)?,
+            required: files.client_required,
+        }),
+        None => None,
+    };
+    let offer = TlsOffer {
+        place,
+        identities,
+        clients,
+        http2,
+    };
+    match tls::config(&offer) {
+        Ok(_) => Ok(offer),
+        Err(why) => Err(match &files.client_ca {
+            Some(file) => format!("{}: {why}", file.display()),
+            None => why,
+        }),
+    }
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<Identity, String> {
+    let chain = certificates(cert)?;
+    let text = read(key)?;
+    let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let what = "there is no private key in it, or one with a passphrase";
+        tracing::debug!(%error, "no private key");
+        format!("{}: {what}", key.display())
+    })?;
+    let identity = Identity {
+        chain,
+        key: Secret(secret.secret_der().to_vec()),
+    };
+    match tls::certified(&identity) {
+        Ok(_) => Ok(identity),
+        Err(why) if cert == key => Err(format!("{}: {why}", cert.display())),
+        Err(why) => Err(format!("{} with {}: {why}", cert.display(), key.display())),
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let text = read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text)
+        .map(|one| one.map(|der| der.to_vec()))
+        .collect();
+    match found {
+        Ok(found) if found.is_empty() => {
+            Err(format!("{}: there is no certificate in it", file.display()))
+        }
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("{}: it is no PEM file: {error}", file.display())),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |error: std::io::Error| format!("{}: {}", path.display(), reason(&error));
+    let file = File::open(path).map_err(said)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(said)?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(format!("{}: it is larger than 1 MiB", path.display())),
+        false => Ok(bytes),
+    }
+}

@@ -1,0 +1,334 @@
+//! A client as its loop and its exchanges see it: a connection of HTTP/1.1, which has one exchange after
+//! another, or a stream of HTTP/2, which has one. What it may still do and what must end it is told here;
+//! whoever reads and writes for it asks.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use nix::sys::socket::{MsgFlags, recv};
+
+use super::event_loop::Loop;
+use super::exchange::{Exchange, Held};
+use super::head::AnswerHead;
+use super::live::{Entry, millis};
+use super::rules;
+use super::socket::Peer;
+use super::upstream::Tunnel;
+
+/// What a client gets that waits to be asked for its body.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// A client that closed its way to us and takes nothing for so long is taken for one that left.
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing is in flight.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A request is in flight.
+    Busy,
+    /// It is a connection of HTTP/2 with open streams, each of which has limits of its own.
+    Streams,
+    /// It was a stream of HTTP/2, and may become another.
+    Spare,
+}
+
+/// How a client reached us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) peer: Peer,
+    pub(super) fd: RawFd,
+    /// By TLS.
+    pub(super) secure: bool,
+    /// Its requests are sent to this port by `https`.
+    pub(super) redirect: Option<u16>,
+}
+
+/// A client, as its loop and its exchanges see it.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) entry: Arc<Entry>,
+    way: Way,
+    lp: Rc<Loop>,
+    phase: Cell<Phase>,
+    /// Since when, on the plane's clock.
+    since: Cell<u64>,
+    /// Since when it sends no more, on the same clock.
+    ended: Cell<Option<u64>>,
+    last_write: Cell<u64>,
+    exchange: RefCell<Option<Rc<Exchange>>>,
+    upgrade: RefCell<Option<Upgrade>>,
+    killed: Cell<bool>,
+    closing: Cell<bool>,
+    /// The last request's body was not read to its end.
+    unread: Cell<bool>,
+    /// Informational answers to the request in flight, until they are written.
+    informed: RefCell<BytesMut>,
+    /// The request in flight is of HTTP/1.0, which knows none.
+    old: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A connection that is to become a tunnel.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    pub(super) worker: Tunnel,
+    pub(super) held: Held,
+}
+
+impl Client {
+    fn new(lp: &Rc<Loop>, way: Way) -> Rc<Self> {
+        Rc::new(Self {
+            entry: lp.shared.live.enter(way.peer.to_string()),
+            way,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(lp.now()),
+            ended: Cell::new(None),
+            last_write: Cell::new(0),
+            exchange: RefCell::new(None),
+            upgrade: RefCell::new(None),
+            killed: Cell::new(false),
+            closing: Cell::new(false),
+            unread: Cell::new(false),
+            informed: RefCell::default(),
+            old: Cell::new(false),
+            waker: RefCell::new(None),
+            lp: Rc::clone(lp),
+        })
+    }
+
+    /// How it reached us.
+    pub(super) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The peer's address; none on a unix socket.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.way.peer.ip()
+    }
+
+    /// How it reached us, as `X-Forwarded-Proto` has it.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.way.secure { "https" } else { "http" }
+    }
+
+    /// A stream begins where another has ended.
+    pub(super) fn begin_anew(&self) {
+        self.turn(Phase::Busy);
+        self.killed.set(false);
+        self.closing.set(false);
+        self.informed.borrow_mut().clear();
+        drop(self.upgrade.borrow_mut().take());
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin(&self, exchange: &Rc<Exchange>) {
+        self.turn(Phase::Busy);
+        self.entry.set(Some(Arc::clone(&exchange.live)));
+        *self.exchange.borrow_mut() = Some(Rc::clone(exchange));
+    }
+
+    /// A request that is answered at once.
+    pub(super) fn begin_bare(&self) {
+        self.turn(Phase::Idle);
+    }
+
+    /// The body of the last request is left where it is.
+    pub(super) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// A request is over.
+    pub(super) fn end(&self, unread: bool) {
+        self.turn(Phase::Idle);
+        self.unread.set(unread);
+        self.entry.set(None);
+        drop(self.exchange.borrow_mut().take());
+    }
+
+    /// A first byte of a head is there.
+    pub(super) fn head_begins(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.turn(Phase::Head);
+        }
+    }
+
+    /// The worker has something to say before its answer.
+    pub(super) fn inform(&self, head: &AnswerHead) {
+        if self.old.get() {
+            return;
+        }
+        let text = rules::informational(head);
+        self.informed.borrow_mut().extend_from_slice(&text);
+    }
+
+    /// Its body is wanted now.
+    pub(super) fn inform_continue(&self) {
+        self.informed.borrow_mut().extend_from_slice(CONTINUE);
+    }
+
+    /// When the last byte went to the client.
+    pub(super) fn last_write(&self) -> u64 {
+        self.last_write.get()
+    }
+
+    /// It becomes a tunnel when the answer's head has been sent.
+    pub(super) fn upgrade(&self, upgrade: Upgrade) {
+        *self.upgrade.borrow_mut() = Some(upgrade);
+    }
+
+    /// Ends it without another byte.
+    pub(super) fn kill(&self) {
+        self.killed.set(true);
+        self.wake();
+    }
+
+    /// Ends it as soon as nothing is in flight.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+        self.wake();
+    }
+
+    /// Ends it if nothing is in flight and nothing has come that we have not read (F46).
+    pub(super) fn close_if_idle(&self) {
+        if self.phase.get() == Phase::Idle && !self.has_unread() {
+            self.close();
+        }
+    }
+
+    /// Something has come that we have not read. Asked only while the socket is open.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [0];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.way.fd, &mut byte, flags), Ok(1..))
+    }
+
+    /// What it is doing, and since when.
+    pub(super) fn phase(&self) -> (Phase, u64) {
+        (self.phase.get(), self.since.get())
+    }
+
+    /// It has closed its way to us and not taken a byte for a while: it has left. A client that only
+    /// closes one way, as a script that pipes a request into a socket does, takes its answer before that.
+    pub(super) fn has_left(&self, now: u64) -> bool {
+        let last = self
+            .ended
+            .get()
+            .map(|ended| ended.max(self.last_write.get()));
+        last.is_some_and(|last| now >= last.saturating_add(millis(HALF_CLOSED)))
+    }
+
+    pub(super) fn notice_end(&self, has_ended: bool) {
+        if has_ended && self.ended.get().is_none() {
+            self.ended.set(Some(self.lp.now()));
+        }
+    }
+
+    /// It is to end without another byte.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// It is to end as soon as nothing is in flight.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// The body of its last request was not read to its end.
+    pub(super) fn has_left_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// Its request is of HTTP/1.0, or not.
+    pub(super) fn set_old(&self, old: bool) {
+        self.old.set(old);
+    }
+
+    /// A byte went to it.
+    pub(super) fn wrote(&self) {
+        self.last_write.set(self.lp.now());
+    }
+
+    /// Informational answers that are to be written.
+    pub(super) fn take_informed(&self) -> BytesMut {
+        self.informed.take()
+    }
+
+    /// It is to become a tunnel.
+    pub(super) fn will_upgrade(&self) -> bool {
+        self.upgrade.borrow().is_some()
+    }
+
+    /// The tunnel that it becomes.
+    pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
+        self.upgrade.borrow_mut().take()
+    }
+
+    /// What is in flight.
+    pub(super) fn exchange(&self) -> Option<Rc<Exchange>> {
+        self.exchange.borrow().clone()
+    }
+
+    pub(super) fn turn(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.lp.now());
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn listen(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// A client's place in its loop's books, given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Present {
+    lp: Rc<Loop>,
+    client: Rc<Client>,
+}
+
+impl Present {
+    /// Enters a new client.
+    pub(super) fn new(lp: &Rc<Loop>, way: Way) -> Self {
+        let client = Client::new(lp, way);
+        let number = client.entry.number();
+        lp.clients.borrow_mut().insert(number, Rc::clone(&client));
+        Self {
+            lp: Rc::clone(lp),
+            client,
+        }
+    }
+
+    /// The client.
+    pub(super) fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let entry = &self.client.entry;
+        self.lp.shared.live.leave(entry);
+        self.lp.clients.borrow_mut().remove(&entry.number());
+        drop(self.client.upgrade.borrow_mut().take());
+    }
+}

@@ -1,0 +1,129 @@
+//! From accept to the first byte of HTTP: who the client is, TLS, and which HTTP it speaks.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::client::Way;
+use super::event_loop::Loop;
+use super::front::Inlet;
+use super::socket::{Peer, Socket};
+use super::tls;
+use crate::link::message::{AcceptError, Entrance};
+
+/// A balancer or client that is not through by then, after the last accept, is not waited for.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A client that may begin.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) way: Way,
+    pub(super) entrance: Entrance,
+    pub(super) speaks: Speaks,
+}
+
+/// What it speaks.
+#[derive(Debug)]
+pub(super) enum Speaks {
+    /// HTTP/1.1, unless it begins with the preface of HTTP/2.
+    Http1(Rc<Inlet>),
+    /// HTTP/2, agreed on by TLS.
+    Http2(Socket),
+}
+
+/// Lets one in by the listener at `place`, or not.
+pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option<Entered> {
+    let entrance = lp.table().front.entrances.get(place).copied();
+    let mut entrance = entrance.unwrap_or_default();
+    let mut way = Way {
+        peer: socket.peer(),
+        fd: socket.as_raw_fd(),
+        secure: false,
+        redirect: entrance.redirect,
+    };
+    let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
+    if entrance.proxy_protocol {
+        let introduced = introduced(lp, way.peer, &inlet);
+        way.peer = in_time(lp, way.peer, AcceptError::ProxyProtocol, introduced).await??;
+    }
+    if !entrance.tls {
+        let speaks = Speaks::Http1(inlet);
+        return Some(Entered {
+            way,
+            entrance,
+            speaks,
+        });
+    }
+    way.secure = true;
+    let (socket, came) = inlet.take_socket()?;
+    let greeting = async {
+        let config = lp.greeting(place).ok_or("no certificate")?;
+        match tls::accept(config, socket, came).await {
+            Ok(stream) => Ok(Some(stream)),
+            // One that only asks whether somebody listens.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let stream = in_time(lp, way.peer, AcceptError::Tls, greeting).await??;
+    let agreed = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    let socket = Socket::Tls(Box::new(stream));
+    // By TLS it must be agreed on (RFC 9113 §3.2).
+    entrance.http2 = false;
+    let speaks = match agreed {
+        true => Speaks::Http2(socket),
+        false => Speaks::Http1(Inlet::new(socket, Rc::clone(&lp.pool))),
+    };
+    Some(Entered {
+        way,
+        entrance,
+        speaks,
+    })
+}
+
+/// What must be done before the first request; `None` ends the connection: what came instead may be
+/// anything.
+async fn in_time<T>(
+    lp: &Loop,
+    peer: Peer,
+    failure: AcceptError,
+    step: impl Future<Output = Result<T, String>>,
+) -> Option<T> {
+    let limit = lp.table().front.header_timeout;
+    let leaving = async {
+        lp.until_accepting_stops().await;
+        sleep(LATE).await;
+    };
+    let done = tokio::select! {
+        biased;
+        done = timeout(limit, step) => done.unwrap_or_else(|_| Err("it took too long".to_owned())),
+        () = leaving => return None,
+    };
+    match done {
+        Ok(done) => Some(done),
+        Err(why) => {
+            tracing::debug!(%peer, why, "closed before a request");
+            lp.counters.accept_failed(failure);
+            None
+        }
+    }
+}
+
+/// Who the client is: the peer, or whom it names if it is a balancer that must say so. `None` if it leaves
+/// without a byte, as one does that only asks whether somebody listens.
+async fn introduced(lp: &Loop, peer: Peer, inlet: &Inlet) -> Result<Option<Peer>, String> {
+    let is_believed = {
+        let table = lp.table();
+        // Who reaches a unix socket was let in by its directory.
+        peer.ip().is_none_or(|ip| table.front.trusts(ip))
+    };
+    if !is_believed {
+        return Ok(Some(peer));
+    }
+    let header = poll_fn(|cx| inlet.poll_introduction(cx)).await?;
+    Ok(header.map(|header| header.client.map_or(peer, Peer::Tcp)))
+}

@@ -1,0 +1,156 @@
+//! An answer on its way to a stream, as the client's window lets it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::StatusCode;
+use http_body::{Body, Frame};
+
+use super::head;
+use super::inflow::allowed;
+use crate::proxy::client::Client;
+use crate::proxy::event_loop::Loop;
+use crate::proxy::reply::Reply;
+use crate::proxy::rules::Returning;
+
+/// How an answer ended, as far as the client is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its last byte was handed over, or it was cut by us.
+    Whole,
+    /// The client gave it up.
+    Gone,
+}
+
+/// Hands over informational answers that wait.
+pub(super) fn inform(client: &Client, respond: &mut SendResponse<Bytes>) {
+    let heads = client.take_informed();
+    if heads.is_empty() {
+        return;
+    }
+    for response in head::informational(&heads) {
+        // If the stream is gone the answer will meet the same.
+        let _ = respond.send_informational(response);
+    }
+    client.wrote();
+}
+
+/// Hands an answer over to its end.
+pub(super) async fn send(
+    lp: &Loop,
+    client: &Client,
+    respond: &mut SendResponse<Bytes>,
+    returning: Returning,
+    reply: Reply,
+    of_head: bool,
+) -> End {
+    inform(client, respond);
+    let status = returning.status;
+    let bodiless = status == StatusCode::NO_CONTENT;
+    let of_none = of_head || status == StatusCode::NOT_MODIFIED;
+    let exact = reply.size_hint().exact();
+    let length = match (bodiless, of_none) {
+        (true, _) => None,
+        // Of a body that is not there, it is what the worker says (RFC 9110 §8.6).
+        (false, true) => returning.length,
+        (false, false) => exact,
+    };
+    let response = head::response(&returning, length, &lp.date());
+    let mut head = returning.head;
+    head.clear();
+    lp.pool.buffers.put(head);
+    let ends = bodiless || of_none || exact == Some(0);
+    let sent = respond.send_response(response, ends);
+    client.wrote();
+    match sent {
+        Err(_) => End::Gone,
+        Ok(_) if ends => {
+            drop(reply);
+            End::Whole
+        }
+        Ok(stream) => {
+            let mut answering = Answering {
+                reply,
+                stream,
+                data: Bytes::new(),
+            };
+            poll_fn(|cx| answering.poll(cx, client)).await
+        }
+    }
+}
+
+/// A body on its way.
+struct Answering {
+    reply: Reply,
+    stream: SendStream<Bytes>,
+    /// Waits for the window.
+    data: Bytes,
+}
+
+impl Answering {
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
+        client.listen(cx);
+        if client.is_killed() {
+            self.stream.send_reset(Reason::CANCEL);
+            return Poll::Ready(End::Whole);
+        }
+        loop {
+            if !self.data.is_empty() {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(0))) => continue,
+                    Poll::Ready(Some(Ok(room))) => {
+                        let part = self.data.split_to(room.min(self.data.len()));
+                        let last = self.data.is_empty() && self.reply.is_end_stream();
+                        client.wrote();
+                        if self.stream.send_data(part, last).is_err() {
+                            return Poll::Ready(End::Gone);
+                        }
+                        if last {
+                            return Poll::Ready(End::Whole);
+                        }
+                    }
+                    Poll::Ready(_) => return Poll::Ready(End::Gone),
+                    Poll::Pending => return self.poll_gone(cx),
+                }
+                continue;
+            }
+            let sent = match Pin::new(&mut self.reply).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.stream.reserve_capacity(data.len());
+                        self.data = data;
+                        continue;
+                    }
+                    Err(frame) => self.end(frame),
+                },
+                // It must not look whole (F42).
+                Poll::Ready(Some(Err(_))) => {
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Poll::Ready(End::Whole);
+                }
+                Poll::Ready(None) => self.stream.send_data(Bytes::new(), true),
+                Poll::Pending => return self.poll_gone(cx),
+            };
+            return Poll::Ready(match sent {
+                Ok(()) => End::Whole,
+                Err(_) => End::Gone,
+            });
+        }
+    }
+
+    fn end(&mut self, frame: Frame<Bytes>) -> Result<(), h2::Error> {
+        match frame.into_trailers() {
+            Ok(trailers) => self.stream.send_trailers(allowed(trailers)),
+            Err(_) => self.stream.send_data(Bytes::new(), true),
+        }
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let _ = ready!(self.stream.poll_reset(cx));
+        Poll::Ready(End::Gone)
+    }
+}

@@ -1,0 +1,97 @@
+//! Heads between HTTP/2 and what the rules know: fields of a request as lines, lines of an answer as fields.
+
+use http::header::{CONTENT_LENGTH, DATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+
+use crate::proxy::front::Head;
+use crate::proxy::head::{Fields, RequestHead};
+use crate::proxy::rules::{self, Framing, Rejection, Returning};
+
+/// A request's head. `ends` if no body follows.
+///
+/// # Errors
+/// The rejection to answer with.
+pub(super) fn request(parts: Parts, ends: bool) -> Result<Head, Rejection> {
+    let fields = Fields::from_map(&parts.headers)
+        .ok_or_else(|| rules::reject(StatusCode::BAD_REQUEST, "byte in a field value"))?;
+    let request = RequestHead {
+        method: parts.method,
+        uri: parts.uri,
+        version: Version::HTTP_2,
+        fields,
+    };
+    let framing = match rules::framing(&request)? {
+        // The frames delimit it.
+        Framing::Empty if !ends => Framing::Chunked,
+        framing => framing,
+    };
+    Ok(Head {
+        request,
+        framing,
+        keep_alive: true,
+    })
+}
+
+/// An answer's head; `length` is that of its body, if it is known.
+pub(super) fn response(returning: &Returning, length: Option<u64>, date: &str) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = returning.status;
+    *response.version_mut() = Version::HTTP_2;
+    let fields = response.headers_mut();
+    put_lines(fields, &returning.head);
+    if let Some(length) = length {
+        fields.insert(CONTENT_LENGTH, length.into());
+    }
+    if let Some(names) = &returning.trailer
+        && let Ok(names) = HeaderValue::from_maybe_shared(names.clone())
+    {
+        fields.insert(http::header::TRAILER, names);
+    }
+    if !returning.dated
+        && let Ok(date) = HeaderValue::from_str(date)
+    {
+        fields.insert(DATE, date);
+    }
+    response
+}
+
+/// Informational answers, each from its status line to its empty line.
+pub(super) fn informational(heads: &[u8]) -> Vec<Response<()>> {
+    let mut all = Vec::new();
+    let mut rest = heads;
+    while let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") {
+        let (head, after) = rest.split_at(end + 4);
+        rest = after;
+        let status = head
+            .get(9..12)
+            .and_then(|code| StatusCode::from_bytes(code).ok());
+        if let Some(status) = status {
+            let mut response = Response::new(());
+            *response.status_mut() = status;
+            put_lines(response.headers_mut(), head);
+            all.push(response);
+        }
+    }
+    all
+}
+
+/// Adds the lines behind a status line that we have written ourselves. Fields of one connection of HTTP/1.1
+/// mean nothing here (RFC 9113 §8.2.2).
+fn put_lines(fields: &mut HeaderMap, head: &[u8]) {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    for line in lines.filter_map(|line| line.strip_suffix(b"\r")) {
+        let Some(colon) = memchr::memchr(b':', line) else {
+            continue;
+        };
+        let (name, value) = (&line[..colon], line.get(colon + 2..).unwrap_or_default());
+        if matches!(name, b"connection" | b"upgrade") {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            fields.append(name, value);
+        }
+    }
+}

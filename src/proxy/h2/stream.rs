@@ -1,0 +1,90 @@
+//! One stream of HTTP/2: a request, and its answer.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
+
+use super::answer::{self, End};
+use super::head;
+use super::inflow::Inflow;
+use super::{Open, Streams};
+use crate::proxy::client::Client;
+use crate::proxy::handle::{answer_bare, handle};
+use crate::proxy::reply::Reply;
+use crate::proxy::rules::Returning;
+use crate::proxy::upload::Source;
+
+/// Serves it until it is over.
+pub(super) async fn serve(
+    streams: Rc<Streams>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let open = streams.open();
+    let Some(client) = open
+        .present
+        .as_ref()
+        .map(|present| Rc::clone(present.client()))
+    else {
+        return;
+    };
+    let lp = &streams.lp;
+    let (parts, body) = request.into_parts();
+    let of_head = parts.method == Method::HEAD;
+    let head = head::request(parts, body.is_end_stream());
+    // Kept to the end: without it the client would be told that nobody wants the rest of its body.
+    let inflow = Inflow::new(body, Rc::clone(&client));
+    let (returning, reply) = match head {
+        Ok(head) => {
+            let source = Source::Stream(Rc::clone(&inflow));
+            let answer = handle(lp, &client, source, head);
+            match until_gone(&open, &client, &mut respond, answer).await {
+                Some(answer) => answer,
+                None => return,
+            }
+        }
+        Err(rejection) => {
+            lp.count_unreadable();
+            answer_bare(lp, &client, rejection.into(), true)
+        }
+    };
+    match answer::send(lp, &client, &mut respond, returning, reply, of_head).await {
+        End::Whole => {}
+        End::Gone => open.give_up(),
+    }
+}
+
+/// A request's answer; `None` if the client gives it up before it begins, or is given up.
+async fn until_gone(
+    open: &Open,
+    client: &Rc<Client>,
+    respond: &mut SendResponse<Bytes>,
+    answer: impl Future<Output = (Returning, Reply)>,
+) -> Option<(Returning, Reply)> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| {
+        client.listen(cx);
+        if client.is_killed() {
+            respond.send_reset(Reason::CANCEL);
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        answer::inform(client, respond);
+        match respond.poll_reset(cx) {
+            Poll::Ready(_) => {
+                open.give_up();
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,180 @@
+//! TLS towards clients, by rustls: which certificate who gets to see, and what is agreed on with it.
+//!
+//! The supervisor reads the files and hands over what is in them; nothing here touches a file. A config is
+//! made once for all connections of a listener, and again when its certificates change; connections that
+//! stand keep the one they have.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use webpki::EndEntityCert;
+
+use super::socket::Socket;
+use crate::link::message::{Identity, TlsOffer};
+
+/// What is agreed on by ALPN (RFC 7301).
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(ring::default_provider()))
+}
+
+/// Seals session tickets: one for the whole process, so that a client resumes also after its certificate
+/// was renewed. Its keys change by themselves, and are nowhere else.
+fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+    static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
+    TICKETER.get_or_init(|| ring::Ticketer::new().ok()).clone()
+}
+
+/// A certificate that fits its key.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn certified(identity: &Identity) -> Result<CertifiedKey, String> {
+    let chain: Vec<_> = identity
+        .chain
+        .iter()
+        .map(|der| CertificateDer::from(der.clone()))
+        .collect();
+    let key = PrivateKeyDer::try_from(identity.key.0.clone())
+        .map_err(|_| "the private key is of no known form")?;
+    CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "the key is not the certificate's".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+/// How a listener speaks TLS.
+///
+/// # Errors
+/// What is wrong with its certificates.
+pub(crate) fn config(offer: &TlsOffer) -> Result<Arc<ServerConfig>, String> {
+    let said = |error: rustls::Error| error.to_string();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(said)?;
+    let builder = match &offer.clients {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for root in &authorities.roots {
+                roots.add(CertificateDer::from(&root[..])).map_err(said)?;
+            }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider()));
+            let verifier = match authorities.required {
+                true => verifier,
+                false => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build().map_err(|error| error.to_string())?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(offer)?));
+    if let Some(ticketer) = ticketer() {
+        config.ticketer = ticketer;
+        // Tickets do what it would do, and other loops and planes need nothing of it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
+    config.alpn_protocols = match offer.http2 {
+        true => vec![HTTP2.to_vec(), HTTP1.to_vec()],
+        false => vec![HTTP1.to_vec()],
+    };
+    Ok(Arc::new(config))
+}
+
+/// Greets a client, of whose bytes `came` was read already.
+///
+/// # Errors
+/// The client's or the network's.
+pub(super) async fn accept(
+    config: Arc<ServerConfig>,
+    socket: Socket,
+    came: Bytes,
+) -> io::Result<TlsStream<Socket>> {
+    let accept = TlsAcceptor::from(config).accept_with(socket, |connection| {
+        let mut rest = &came[..];
+        while !rest.is_empty() {
+            // What is wrong with it the handshake will say.
+            if connection.read_tls(&mut rest).is_err() || connection.process_new_packets().is_err()
+            {
+                break;
+            }
+        }
+    });
+    accept.await
+}
+
+/// Certificates by the names they are for.
+#[derive(Debug)]
+struct ByName {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what stands behind `*.`, which is for one label (RFC 6125 §6.4.3).
+    below: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    fallback: Vec<Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(offer: &TlsOffer) -> Result<Self, String> {
+        let mut by_name = Self {
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            fallback: Vec::new(),
+        };
+        for identity in &offer.identities {
+            let certified = Arc::new(certified(identity)?);
+            let leaf = certified.end_entity_cert().map_err(|e| e.to_string())?;
+            let leaf = EndEntityCert::try_from(leaf).map_err(|e| e.to_string())?;
+            let mut names: Vec<_> = leaf
+                .valid_dns_names()
+                .map(str::to_ascii_lowercase)
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(suffix) => (&mut by_name.below, suffix.to_owned()),
+                    None => (&mut by_name.exact, name),
+                };
+                map.entry(name).or_default().push(Arc::clone(&certified));
+            }
+            by_name.fallback.push(certified);
+        }
+        Ok(by_name)
+    }
+
+    /// Those that are for this name, or all, best first.
+    fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        let named = name.and_then(|name| {
+            let below = name.split_once('.').map(|(_, suffix)| suffix);
+            let exact = self.exact.get(name);
+            exact.or_else(|| self.below.get(below?))
+        });
+        named.unwrap_or(&self.fallback)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls hands a name over in lower case.
+        let candidates = self.candidates(hello.server_name());
+        let schemes = hello.signature_schemes();
+        let usable = candidates
+            .iter()
+            .find(|one| one.key.choose_scheme(schemes).is_some());
+        usable.or_else(|| candidates.first()).map(Arc::clone)
+    }
+}
