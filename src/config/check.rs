@@ -15,7 +15,8 @@ use super::suggest::nearest;
 use super::value::{Kind, Value};
 use super::{Admin, Config, Connect, Health, Listen, Recipe, ServiceConfig, Workers};
 use crate::link::message::{
-    DrainLimits, Front, HostPattern, Network, Parking, PublicListener, Retry, ServiceRules,
+    DrainLimits, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
+    ServiceRules,
 };
 use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
 
@@ -569,6 +570,10 @@ impl Check<'_> {
                 _ => Vec::new(),
             },
             path_prefix: self.text(&at("path_prefix")).unwrap_or_default(),
+            protocol: match self.text(&at("protocol")).as_deref() {
+                Some("h2c") => Protocol::H2c,
+                _ => Protocol::Http1,
+            },
             connect_timeout: self.time(&at("timeouts.connect")),
             response_head_timeout: self.time(&at("timeouts.response_head")),
             body_idle_timeout: self.time(&at("timeouts.body_idle")),

@@ -159,13 +159,6 @@ impl Reader<'_> {
     ) {
         let word = name.get_ref().as_ref();
         let shown = word.escape_debug();
-        if let Some(purpose) = section.later(word) {
-            let message = format!("`{shown}` is not in this version yet: {purpose} comes later");
-            let help = "remove the key".to_owned();
-            self.problems
-                .error("not-yet", Some(name.span()), message, Some(help));
-            return;
-        }
         let table = match section.path {
             "" => "at the top level".to_owned(),
             "listen" => "in `[[listen]]`".to_owned(),

@@ -281,6 +281,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Get only requests to this path and below; the longest one that fits wins. Default: all",
             ),
             key(
+                "protocol",
+                Kind::Word(&["http1", "h2c"]),
+                "\"http1\"",
+                "What its workers speak: HTTP/1.1, or \"h2c\", HTTP/2 without TLS and by prior knowledge (gRPC)",
+            ),
+            key(
                 "workers",
                 Kind::Count(1, MAX_WORKERS),
                 "2",
@@ -584,9 +590,6 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
 ];
 
-/// Keys that a later version brings, by section, with what they are for.
-const LATER: &[(&str, &str, &str)] = &[(SERVICE, "protocol", "choosing a protocol")];
-
 /// Strategies that a later version brings.
 pub(crate) const LATER_STRATEGIES: &[&str] = &["canary", "blue-green", "recreate"];
 
@@ -631,14 +634,6 @@ impl Section {
             .map(|key| key.name)
             .chain(tables)
             .chain(services)
-    }
-
-    /// What a name that is not a key yet will be for.
-    pub(crate) fn later(&self, name: &str) -> Option<&'static str> {
-        let found = LATER
-            .iter()
-            .find(|(path, key, _)| *path == self.path && *key == name);
-        found.map(|(_, _, purpose)| *purpose)
     }
 
     fn join(&self, name: &str) -> String {

@@ -227,6 +227,8 @@ pub struct ServiceRules {
     pub hosts: Vec<HostPattern>,
     /// Beginning of the paths it gets, whole segments; empty for all.
     pub path_prefix: String,
+    /// What its workers speak.
+    pub protocol: Protocol,
     /// Connect to a worker.
     pub connect_timeout: Duration,
     /// From the request's end to the head of the answer.
@@ -243,6 +245,16 @@ pub struct ServiceRules {
     pub parking: Parking,
     /// Second tries.
     pub retry: Retry,
+}
+
+/// What workers speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge: gRPC.
+    H2c,
 }
 
 /// Hosts by name, in lower case, without a port.
@@ -405,6 +417,7 @@ impl Default for ServiceRules {
         Self {
             hosts: Vec::new(),
             path_prefix: String::new(),
+            protocol: Protocol::Http1,
             connect_timeout: Duration::from_secs(1),
             response_head_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(30),

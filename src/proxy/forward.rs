@@ -13,7 +13,7 @@ use super::retry::{Failed, Tried, may_repeat};
 use super::rules::Outgoing;
 use super::table::Worker;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
-use crate::link::message::{Class, ProxyReason};
+use crate::link::message::{Class, Protocol, ProxyReason};
 use crate::rollout::WorkerId;
 
 /// A request that no worker would take is offered again after so long, or at the next table: long
@@ -159,6 +159,9 @@ impl Errand<'_> {
     async fn send(&self, worker: &Rc<Worker>) -> Result<Answer, Failure> {
         let exchange = self.exchange;
         let rules = &exchange.service.rules;
+        if rules.protocol == Protocol::H2c {
+            return self.send_h2c(worker).await;
+        }
         let pool = &exchange.lp.pool;
         let waiting = if self.fresh {
             None
@@ -172,19 +175,10 @@ impl Errand<'_> {
                 .await
                 .map_err(|error| {
                     tracing::debug!(worker = worker.id.0, %error, "cannot connect");
-                    Failure {
-                        how: Failed::Unsent,
-                        error: ProxyError::new(ProxyReason::Connect, "cannot connect"),
-                        blame: true,
-                        reused: false,
-                    }
+                    unconnected()
                 })?,
         };
-        let limits = Limits {
-            response_head: rules.response_head_timeout,
-            body_idle: rules.body_idle_timeout,
-            pool_idle: rules.worker_idle_timeout,
-        };
+        let limits = self.limits();
         let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
         let sending = upstream::send(
@@ -200,6 +194,38 @@ impl Errand<'_> {
             tracing::debug!(worker = worker.id.0, ?error, reused, "no answer");
             self.failure(&error, reused)
         })
+    }
+
+    /// The same, to a worker whose connections carry many requests.
+    async fn send_h2c(&self, worker: &Rc<Worker>) -> Result<Answer, Failure> {
+        let exchange = self.exchange;
+        let to = upstream::To {
+            worker: worker.id,
+            address: &worker.address,
+            connect: exchange.service.rules.connect_timeout,
+            limits: self.limits(),
+            fresh: self.fresh,
+        };
+        let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
+        let body = exchange.upload.replay();
+        let sending = upstream::send_h2c(&exchange.lp.pool, to, self.outgoing, body, watch);
+        sending.await.map_err(|error| match error {
+            None => unconnected(),
+            Some(error) => {
+                tracing::debug!(worker = worker.id.0, ?error, "no answer");
+                // A stream may be refused by a healthy worker at any time.
+                self.failure(&error, !self.fresh && !error.sent)
+            }
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        let rules = &self.exchange.service.rules;
+        Limits {
+            response_head: rules.response_head_timeout,
+            body_idle: rules.body_idle_timeout,
+            pool_idle: rules.worker_idle_timeout,
+        }
     }
 
     fn failure(&self, error: &SendError, reused: bool) -> Failure {
@@ -285,6 +311,15 @@ impl Errand<'_> {
 fn may_wait(failure: &Failure, tried: Tried) -> bool {
     let unsent = failure.how == Failed::Unsent && tried.replayable;
     unsent && failure.error.reason == ProxyReason::Connect
+}
+
+fn unconnected() -> Failure {
+    Failure {
+        how: Failed::Unsent,
+        error: ProxyError::new(ProxyReason::Connect, "cannot connect"),
+        blame: true,
+        reused: false,
+    }
 }
 
 fn drain_limit() -> ProxyError {

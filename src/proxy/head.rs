@@ -32,12 +32,16 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// It says that its body is a stream of events (Server-Sent Events).
+    /// It says that its body is a stream of events (Server-Sent Events) or messages (gRPC), which is silent
+    /// for as long as nothing happens.
     pub(super) fn is_event_stream(&self) -> bool {
-        const TYPE: &[u8] = b"text/event-stream";
-        let kind = self.fields.all(b"content-type").next();
-        let kind = kind.and_then(|kind| kind.get(..TYPE.len()));
-        kind.is_some_and(|kind| kind.eq_ignore_ascii_case(TYPE))
+        const TYPES: [&[u8]; 2] = [b"text/event-stream", b"application/grpc"];
+        let kind = self.fields.all(b"content-type").next().unwrap_or_default();
+        let begins = |with: &[u8]| {
+            let start = kind.get(..with.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+        };
+        TYPES.iter().any(|with| begins(with))
     }
 }
 

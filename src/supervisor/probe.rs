@@ -1,4 +1,4 @@
-//! One health probe: a whole HTTP/1.1 exchange on a connection of its own. That a connection is accepted
+//! One health probe: a whole exchange on a connection of its own. That a connection is accepted
 //! proves nothing, because the kernel does that for a listener whose process hangs (F22).
 
 use std::io;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::text::excerpt;
-use crate::link::message::WorkerAddress;
+use crate::link::message::{Protocol, WorkerAddress};
 
 /// Most bytes read of an answer.
 const LONGEST: usize = 16 << 10;
@@ -23,6 +23,7 @@ const EXCERPT: usize = 200;
 /// A sentence that says what came instead.
 pub async fn probe(
     address: &WorkerAddress,
+    protocol: Protocol,
     path: Option<&str>,
     timeout: Duration,
 ) -> Result<(), String> {
@@ -30,7 +31,7 @@ pub async fn probe(
     let exchange = async {
         match address {
             WorkerAddress::Tcp(address) => match TcpStream::connect(address).await {
-                Ok(stream) => ask(stream, path).await,
+                Ok(stream) => ask(stream, protocol, path).await,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(format!(
                     "connection refused at {address}: nobody listens there"
                 )),
@@ -38,7 +39,7 @@ pub async fn probe(
             },
             WorkerAddress::Unix(path_of_socket) => {
                 match UnixStream::connect(path_of_socket).await {
-                    Ok(stream) => ask(stream, path).await,
+                    Ok(stream) => ask(stream, protocol, path).await,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         let socket = path_of_socket.display();
                         Err(format!("its socket {socket} does not exist yet"))
@@ -54,6 +55,55 @@ pub async fn probe(
 }
 
 async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    protocol: Protocol,
+    path: Option<&str>,
+) -> Result<(), String> {
+    match protocol {
+        Protocol::Http1 => ask_http1(stream, path).await,
+        Protocol::H2c => ask_h2c(stream, path).await,
+    }
+}
+
+/// A worker that refuses the one stream answers, too, if any answer will do: a gRPC server need not know
+/// `GET`.
+async fn ask_h2c(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: Option<&str>,
+) -> Result<(), String> {
+    let target = path.unwrap_or("/");
+    let no_http2 = |error: h2::Error| format!("not HTTP/2, as `protocol = \"h2c\"` wants: {error}");
+    let (sender, connection) = h2::client::handshake(stream).await.map_err(no_http2)?;
+    let request = http::Request::get(format!("http://localhost{target}"))
+        .header("user-agent", "remuda-probe")
+        .body(())
+        .map_err(|error| format!("`{target}` is no path: {error}"))?;
+    let exchange = async {
+        let mut sender = sender.ready().await.map_err(no_http2)?;
+        let (response, _) = sender.send_request(request, true).map_err(no_http2)?;
+        match response.await {
+            Ok(response) => Ok(Some(response.status())),
+            Err(error) if error.is_reset() && error.is_remote() => Ok(None),
+            Err(error) => Err(no_http2(error)),
+        }
+    };
+    let status = tokio::select! {
+        biased;
+        status = exchange => status?,
+        ended = connection => return match ended {
+            Ok(()) => Err(cut(&[])),
+            Err(error) => Err(no_http2(error)),
+        },
+    };
+    match (path, status) {
+        (None, _) => Ok(()),
+        (Some(_), Some(status)) if (200..400).contains(&status.as_u16()) => Ok(()),
+        (Some(_), Some(status)) => Err(format!("GET {target} answered {}", status.as_u16())),
+        (Some(_), None) => Err(format!("GET {target} was refused")),
+    }
+}
+
+async fn ask_http1(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     path: Option<&str>,
 ) -> Result<(), String> {
@@ -128,6 +178,9 @@ fn final_head(bytes: &[u8]) -> Result<Option<Head>, String> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS];
         let mut answer = httparse::Response::new(&mut fields);
         let parsed = answer.parse(&bytes[skipped..]).map_err(|error| {
+            if matches!(bytes, [0, 0, _, 4, ..]) {
+                return "it speaks HTTP/2 only: set `protocol = \"h2c\"`".to_owned();
+            }
             format!("not HTTP: {error}: {}", excerpt(&bytes[skipped..], EXCERPT))
         })?;
         let httparse::Status::Complete(length) = parsed else {
@@ -189,7 +242,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::probe;
-    use crate::link::message::WorkerAddress;
+    use crate::link::message::{Protocol, WorkerAddress};
 
     /// What a probe says of a server that answers with these bytes and closes; `None` never answers.
     async fn against(
@@ -218,7 +271,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            outcome = probe(&address, path, Duration::from_millis(limit)) => outcome,
+            outcome = probe(&address, Protocol::Http1, path, Duration::from_millis(limit)) => outcome,
             () = server => panic!("the server never ends first"),
         }
     }
@@ -290,14 +343,14 @@ mod tests {
         drop(listener);
         let limit = Duration::from_secs(10);
         assert_eq!(
-            probe(&address, None, limit).await,
+            probe(&address, Protocol::Http1, None, limit).await,
             Err(format!(
                 "connection refused at {address}: nobody listens there"
             ))
         );
         let address = WorkerAddress::Unix("/no/such/socket".into());
         assert_eq!(
-            probe(&address, None, limit).await,
+            probe(&address, Protocol::Http1, None, limit).await,
             Err("its socket /no/such/socket does not exist yet".to_owned())
         );
     }

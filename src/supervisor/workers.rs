@@ -402,13 +402,15 @@ impl Workers {
     ) -> AbortHandle {
         let (health, address, inputs) =
             (config.health.clone(), address.clone(), self.inputs.clone());
+        let protocol = config.rules.protocol;
         let task = tokio::task::spawn_local(async move {
             if health.notify && notified.wait_for(|ready| *ready).await.is_err() {
                 return;
             }
             let mut answered = false;
             loop {
-                let outcome = probe::probe(&address, health.path.as_deref(), health.timeout).await;
+                let path = health.path.as_deref();
+                let outcome = probe::probe(&address, protocol, path, health.timeout).await;
                 answered |= outcome.is_ok();
                 if inputs
                     .send(Input::Probed { worker, outcome })

@@ -11,11 +11,10 @@ use http::StatusCode;
 use http_body::{Body, Frame};
 
 use super::head;
-use super::inflow::allowed;
 use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::reply::Reply;
-use crate::proxy::rules::Returning;
+use crate::proxy::rules::{self, Returning};
 
 /// How an answer ended, as far as the client is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +56,7 @@ pub(super) async fn send(
         (true, _) => None,
         // Of a body that is not there, it is what the worker says (RFC 9110 §8.6).
         (false, true) => returning.length,
+        (false, false) if returning.length.is_none() && exact == Some(0) => None,
         (false, false) => exact,
     };
     let response = head::response(&returning, length, &lp.date());
@@ -144,7 +144,7 @@ impl Answering {
 
     fn end(&mut self, frame: Frame<Bytes>) -> Result<(), h2::Error> {
         match frame.into_trailers() {
-            Ok(trailers) => self.stream.send_trailers(allowed(trailers)),
+            Ok(trailers) => self.stream.send_trailers(rules::allowed_trailers(trailers)),
             Err(_) => self.stream.send_data(Bytes::new(), true),
         }
     }

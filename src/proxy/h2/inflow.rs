@@ -6,12 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use h2::RecvStream;
-use http::HeaderMap;
 
 use crate::proxy::client::Client;
 use crate::proxy::front::Broken;
 use crate::proxy::h1::Piece;
-use crate::proxy::rules;
 
 /// A request's body. The client's window opens as it is taken, and no sooner.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ impl Inflow {
         }
         Poll::Ready(Ok(
             match ready!(stream.poll_trailers(cx)).map_err(left)? {
-                Some(trailers) => Piece::Trailers(allowed(trailers)),
+                Some(trailers) => Piece::Trailers(trailers),
                 None => Piece::End,
             },
         ))
@@ -64,17 +62,4 @@ impl Inflow {
     pub(in crate::proxy) fn is_over(&self) -> bool {
         self.stream.borrow().is_end_stream()
     }
-}
-
-/// Without what may not come behind a body.
-pub(super) fn allowed(mut trailers: HeaderMap) -> HeaderMap {
-    let forbidden: Vec<_> = trailers
-        .keys()
-        .filter(|name| !rules::trailer_allowed(name.as_str().as_bytes()))
-        .cloned()
-        .collect();
-    for name in forbidden {
-        trailers.remove(name);
-    }
-    trailers
 }

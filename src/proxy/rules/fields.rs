@@ -129,6 +129,19 @@ pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
     !forbidden && !is_hop_by_hop(name) && !is_forwarding(name) && !is_disguised(name)
 }
 
+/// Trailers without those that may not stand there.
+pub(crate) fn allowed_trailers(mut trailers: HeaderMap) -> HeaderMap {
+    let forbidden: Vec<_> = trailers
+        .keys()
+        .filter(|name| !trailer_allowed(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// The names of a `Trailer` field that may stand there, as one value; `None` if there are none.
 pub(super) fn trailer_names(fields: &Fields) -> Option<Bytes> {
     let mut names = BytesMut::new();

@@ -25,7 +25,7 @@ use super::head::{AnswerHead, Fields, RequestHead};
 use crate::link::message::Front;
 pub(super) use fields::write as write_field;
 use fields::{Named, has_token};
-pub(crate) use fields::{last_chunk, list, trailer_allowed};
+pub(crate) use fields::{allowed_trailers, last_chunk, list, trailer_allowed};
 pub use target::Target;
 
 /// How a message's body is delimited.

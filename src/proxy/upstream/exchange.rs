@@ -11,8 +11,8 @@ use http::{Method, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::answer::AnswerBody;
 use super::connection::Connection;
+use super::download::Download;
 use super::head::{self, Head};
 use super::pool::Pool;
 use super::upload::{Phase, Source, Upload, UploadError};
@@ -28,7 +28,7 @@ const MAX_INFORMATIONAL: u32 = 32;
 /// Sends one request on a connection and resolves with the head of the final answer (101 included).
 ///
 /// The body is pumped while the answer is awaited and, if it comes early, while its body is read
-/// ([`AnswerBody`] drives both). With `outgoing.expects_continue` the body is not polled before a 100
+/// ([`Download`] drives both). With `outgoing.expects_continue` the body is not polled before a 100
 /// arrives or one second has passed; a final answer before that means it is never polled.
 /// When the answer ended whole, no byte is left over and the request was sent whole, the connection goes
 /// back to `pool`; otherwise it is closed.
@@ -91,7 +91,7 @@ where
     let tunnel = head.answer.status == StatusCode::SWITCHING_PROTOCOLS;
     Ok(Answer {
         head: head.answer,
-        body: AnswerBody::new(exchange, head.body, rest, tunnel),
+        body: Download::new(exchange, head.body, rest, tunnel).into(),
     })
 }
 

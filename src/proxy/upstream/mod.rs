@@ -15,7 +15,9 @@
 
 mod answer;
 mod connection;
+mod download;
 mod exchange;
+mod h2c;
 mod head;
 mod pool;
 mod tunnel;
@@ -32,6 +34,7 @@ use super::head::AnswerHead;
 pub use answer::AnswerBody;
 pub use connection::{Connection, connect};
 pub use exchange::send;
+pub(in crate::proxy) use h2c::{To, send as send_h2c};
 pub use pool::Pool;
 pub use tunnel::Tunnel;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::h2c::Sessions;
 use crate::proxy::h1::Buffers;
 use crate::rollout::WorkerId;
 
@@ -23,6 +24,7 @@ const MAX_CLOSED: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Pool {
     pub(in crate::proxy) buffers: Buffers,
+    pub(super) sessions: Sessions,
     inner: RefCell<Inner>,
 }
 
@@ -62,6 +64,7 @@ impl Pool {
 
     /// Closes all of a worker's connections, and those that would come back later.
     pub fn close(&self, worker: WorkerId) {
+        self.sessions.close(worker);
         let mut inner = self.inner.borrow_mut();
         inner.workers.remove(&worker);
         inner.closed.insert(worker);
@@ -72,6 +75,7 @@ impl Pool {
 
     /// Closes what is over its idle limit; call it every few hundred milliseconds.
     pub fn sweep(&self) {
+        self.sessions.sweep();
         let now = Instant::now();
         self.inner.borrow_mut().workers.retain(|_, idle| {
             idle.retain(|one| now < one.until && one.connection.socket.is_quiet());
@@ -84,6 +88,7 @@ impl Pool {
     pub fn idle(&self, worker: WorkerId) -> u32 {
         let inner = self.inner.borrow();
         let count = inner.workers.get(&worker).map_or(0, Vec::len);
+        let count = count + self.sessions.idle(worker);
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 

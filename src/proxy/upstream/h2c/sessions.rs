@@ -1,0 +1,155 @@
+//! The connections of one event loop to workers that speak HTTP/2.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use tokio::time::Instant;
+
+use crate::proxy::upstream::connection::Connection;
+use crate::rollout::WorkerId;
+
+/// What a worker may send ahead of the client, on one stream; a client that does not read holds as much.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// On all together: more than all streams may, or clients that do not read would hold up the others.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// What waits in us of one request for a worker that does not read.
+const SEND_BUFFER: usize = 64 << 10;
+/// Longest fields of an answer, and longest trailers.
+const MAX_HEAD: u32 = 64 << 10;
+/// Streams before the worker has said how many it takes.
+const FIRST_STREAMS: usize = 100;
+/// A connection without a request is kept for so long: the worker ends it by GOAWAY, which loses nothing.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Connections by worker.
+#[derive(Debug, Default)]
+pub(in crate::proxy::upstream) struct Sessions {
+    of: RefCell<HashMap<WorkerId, Vec<Rc<Session>>, foldhash::fast::RandomState>>,
+}
+
+/// A connection.
+pub(super) struct Session {
+    sender: SendRequest<Bytes>,
+    open: Cell<usize>,
+    ended: Cell<bool>,
+    idle_since: Cell<Instant>,
+}
+
+/// A request's place on a connection.
+#[derive(Debug)]
+pub(super) struct Place(Rc<Session>);
+
+impl Place {
+    fn new(session: &Rc<Session>) -> Self {
+        session.open.set(session.open.get() + 1);
+        Self(Rc::clone(session))
+    }
+
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.0.sender.clone()
+    }
+
+    /// Nothing more is to be begun on it.
+    pub(super) fn retire(&self) {
+        self.0.ended.set(true);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+impl Session {
+    fn has_room(&self) -> bool {
+        !self.ended.get() && self.open.get() < self.sender.current_max_send_streams()
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("open", &self.open.get())
+            .field("ended", &self.ended.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// A place on a connection that stands.
+    pub(super) fn take(&self, worker: WorkerId) -> Option<Place> {
+        let of = self.of.borrow();
+        let mut all = of.get(&worker)?.iter();
+        Some(Place::new(all.find(|session| session.has_room())?))
+    }
+
+    /// A place on a new connection, which others may use, too.
+    ///
+    /// # Errors
+    /// The worker's: it does not speak HTTP/2.
+    pub(super) async fn open(&self, worker: WorkerId, connection: Connection) -> io::Result<Place> {
+        let handshake = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(MAX_HEAD)
+            .initial_max_send_streams(FIRST_STREAMS)
+            .enable_push(false)
+            .handshake(connection.socket);
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        let session = Rc::new(Session {
+            sender,
+            open: Cell::new(0),
+            ended: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+        });
+        let place = Place::new(&session);
+        let weak = Rc::downgrade(&session);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(worker = worker.0, %error, "a connection to a worker broke off");
+            }
+            if let Some(session) = weak.upgrade() {
+                session.ended.set(true);
+            }
+        });
+        self.of
+            .borrow_mut()
+            .entry(worker)
+            .or_default()
+            .push(session);
+        Ok(place)
+    }
+
+    /// Begins nothing more on a worker's connections; each ends with its last request.
+    pub(in crate::proxy::upstream) fn close(&self, worker: WorkerId) {
+        self.of.borrow_mut().remove(&worker);
+    }
+
+    /// Lets go of what has ended or was long without a request.
+    pub(in crate::proxy::upstream) fn sweep(&self) {
+        let now = Instant::now();
+        self.of.borrow_mut().retain(|_, all| {
+            all.retain(|session| {
+                let idle = session.open.get() == 0 && now >= session.idle_since.get() + IDLE;
+                !session.ended.get() && !idle
+            });
+            !all.is_empty()
+        });
+    }
+
+    /// Connections without a request.
+    pub(in crate::proxy::upstream) fn idle(&self, worker: WorkerId) -> usize {
+        let of = self.of.borrow();
+        let all = of.get(&worker).map_or(&[][..], Vec::as_slice);
+        let idle = |session: &&Rc<Session>| session.open.get() == 0;
+        all.iter().filter(idle).count()
+    }
+}
