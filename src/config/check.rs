@@ -63,9 +63,9 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
     config
 }
 
-struct Check<'a> {
-    values: &'a Values,
-    problems: &'a mut Problems,
+pub(super) struct Check<'a> {
+    pub(super) values: &'a Values,
+    pub(super) problems: &'a mut Problems,
 }
 
 impl Check<'_> {
@@ -562,9 +562,13 @@ impl Check<'_> {
         }
     }
 
-    fn rules(&self, name: &str, settings: &Settings) -> ServiceRules {
+    fn rules(&mut self, name: &str, settings: &Settings) -> ServiceRules {
+        let (edits, pages) = (self.edits(name), self.pages(name));
         let at = |key: &str| format!("services.{name}.{key}");
         ServiceRules {
+            edits,
+            pages,
+            maintenance: self.yes(&at("maintenance")),
             hosts: match self.maybe(&at("hosts")) {
                 Some(Value::Hosts(hosts)) => hosts.clone(),
                 _ => Vec::new(),
@@ -612,7 +616,7 @@ impl Check<'_> {
     }
 
     /// The value that was given.
-    fn maybe(&self, path: &str) -> Option<&Value> {
+    pub(super) fn maybe(&self, path: &str) -> Option<&Value> {
         Some(&self.values.found.get(path)?.value)
     }
 
@@ -645,7 +649,7 @@ impl Check<'_> {
         }
     }
 
-    fn yes(&self, path: &str) -> bool {
+    pub(super) fn yes(&self, path: &str) -> bool {
         matches!(self.get(path), Some(Value::Bool(true)))
     }
 

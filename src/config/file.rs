@@ -218,7 +218,12 @@ impl Reader<'_> {
             (Kind::Paths, DeValue::Array(array)) => self
                 .texts(array, key, value::path)
                 .map(|paths| self.based(&paths)),
-            (Kind::Pairs, DeValue::Table(table)) => self.pairs(table),
+            (Kind::Pairs, DeValue::Table(table)) => self.pairs(table).map(Value::Pairs),
+            (Kind::Files, DeValue::Table(table)) => {
+                let pairs = self.pairs(table)?.into_iter();
+                let based = pairs.map(|(name, path)| (name, self.base.join(path)));
+                Ok(Value::Files(based.collect()))
+            }
             (Kind::Texts, DeValue::String(text)) => {
                 let words = text
                     .split_whitespace()
@@ -298,7 +303,7 @@ impl Reader<'_> {
         array.iter().map(one).collect()
     }
 
-    fn pairs(&self, table: &DeTable<'_>) -> Result<Value, Wrong> {
+    fn pairs(&self, table: &DeTable<'_>) -> Result<Vec<(String, String)>, Wrong> {
         let mut pairs = Vec::new();
         for (name, value) in table {
             let name = name.get_ref();
@@ -320,7 +325,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(Value::Pairs(pairs))
+        Ok(pairs)
     }
 
     /// Fills in `${NAME}` and `${NAME:-default}`; `$${` is a plain `${`.

@@ -286,6 +286,25 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "\"http1\"",
                 "What its workers speak: HTTP/1.1, or \"h2c\", HTTP/2 without TLS and by prior knowledge (gRPC)",
             ),
+            optional(
+                "upgrades",
+                Kind::Texts,
+                "[\"websocket\"]",
+                "Protocols that a request may be upgraded to. Default: [\"websocket\"]",
+            ),
+            optional(
+                "error_pages",
+                Kind::Files,
+                "{ 502 = \"502.html\", 503 = \"503.html\" }",
+                "Files that clients read instead of remuda's own words, by status; {request_id} in one is filled in. Read anew\n\
+                 at each reload",
+            ),
+            key(
+                "maintenance",
+                Kind::Bool,
+                "false",
+                "Answer every request 503, with its error page",
+            ),
             key(
                 "workers",
                 Kind::Count(1, MAX_WORKERS),
@@ -575,6 +594,36 @@ pub(crate) const SECTIONS: &[Section] = &[
                 SOME_TIME,
                 "\"1500ms\"",
                 "How long an unused connection is kept; below the worker's own",
+            ),
+        ],
+    },
+    Section {
+        path: "services.*.headers",
+        doc: "Header fields that are changed on their way. Framing, Host, Date, X-Forwarded-* and X-Request-Id are remuda's own",
+        keys: &[
+            optional(
+                "request_set",
+                Kind::Pairs,
+                "{ X-Stage = \"production\" }",
+                "Sent to workers in place of what the client said",
+            ),
+            optional(
+                "request_remove",
+                Kind::Texts,
+                "[\"X-Debug\"]",
+                "Not sent to workers",
+            ),
+            optional(
+                "response_set",
+                Kind::Pairs,
+                "{ Strict-Transport-Security = \"max-age=31536000\" }",
+                "Sent to clients in place of what the worker said",
+            ),
+            optional(
+                "response_remove",
+                Kind::Texts,
+                "[\"Server\"]",
+                "Not sent to clients",
             ),
         ],
     },

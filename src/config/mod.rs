@@ -5,6 +5,7 @@
 
 mod check;
 pub mod diagnose;
+mod edits;
 mod file;
 pub mod flags;
 mod identity;

@@ -120,7 +120,9 @@ fn of_kind(kind: Kind) -> Map<String, Value> {
             { "type": "string" },
             { "type": "array", "minItems": 1, "items": { "type": "string" } },
         ] }),
-        Kind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Files | Kind::Pairs => {
+            json!({ "type": "object", "additionalProperties": { "type": "string" } })
+        }
     };
     match value {
         Value::Object(map) => map,

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     Paths,
     /// A table of texts.
     Pairs,
+    /// A table of paths.
+    Files,
 }
 
 /// A value that was read.
@@ -78,6 +80,7 @@ pub(crate) enum Value {
     Hosts(Vec<HostPattern>),
     Paths(Vec<PathBuf>),
     Pairs(Vec<(String, String)>),
+    Files(Vec<(String, PathBuf)>),
 }
 
 /// Why a value was not read: what is wrong, and what to write instead.
@@ -133,6 +136,7 @@ impl Kind {
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
             Self::Hosts => "a list of names of hosts, such as [\"shop.example\"]",
             Self::Paths => "a path in quotes, or a list of paths",
+            Self::Files => "a table of paths, such as { 503 = \"503.html\" }",
             Self::Pairs => "a table of texts, such as { MODE = \"production\" }",
         }
     }
@@ -163,6 +167,7 @@ impl Kind {
             | Self::Upstreams
             | Self::Networks
             | Self::Hosts
+            | Self::Files
             | Self::Pairs => Err(Wrong::new(format!(
                 "expected {}, found a text",
                 self.noun()
@@ -210,6 +215,7 @@ impl Kind {
             | Self::Networks
             | Self::Hosts
             | Self::Paths
+            | Self::Files
             | Self::Pairs => Err(Wrong::new(format!(
                 "expected {}, found a number",
                 self.noun()
@@ -509,6 +515,12 @@ impl Value {
             ),
             Self::Hosts(list) => list_of(list.iter().map(ToString::to_string)),
             Self::Paths(list) => list_of(list.iter().map(|one| one.to_string_lossy().into_owned())),
+            Self::Files(files) => {
+                let inner = files.iter().map(|(key, path)| {
+                    format!("{} = {}", quoted(key), quoted(&path.to_string_lossy()))
+                });
+                format!("{{ {} }}", inner.collect::<Vec<_>>().join(", "))
+            }
             // Values may be secrets, so only the names are shown.
             Self::Pairs(pairs) => {
                 let inner = pairs

@@ -18,7 +18,7 @@ use super::forward::forward;
 use super::front::Head;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing, Returning};
+use super::rules::{self, Framing, Origin, Outgoing, Returning, Terms};
 use super::table::View;
 use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
@@ -32,7 +32,10 @@ pub(super) async fn handle(
     head: Head,
 ) -> (Returning, Reply) {
     let Head {
-        request, framing, ..
+        request,
+        framing,
+        must_upgrade,
+        ..
     } = head;
     let view = lp.table();
     let target = rules::target(&request, &view.front);
@@ -70,12 +73,23 @@ pub(super) async fn handle(
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);
+    let terms = Terms {
+        front: &view.front,
+        edits: &rules.edits,
+    };
     let outgoing =
-        target.and_then(|target| rules::outgoing(&request, target, framing, &origin, &view.front));
+        target.and_then(|target| rules::outgoing(&request, target, framing, &origin, terms));
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),
     };
+    if must_upgrade && outgoing.upgrade.is_none() {
+        return refuse(held, ProxyError::no_such_protocol(), &origin);
+    }
+    if rules.maintenance {
+        let error = ProxyError::new(ProxyReason::Unavailable, "maintenance");
+        return refuse(held, error, &origin);
+    }
     source.begin(framing, outgoing.expects_continue);
     drop(view);
     // Its buffer is free for the next reader while the worker is at work.
@@ -85,6 +99,11 @@ pub(super) async fn handle(
     }
     let answered = forward(&held.0, &outgoing).await;
     match answered {
+        Ok(answer) if must_upgrade && answer.head.status.is_success() => {
+            held.0.blame_worker();
+            let error = ProxyError::new(ProxyReason::Upgrade, "no 101 to an upgrade");
+            refuse(held, error, &origin)
+        }
         Ok(answer) => pass(held, answer, &outgoing, &origin, client).await,
         Err(error) => refuse(held, error, &origin),
     }
@@ -135,7 +154,7 @@ pub(super) fn answer_bare(
     }
     let close = unread || lp.draining.get().is_some();
     let into = lp.pool.buffers.take();
-    let (returning, text) = respond::answer(error, &lp.request_id(), close, into);
+    let (returning, text) = respond::answer(error, &lp.request_id(), close, &[], into);
     (returning, Reply::bare(text))
 }
 
@@ -149,7 +168,9 @@ async fn pass(
 ) -> (Returning, Reply) {
     let length = answer.body.size_hint().exact();
     let into = held.0.lp.pool.buffers.take();
-    let mut returning = match rules::answer(&answer.head, outgoing, &origin.request_id, into) {
+    let service = Rc::clone(&held.0.service);
+    let (edits, id) = (&service.rules.edits.response, &*origin.request_id);
+    let mut returning = match rules::answer(&answer.head, outgoing, id, edits, into) {
         Ok(returning) => returning,
         Err(why) => {
             held.0.blame_worker();
@@ -213,6 +234,7 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) 
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
     let into = exchange.lp.pool.buffers.take();
-    let (returning, text) = respond::answer(error, &origin.request_id, close, into);
+    let pages = &exchange.service.rules.pages;
+    let (returning, text) = respond::answer(error, &origin.request_id, close, pages, into);
     (returning, Reply::ours(text, held))
 }

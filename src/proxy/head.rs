@@ -263,12 +263,12 @@ const TOKEN: [u8; 256] = {
 };
 
 /// A byte that may stand in a name or a method.
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)] != 0
 }
 
 /// A byte that may stand in no value.
-pub(super) fn is_control(byte: u8) -> bool {
+pub(crate) fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 

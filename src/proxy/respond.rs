@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
 use super::rules::{Rejection, Returning, Target};
-use crate::link::message::ProxyReason;
+use crate::link::message::{Page, ProxyReason};
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
 const RETRY_AFTER_SECONDS: &[u8] = b"1";
@@ -39,6 +39,34 @@ impl ProxyError {
             reason,
             status,
             why,
+        }
+    }
+
+    /// What we call the reason towards others (RFC 9209 §2.3).
+    fn proxy_status(self) -> &'static str {
+        match self.reason {
+            ProxyReason::BadRequest if self.status == StatusCode::NOT_FOUND => {
+                "remuda; error=destination_not_found"
+            }
+            ProxyReason::BadRequest | ProxyReason::RequestTimeout | ProxyReason::ClientGone => {
+                "remuda; error=http_request_error"
+            }
+            ProxyReason::Connect => "remuda; error=connection_refused",
+            ProxyReason::Reset => "remuda; error=connection_terminated",
+            ProxyReason::BadResponse => "remuda; error=http_protocol_error",
+            ProxyReason::Upgrade => "remuda; error=http_upgrade_failed",
+            ProxyReason::ResponseTimeout => "remuda; error=http_response_timeout",
+            ProxyReason::DrainLimit => "remuda; error=connection_timeout",
+            ProxyReason::Unavailable => "remuda; error=destination_unavailable",
+            ProxyReason::Internal => "remuda; error=proxy_internal_error",
+        }
+    }
+
+    /// CONNECT with a protocol that the service does not take.
+    pub(super) fn no_such_protocol() -> Self {
+        Self {
+            status: StatusCode::NOT_IMPLEMENTED,
+            ..Self::new(ProxyReason::BadRequest, "no such protocol")
         }
     }
 
@@ -105,16 +133,24 @@ pub(super) fn answer(
     error: ProxyError,
     request_id: &str,
     close: bool,
+    pages: &[Page],
     into: BytesMut,
 ) -> (Returning, Bytes) {
-    let text = format!(
-        "{} {}\nrequest {request_id}\n",
-        error.status.as_u16(),
-        error.status.canonical_reason().unwrap_or("error"),
-    );
+    let page = pages
+        .iter()
+        .find(|page| page.status == error.status.as_u16());
+    let (kind, text) = match page {
+        Some(page) => (&*page.kind, page.text.replace("{request_id}", request_id)),
+        None => {
+            let words = error.status.canonical_reason().unwrap_or("error");
+            let text = format!("{} {words}\nrequest {request_id}\n", error.status.as_u16());
+            ("text/plain; charset=utf-8", text)
+        }
+    };
     let mut returning = Returning::new(error.status, into);
-    returning.field("content-type", b"text/plain; charset=utf-8");
+    returning.field("content-type", kind.as_bytes());
     returning.field("x-request-id", request_id.as_bytes());
+    returning.field("proxy-status", error.proxy_status().as_bytes());
     if error.status == StatusCode::SERVICE_UNAVAILABLE {
         returning.field("retry-after", RETRY_AFTER_SECONDS);
     }

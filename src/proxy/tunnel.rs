@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 
 use super::client::Upgrade;
 use super::exchange::Exchange;
-use super::socket::Socket;
 
 /// Carries bytes until the tunnel's end. `early` are bytes the client sent behind its request.
-pub(super) async fn run(socket: Socket, early: Bytes, upgrade: Upgrade) {
+pub(super) async fn run<S>(socket: S, early: Bytes, upgrade: Upgrade)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Upgrade { mut worker, held } = upgrade;
     let exchange = Rc::clone(&held.0);
     let mut client = Counted {
@@ -43,12 +45,12 @@ pub(super) async fn run(socket: Socket, early: Bytes, upgrade: Upgrade) {
 }
 
 /// The client's side, counted.
-struct Counted {
-    socket: Socket,
+struct Counted<S> {
+    socket: S,
     exchange: Rc<Exchange>,
 }
 
-impl Counted {
+impl<S> Counted<S> {
     fn count_written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.exchange.progress(0, *bytes as u64);
@@ -56,7 +58,7 @@ impl Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -72,7 +74,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

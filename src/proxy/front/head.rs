@@ -17,6 +17,8 @@ pub(in crate::proxy) struct Head {
     pub(in crate::proxy) framing: Framing,
     /// The client would send another request on this connection (RFC 9112 §9.3).
     pub(in crate::proxy) keep_alive: bool,
+    /// It makes sense as an upgrade only: CONNECT with a protocol (RFC 8441).
+    pub(in crate::proxy) must_upgrade: bool,
 }
 
 /// Parses a whole head, from its first line to its empty line.
@@ -79,6 +81,7 @@ pub(super) fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection
     Ok(Head {
         framing: rules::framing(&request)?,
         keep_alive: rules::keeps_alive(&request),
+        must_upgrade: false,
         request,
     })
 }

@@ -38,6 +38,18 @@ pub(super) fn inform(client: &Client, respond: &mut SendResponse<Bytes>) {
     client.wrote();
 }
 
+/// Agrees to another protocol; the stream is none of HTTP from then on.
+pub(super) fn switch(
+    lp: &Loop,
+    client: &Client,
+    respond: &mut SendResponse<Bytes>,
+    returning: &Returning,
+) -> Option<SendStream<Bytes>> {
+    let response = head::response(returning, None, &lp.date());
+    client.wrote();
+    respond.send_response(response, false).ok()
+}
+
 /// Hands an answer over to its end.
 pub(super) async fn send(
     lp: &Loop,

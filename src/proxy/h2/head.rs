@@ -1,18 +1,21 @@
 //! Heads between HTTP/2 and what the rules know: fields of a request as lines, lines of an answer as fields.
 
-use http::header::{CONTENT_LENGTH, DATE};
+use h2::ext::Protocol;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::proxy::front::Head;
 use crate::proxy::head::{Fields, RequestHead};
 use crate::proxy::rules::{self, Framing, Rejection, Returning};
 
-/// A request's head. `ends` if no body follows.
+/// A request's head. `ends` if no body follows; `digits` are 32 hexadecimal ones by chance.
 ///
 /// # Errors
 /// The rejection to answer with.
-pub(super) fn request(parts: Parts, ends: bool) -> Result<Head, Rejection> {
+pub(super) fn request(mut parts: Parts, ends: bool, digits: &str) -> Result<Head, Rejection> {
+    let must_upgrade = becomes_upgrade(&mut parts, digits);
+    let ends = ends || must_upgrade;
     let fields = Fields::from_map(&parts.headers)
         .ok_or_else(|| rules::reject(StatusCode::BAD_REQUEST, "byte in a field value"))?;
     let request = RequestHead {
@@ -30,13 +33,45 @@ pub(super) fn request(parts: Parts, ends: bool) -> Result<Head, Rejection> {
         request,
         framing,
         keep_alive: true,
+        must_upgrade,
     })
+}
+
+/// CONNECT with a protocol asks for what HTTP/1.1 calls an upgrade (RFC 8441), and becomes one: the worker
+/// gets a handshake with a key of ours.
+fn becomes_upgrade(parts: &mut Parts, digits: &str) -> bool {
+    if parts.method != Method::CONNECT {
+        return false;
+    }
+    let Some(protocol) = parts.extensions.get::<Protocol>() else {
+        return false;
+    };
+    let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) else {
+        return false;
+    };
+    // Sixteen bytes in base64, of which hexadecimal digits are a part.
+    let key = HeaderValue::from_str(&format!("{}A==", digits.get(..21).unwrap_or_default()));
+    if protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+        && let Ok(key) = key
+    {
+        parts.headers.insert(SEC_WEBSOCKET_KEY, key);
+    }
+    parts.method = Method::GET;
+    parts.headers.insert(UPGRADE, protocol);
+    parts
+        .headers
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    true
 }
 
 /// An answer's head; `length` is that of its body, if it is known.
 pub(super) fn response(returning: &Returning, length: Option<u64>, date: &str) -> Response<()> {
     let mut response = Response::new(());
-    *response.status_mut() = returning.status;
+    *response.status_mut() = match returning.status {
+        // What it says here (RFC 8441 §5).
+        StatusCode::SWITCHING_PROTOCOLS => StatusCode::OK,
+        status => status,
+    };
     *response.version_mut() = Version::HTTP_2;
     let fields = response.headers_mut();
     put_lines(fields, &returning.head);
@@ -85,7 +120,8 @@ fn put_lines(fields: &mut HeaderMap, head: &[u8]) {
             continue;
         };
         let (name, value) = (&line[..colon], line.get(colon + 2..).unwrap_or_default());
-        if matches!(name, b"connection" | b"upgrade") {
+        // The last is the answer to a key that the client did not send.
+        if matches!(name, b"connection" | b"upgrade" | b"sec-websocket-accept") {
             continue;
         }
         if let (Ok(name), Ok(value)) =

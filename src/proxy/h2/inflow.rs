@@ -29,6 +29,11 @@ impl Inflow {
         })
     }
 
+    /// What comes, as it comes.
+    pub(super) fn into_stream(self) -> RecvStream {
+        self.stream.into_inner()
+    }
+
     /// A request begins.
     pub(in crate::proxy) fn begin(&self, expects_continue: bool) {
         self.expects.set(expects_continue);

@@ -9,6 +9,7 @@
 //! informational answer, and does not let go of a single stream.
 
 mod answer;
+mod duplex;
 mod head;
 mod inflow;
 mod rewound;
@@ -99,6 +100,7 @@ async fn greet(
         .max_concurrent_streams(front.max_streams)
         .max_header_list_size(front.max_head)
         .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .handshake(socket);
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {

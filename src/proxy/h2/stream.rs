@@ -11,6 +11,7 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request};
 
 use super::answer::{self, End};
+use super::duplex::Duplex;
 use super::head;
 use super::inflow::Inflow;
 use super::{Open, Streams};
@@ -18,6 +19,7 @@ use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
 use crate::proxy::rules::Returning;
+use crate::proxy::tunnel;
 use crate::proxy::upload::Source;
 
 /// Serves it until it is over.
@@ -37,7 +39,7 @@ pub(super) async fn serve(
     let lp = &streams.lp;
     let (parts, body) = request.into_parts();
     let of_head = parts.method == Method::HEAD;
-    let head = head::request(parts, body.is_end_stream());
+    let head = head::request(parts, body.is_end_stream(), &lp.request_id());
     // Kept to the end: without it the client would be told that nobody wants the rest of its body.
     let inflow = Inflow::new(body, Rc::clone(&client));
     let (returning, reply) = match head {
@@ -54,6 +56,15 @@ pub(super) async fn serve(
             answer_bare(lp, &client, rejection.into(), true)
         }
     };
+    if let Some(upgrade) = client.take_upgrade() {
+        let sent = answer::switch(lp, &client, &mut respond, &returning);
+        drop(reply);
+        if let (Some(outflow), Some(inflow)) = (sent, Rc::into_inner(inflow)) {
+            let duplex = Duplex::new(inflow.into_stream(), outflow);
+            tunnel::run(duplex, Bytes::new(), upgrade).await;
+        }
+        return;
+    }
     match answer::send(lp, &client, &mut respond, returning, reply, of_head).await {
         End::Whole => {}
         End::Gone => open.give_up(),

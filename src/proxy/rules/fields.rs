@@ -39,6 +39,12 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
+/// Fields that a service's config may not write or leave out: framing, this hop's, and those we write.
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    let others = matches!(name, b"host" | b"content-length" | b"expect" | b"date");
+    others || is_hop_by_hop(name) || is_forwarding(name)
+}
+
 /// The fields that Connection names. Framing and Host cannot be named away.
 pub(super) struct Named<'a>(Vec<&'a [u8]>);
 

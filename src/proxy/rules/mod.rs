@@ -22,10 +22,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 
 use super::head::{AnswerHead, Fields, RequestHead};
-use crate::link::message::Front;
+use crate::link::message::{Edits, FieldEdits, Front};
 pub(super) use fields::write as write_field;
 use fields::{Named, has_token};
-pub(crate) use fields::{allowed_trailers, last_chunk, list, trailer_allowed};
+pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
 pub use target::Target;
 
 /// How a message's body is delimited.
@@ -89,9 +89,14 @@ pub struct Outgoing {
     pub idempotent: bool,
 }
 
-/// Protocols that a request may be upgraded to (T11). Any other upgrade is left out, which RFC 9110 §7.8
-/// allows, and the request goes on as a plain one.
-const UPGRADES: [&str; 1] = ["websocket"];
+/// By what a request is treated.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Limits towards clients.
+    pub front: &'a Front,
+    /// What the service changes.
+    pub edits: &'a Edits,
+}
 
 /// The id the client gave, if there is exactly one `X-Request-Id` of 1 to 128 visible characters.
 #[must_use]
@@ -124,9 +129,10 @@ pub fn outgoing(
     target: Target<'_>,
     body: Framing,
     origin: &Origin,
-    front: &Front,
+    terms: Terms<'_>,
 ) -> Result<Outgoing, Rejection> {
-    let size = target::check_size(request, front)?;
+    let edits = terms.edits;
+    let size = target::check_size(request, terms.front)?;
     let framing = match framing(request)? {
         // The frames of HTTP/2 delimit a body by themselves.
         Framing::Empty if request.version == Version::HTTP_2 => body,
@@ -141,7 +147,7 @@ pub fn outgoing(
     }
     let has_body = framing.has_body();
     let expects_continue = expects_continue(request)? && has_body;
-    let upgrade = upgrade(request, has_body);
+    let upgrade = upgrade(request, has_body, &edits.upgrades);
 
     let mut head = BytesMut::with_capacity(size + target.path.len() + 256);
     head.put_slice(request.method.as_str().as_bytes());
@@ -149,9 +155,10 @@ pub fn outgoing(
     head.put_slice(target.path.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
     fields::write(&mut head, b"host", target.host.as_bytes());
-    put_end_to_end(&mut head, &request.fields, origin.trusted);
+    put_end_to_end(&mut head, &request.fields, origin.trusted, &edits.request);
     put_hop(&mut head, request, framing, upgrade, expects_continue);
     put_forwarding(&mut head, request, origin, target.host);
+    put_set(&mut head, &edits.request);
     head.put_slice(b"\r\n");
 
     Ok(Outgoing {
@@ -229,19 +236,20 @@ fn expects_continue(request: &RequestHead) -> Result<bool, Rejection> {
     }
 }
 
-/// The upgrade to ask the worker for: one protocol that we allow, asked as it must be.
-fn upgrade(request: &RequestHead, has_body: bool) -> Option<&'static str> {
-    if request.version != Version::HTTP_11 || request.method != Method::GET || has_body {
+/// The upgrade to ask the worker for: one protocol that we allow, asked as it must be. Any other is left
+/// out, which RFC 9110 §7.8 allows, and the request goes on as a plain one.
+fn upgrade<'a>(request: &RequestHead, has_body: bool, allowed: &'a [String]) -> Option<&'a str> {
+    if request.version == Version::HTTP_10 || request.method != Method::GET || has_body {
         return None;
     }
     let asked = request.fields.only(b"upgrade")?;
-    let allowed = |protocol: &&str| asked.eq_ignore_ascii_case(protocol.as_bytes());
-    let protocol = UPGRADES.into_iter().find(allowed)?;
-    has_token(&request.fields, b"connection", b"upgrade").then_some(protocol)
+    let same = |protocol: &&String| asked.eq_ignore_ascii_case(protocol.as_bytes());
+    let protocol = allowed.iter().find(same)?;
+    has_token(&request.fields, b"connection", b"upgrade").then_some(&**protocol)
 }
 
 /// The client's fields that are for the worker.
-fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool) {
+fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &FieldEdits) {
     let named = Named::of(all);
     for (name, value) in all.iter() {
         let written_by_us = matches!(
@@ -258,9 +266,17 @@ fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool) {
         );
         // What it says of others is passed on.
         let forged = !trusted && fields::is_forwarding(name);
-        if !written_by_us && !forged && !named.strips(name) && !fields::is_disguised(name) {
+        let goes_on = !written_by_us && !forged && !named.strips(name);
+        if goes_on && !fields::is_disguised(name) && !edits.touches(name) {
             fields::write(head, name, value);
         }
+    }
+}
+
+/// The fields that the service writes.
+fn put_set(head: &mut BytesMut, edits: &FieldEdits) {
+    for (name, value) in &edits.set {
+        fields::write(head, name.as_bytes(), value.as_bytes());
     }
 }
 
@@ -430,6 +446,7 @@ pub fn answer(
     answer: &AnswerHead,
     to: &Outgoing,
     request_id: &str,
+    edits: &FieldEdits,
     into: BytesMut,
 ) -> Result<Returning, &'static str> {
     let fields = &answer.fields;
@@ -445,7 +462,8 @@ pub fn answer(
     }
     let mut returning = Returning::new(answer.status, into);
     let head = &mut returning.head;
-    put_returned(head, fields);
+    put_returned(head, fields, edits);
+    put_set(head, edits);
     if let Some(protocol) = protocol {
         fields::write(head, b"connection", b"upgrade");
         fields::write(head, b"upgrade", protocol);
@@ -462,17 +480,17 @@ pub fn answer(
 /// The whole head of an informational answer (103 and others), as a client gets it.
 pub(super) fn informational(answer: &AnswerHead) -> BytesMut {
     let mut head = Returning::new(answer.status, BytesMut::new()).head;
-    put_returned(&mut head, &answer.fields);
+    put_returned(&mut head, &answer.fields, &FieldEdits::default());
     head.extend_from_slice(b"\r\n");
     head
 }
 
 /// The worker's fields that are for the client.
-fn put_returned(head: &mut BytesMut, all: &Fields) {
+fn put_returned(head: &mut BytesMut, all: &Fields, edits: &FieldEdits) {
     let named = Named::of(all);
     for (name, value) in all.iter() {
         let written_by_us = matches!(name, b"content-length" | b"x-request-id");
-        if !written_by_us && !named.strips(name) {
+        if !written_by_us && !named.strips(name) && !edits.touches(name) {
             fields::write(head, name, value);
         }
     }

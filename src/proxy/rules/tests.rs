@@ -52,7 +52,9 @@ fn forward(text: &str, origin: &Origin) -> Result<Outgoing, Rejection> {
 
 fn with_body(request: &RequestHead, body: Framing, origin: &Origin) -> Result<Outgoing, Rejection> {
     let front = Front::default();
-    outgoing(request, target(request, &front)?, body, origin, &front)
+    let (front, edits) = (&front, &Edits::default());
+    let terms = Terms { front, edits };
+    outgoing(request, target(request, front)?, body, origin, terms)
 }
 
 /// The status a request is refused with; 0 if it is not.
@@ -418,7 +420,8 @@ fn reply(status: u16, fields: &[(&str, &str)], to: &Outgoing) -> Result<Returnin
         version: Version::HTTP_11,
         fields: Fields::from_pairs(fields.iter().copied()),
     };
-    answer(&head, to, "id-1", BytesMut::new())
+    let edits = FieldEdits::default();
+    answer(&head, to, "id-1", &edits, BytesMut::new())
 }
 
 /// The lines behind the status line.

@@ -138,7 +138,11 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
     };
     let front = Front::default();
     let target = rules::target(&request, &front).expect("a good target");
-    rules::outgoing(&request, target, framing, &origin, &front).expect("a good request")
+    let terms = rules::Terms {
+        front: &front,
+        edits: &crate::link::message::Edits::default(),
+    };
+    rules::outgoing(&request, target, framing, &origin, terms).expect("a good request")
 }
 
 /// A connection and the worker's end of it.
