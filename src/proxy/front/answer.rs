@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body, Frame};
+use tokio::io::AsyncWrite;
 
 use super::inlet::Inlet;
 use crate::proxy::h1::{Outbox, SizeLine};
@@ -175,7 +176,11 @@ impl Answering {
                     Poll::Ready(Some(Ok(frame))) => self.encode(frame),
                     Poll::Ready(Some(Err(error))) => self.broken = Some(error),
                     Poll::Ready(None) => self.end(None),
-                    Poll::Pending if self.out.is_empty() => return Poll::Pending,
+                    Poll::Pending if self.out.is_empty() => {
+                        // What was written may wait in TLS.
+                        let _ = inlet.poll_write(|socket| Pin::new(socket).poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -186,10 +191,9 @@ impl Answering {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.out.advance(written);
-            } else if let Some(broken) = self.broken.take() {
-                return Poll::Ready(Err(broken));
-            } else if self.done {
-                return Poll::Ready(Ok(()));
+            } else if self.broken.is_some() || self.done {
+                ready!(inlet.poll_write(|socket| Pin::new(socket).poll_flush(cx)))?;
+                return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
             }
         }
     }
