@@ -220,7 +220,7 @@ async fn finish(
 }
 
 /// Says that nothing more comes, and throws away what the client still sends.
-async fn linger(socket: &mut Socket) {
+pub(super) async fn linger(socket: &mut Socket) {
     let drain = async {
         socket.shutdown().await?;
         let mut scratch = vec![0; 16 << 10];

@@ -6,9 +6,11 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use super::client::Way;
+use super::connection::linger;
 use super::event_loop::Loop;
 use super::front::Inlet;
 use super::socket::{Peer, Socket};
@@ -17,6 +19,10 @@ use crate::link::message::{AcceptError, Entrance};
 
 /// A balancer or client that is not through by then, after the last accept, is not waited for.
 const LATE: Duration = Duration::from_secs(1);
+/// What a client reads that speaks HTTP where TLS is spoken.
+const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: 51\r\n\r\n\
+    400 Bad Request\nthis port speaks TLS: use https://\n";
 
 /// A client that may begin.
 #[derive(Debug)]
@@ -59,8 +65,18 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
         });
     }
     way.secure = true;
-    let (socket, came) = inlet.take_socket()?;
     let greeting = async {
+        let first = poll_fn(|cx| inlet.poll_first(cx)).await;
+        let socket = inlet.take_socket();
+        let (Some(first), Some((mut socket, came))) = (first, socket) else {
+            return Ok(None);
+        };
+        // A method; a handshake begins with 22.
+        if first.is_ascii_uppercase() {
+            let _ = socket.write_all(NEEDS_TLS).await;
+            linger(&mut socket).await;
+            return Err("HTTP without TLS".to_owned());
+        }
         let config = lp.greeting(place).ok_or("no certificate")?;
         match tls::accept(config, socket, came).await {
             Ok(stream) => Ok(Some(stream)),

@@ -120,6 +120,20 @@ impl Inlet {
         }
     }
 
+    /// What the client begins with, left where it is; `None` if it leaves without a byte.
+    pub(in crate::proxy) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<Option<u8>> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            if let Some(first) = inner.came.first() {
+                return Poll::Ready(Some(*first));
+            }
+            match ready!(inner.poll_read(cx, &self.pool)) {
+                Ok(0) | Err(_) => return Poll::Ready(None),
+                Ok(_) => {}
+            }
+        }
+    }
+
     /// The head of the next request. `begun` is told when a first byte of it is there; what may be the
     /// preface of HTTP/2 is left where it is.
     pub(in crate::proxy) fn poll_head(
