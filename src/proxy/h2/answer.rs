@@ -1,10 +1,11 @@
 //! An answer on its way to a stream, as the client's window lets it.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::StatusCode;
@@ -15,6 +16,11 @@ use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::reply::Reply;
 use crate::proxy::rules::{self, Returning};
+
+/// A piece of a body smaller than this is sent together with those that are there behind it, up to so much:
+/// clients count small frames, and close on those that send many (as this crate does, too).
+const SMALL: usize = 1 << 10;
+const TOGETHER: usize = 16 << 10;
 
 /// How an answer ended, as far as the client is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +95,7 @@ pub(super) async fn send(
                 reply,
                 stream,
                 data: Bytes::new(),
+                ahead: None,
             };
             poll_fn(|cx| answering.poll(cx, client)).await
         }
@@ -101,7 +108,12 @@ struct Answering {
     stream: SendStream<Bytes>,
     /// Waits for the window.
     data: Bytes,
+    /// Comes behind it.
+    ahead: Option<Piece>,
 }
+
+/// What a body brings next.
+type Piece = Option<Result<Frame<Bytes>, io::Error>>;
 
 impl Answering {
     fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
@@ -116,7 +128,9 @@ impl Answering {
                     Poll::Ready(Some(Ok(0))) => continue,
                     Poll::Ready(Some(Ok(room))) => {
                         let part = self.data.split_to(room.min(self.data.len()));
-                        let last = self.data.is_empty() && self.reply.is_end_stream();
+                        let last = self.data.is_empty()
+                            && self.ahead.is_none()
+                            && self.reply.is_end_stream();
                         client.wrote();
                         if self.stream.send_data(part, last).is_err() {
                             return Poll::Ready(End::Gone);
@@ -130,9 +144,10 @@ impl Answering {
                 }
                 continue;
             }
-            let sent = match Pin::new(&mut self.reply).poll_frame(cx) {
+            let sent = match self.poll_piece(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
+                        let data = self.gather(data, cx);
                         self.stream.reserve_capacity(data.len());
                         self.data = data;
                         continue;
@@ -152,6 +167,35 @@ impl Answering {
                 Err(_) => End::Gone,
             });
         }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        match self.ahead.take() {
+            Some(piece) => Poll::Ready(piece),
+            None => Pin::new(&mut self.reply).poll_frame(cx),
+        }
+    }
+
+    /// A small piece with what is there behind it.
+    fn gather(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        if first.len() >= SMALL || self.reply.is_end_stream() {
+            return first;
+        }
+        let mut all = BytesMut::from(first);
+        while all.len() < TOGETHER
+            && let Poll::Ready(piece) = self.poll_piece(cx)
+        {
+            match piece {
+                Some(Ok(frame)) if frame.is_data() => {
+                    all.extend_from_slice(&frame.into_data().unwrap_or_default());
+                }
+                piece => {
+                    self.ahead = Some(piece);
+                    break;
+                }
+            }
+        }
+        all.freeze()
     }
 
     fn end(&mut self, frame: Frame<Bytes>) -> Result<(), h2::Error> {
