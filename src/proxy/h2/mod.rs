@@ -37,6 +37,10 @@ const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What waits in us of one stream's answer for a client that does not read.
 const SEND_BUFFER: usize = 64 << 10;
+/// So many small pieces of bodies may wait in us, which the windows do not count: a client that sends
+/// messages of a few bytes while its worker is busy, or is replaced, does nothing wrong. Each costs some
+/// 300 bytes.
+const SMALL_PIECES: usize = 256 * (16 << 10);
 /// A connection on which so many streams were given up by the client, and more than were not, only costs
 /// (rapid reset, CVE-2023-44487).
 const RESETS: u32 = 200;
@@ -101,6 +105,7 @@ async fn greet(
         .max_header_list_size(front.max_head)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_connect_protocol()
+        .data_frame_budget(SMALL_PIECES)
         .handshake(socket);
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {
