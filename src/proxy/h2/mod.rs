@@ -41,6 +41,8 @@ const SEND_BUFFER: usize = 64 << 10;
 /// messages of a few bytes while its worker is busy, or is replaced, does nothing wrong. Each costs some
 /// 300 bytes.
 const SMALL_PIECES: usize = 256 * (16 << 10);
+/// A client that was told to leave is served what comes so long after, in milliseconds.
+const HINT: u64 = 2_000;
 /// A connection on which so many streams were given up by the client, and more than were not, only costs
 /// (rapid reset, CVE-2023-44487).
 const RESETS: u32 = 200;
@@ -62,14 +64,15 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
         ended: Cell::new(0),
         reset: Cell::new(0),
     });
-    let (mut leaves, mut gives_up) = (false, false);
+    let (mut told, mut gives_up) = (None, false);
     loop {
         let next = poll_fn(|cx| {
             client.listen(cx);
             if client.is_killed() {
                 return Poll::Ready(None);
             }
-            if client.is_closing() && !std::mem::replace(&mut leaves, true) {
+            if client.is_closing() && told.is_none() {
+                told = Some(lp.now());
                 // Two steps: the client is told, and what it had sent by then is still served (F45).
                 connection.graceful_shutdown();
             }
@@ -79,6 +82,10 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
             connection.poll_accept(cx)
         });
         match next.await {
+            Some(Ok((_, mut respond))) if told.is_some_and(|at| lp.now() > at + HINT) => {
+                // It does not take the hint, and would hold a drain for ever.
+                respond.send_reset(Reason::REFUSED_STREAM);
+            }
             Some(Ok((request, respond))) => {
                 let stream = stream::serve(Rc::clone(&streams), request, respond);
                 tokio::task::spawn_local(stream);
