@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
+mod h2;
 mod http_answers;
 mod http_random;
 mod http_requests;
@@ -9,10 +10,16 @@ mod http_streams;
 mod plane;
 mod process_plane;
 mod proxy_drain;
+mod proxy_h2;
+mod proxy_h2_attacks;
+mod proxy_h2_drain;
 mod proxy_http;
 mod proxy_introduced;
 mod proxy_limits;
 mod proxy_retry;
 mod proxy_routing;
 mod proxy_streams;
+mod proxy_tls;
+mod tls;
+
 mod worker;

@@ -332,10 +332,12 @@ pub(crate) fn worker(sample: &Sample, id: u64) -> WorkerSample {
     found.expect("in the table").clone()
 }
 
-/// A client's raw connection.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+/// A client's raw connection, or one by TLS.
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: Vec<u8>,
+    /// It ended without the goodbye that TLS has.
+    pub(crate) cut: bool,
 }
 
 /// What a client got.
@@ -361,15 +363,27 @@ impl Answer {
     }
 }
 
+/// A connection on which nobody waits for ever.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_nodelay(true).expect("nodelay");
+    stream
+}
+
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
-        stream.set_nodelay(true).expect("nodelay");
+        Self::over(connect(address))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
+            cut: false,
         }
     }
 
@@ -386,7 +400,15 @@ impl Client {
                 self.buffer.extend_from_slice(&part[..read]);
                 true
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                self.cut = true;
+                false
+            }
+            // What TLS calls an end without a goodbye.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.cut = true;
+                false
+            }
             Err(error) => panic!("nothing to read: {error}"),
         }
     }

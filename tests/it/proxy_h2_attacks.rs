@@ -1,0 +1,445 @@
+//! Clients of HTTP/2 that attack: the connection is ended or held, others are served meanwhile, and what
+//! it costs is bounded (T10).
+
+use std::io::Write;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::h2::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Flooded, Frame, GOAWAY, HEADERS, Outcome, PING,
+    PREFACE, ROOT, RST_STREAM, Raw, SETTINGS, Session, WINDOW_UPDATE, fields, get, literal,
+};
+use crate::plane::{Plane, open, worker};
+use crate::worker::{Door, Worker, reply};
+
+/// What an attacker may make a plane hold, beyond what it held before.
+const COST: u64 = 48 << 20;
+const ENHANCE_YOUR_CALM: u32 = 11;
+const FRAME_SIZE_ERROR: u32 = 6;
+
+/// A plane in a process of its own, whose memory is nobody else's.
+struct Target {
+    plane: Plane,
+    pid: Pid,
+    held: u64,
+}
+
+impl Target {
+    fn new(worker: &Worker) -> Self {
+        Self::adapted(worker, |_| {})
+    }
+
+    fn adapted(worker: &Worker, adapt: impl FnOnce(&mut Plane)) -> Self {
+        let (mut plane, pid) = Plane::start_process();
+        adapt(&mut plane);
+        plane.publish(&[(10_000, &[open(1, worker.address)])]);
+        plane.accept();
+        let mut session = Session::connect(plane.address);
+        assert_eq!(session.ask(get("/well")).status, 200);
+        let mut target = Self {
+            plane,
+            pid,
+            held: 0,
+        };
+        target.held = target.memory();
+        target
+    }
+
+    /// What the plane's process holds now.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.expect("a size").trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().expect("a number") << 10
+    }
+
+    /// A flood has ended, or the attacker is still there: the plane has served and serves others, and holds
+    /// little. Returns the reason it gave for closing.
+    fn endures(&mut self, flooded: Flooded) -> Option<u32> {
+        let cost = self.memory().saturating_sub(self.held);
+        assert!(cost < COST, "{} KiB", cost >> 10);
+        let mut session = Session::connect(self.plane.address);
+        assert_eq!(session.ask(get("/well")).status, 200);
+        drop(session);
+        let reason = flooded.leave();
+        self.plane.until(|sample| sample.connections == 0);
+        let sample = self
+            .plane
+            .until(|sample| worker(sample, 1).in_flight.total() == 0);
+        assert_eq!(worker(&sample, 1).failures, 0);
+        reason
+    }
+}
+
+fn frames(count: usize, make: impl Fn(usize) -> Vec<Frame>) -> Vec<u8> {
+    (0..count)
+        .flat_map(make)
+        .flat_map(|frame| frame.bytes())
+        .collect()
+}
+
+fn id(n: usize) -> u32 {
+    u32::try_from(2 * n + 1).expect("few")
+}
+
+#[test]
+fn t10_a_flood_of_continuations_ends_the_connection() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let mut raw = Raw::connect(target.plane.address);
+    raw.send(HEADERS, 0, 1, &fields(&ROOT));
+    let part = fields(&[("x", &"y".repeat(1_000))]).repeat(16);
+    let flooded = raw.flood(20_000, |_| Frame::new(CONTINUATION, 0, 1, &part).bytes());
+    assert_eq!(flooded.outcome, Outcome::Ended, "{}", flooded.sent);
+    target.endures(flooded);
+
+    // Empty ones bring no byte that a limit on bytes would count.
+    let mut raw = Raw::connect(target.plane.address);
+    raw.send(HEADERS, 0, 1, &fields(&ROOT));
+    let empty = frames(1_000, |_| vec![Frame::new(CONTINUATION, 0, 1, &[])]);
+    let flooded = raw.flood(2_000, |_| empty.clone());
+    assert_eq!(flooded.outcome, Outcome::Ended, "{}", flooded.sent);
+    target.endures(flooded);
+    assert_eq!(a.requests().len(), 3, "only those of others");
+}
+
+#[test]
+fn t10_a_bomb_of_fields_costs_little() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let raw = Raw::connect(target.plane.address);
+    // A field of 4,000 bytes is remembered once and then meant 16,000 times a request.
+    let flooded = raw.flood(300, |n| {
+        let mut block = fields(&ROOT);
+        if n == 0 {
+            literal(&mut block, 0x40, "x", &"y".repeat(4_000));
+        }
+        block.extend(vec![0xbe; 11_000]);
+        Frame::new(HEADERS, END_HEADERS | END_STREAM, id(n), &block).bytes()
+    });
+    target.endures(flooded);
+    assert!(a.requests().len() <= 2, "{}", a.requests().len());
+}
+
+#[test]
+fn too_many_fields_and_too_long_ones_are_431() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let mut session = Session::connect(target.plane.address);
+    let mut many = get("/");
+    for n in 0..101 {
+        let name = http::HeaderName::try_from(format!("x-{n}")).expect("a name");
+        many.headers_mut()
+            .insert(name, "1".parse().expect("a value"));
+    }
+    assert_eq!(session.ask(many).status, 431);
+    let mut long = get("/");
+    let value = "y".repeat(15_000).parse().expect("a value");
+    long.headers_mut().insert("x", value);
+    assert_eq!(session.ask(long).status, 200);
+    let uri = format!("/{}", "y".repeat(17_000));
+    assert_eq!(session.ask(get(&uri)).status, 414);
+    target
+        .plane
+        .until(|sample| worker(sample, 1).in_flight.total() == 0);
+}
+
+#[test]
+fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |request, stream| {
+        if request.path() != "/well" {
+            inside.wait();
+        }
+        reply(stream, "a")
+    });
+    let mut target = Target::new(&slow);
+    let raw = Raw::connect(target.plane.address);
+    let block = fields(&ROOT);
+    let flooded = raw.flood(2_000, |n| {
+        frames(10, |m| {
+            let id = id(10 * n + m);
+            vec![
+                Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &block),
+                Frame::new(RST_STREAM, 0, id, &8_u32.to_be_bytes()),
+            ]
+        })
+    });
+    assert_eq!(flooded.outcome, Outcome::Ended, "{}", flooded.sent);
+    let reason = target.endures(flooded);
+    assert!(
+        matches!(reason, None | Some(ENHANCE_YOUR_CALM)),
+        "{reason:?}"
+    );
+    door.open();
+    assert!(slow.requests().len() < 1_000, "{}", slow.requests().len());
+}
+
+#[test]
+fn t10_resets_that_wait_for_each_request_to_begin_end_the_connection() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |request, stream| {
+        if request.path() != "/well" {
+            inside.wait();
+        }
+        reply(stream, "a")
+    });
+    let mut target = Target::new(&slow);
+    let mut raw = Raw::connect(target.plane.address);
+    let mut number = 0;
+    // Each is on its way to the worker before it is given up: what is counted is ours alone to count.
+    let ended = loop {
+        if number == 2_000 {
+            break false;
+        }
+        let block = frames(1, |_| {
+            vec![
+                Frame::new(
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    id(number),
+                    &fields(&ROOT),
+                ),
+                Frame::new(PING, 0, 0, &[7; 8]),
+            ]
+        });
+        if raw.stream.write_all(&block).is_err() {
+            break true;
+        }
+        let answered = loop {
+            match raw.next() {
+                Some(frame) if frame.kind == PING => break true,
+                Some(frame) if frame.kind == GOAWAY => break false,
+                Some(_) => {}
+                None => break false,
+            }
+        };
+        if !answered {
+            break true;
+        }
+        let reset = Frame::new(RST_STREAM, 0, id(number), &8_u32.to_be_bytes());
+        if raw.stream.write_all(&reset.bytes()).is_err() {
+            break true;
+        }
+        number += 1;
+    };
+    assert!(ended, "{number} were let through");
+    assert!(number >= 100, "a browser may give up as many: {number}");
+    drop(raw);
+    target
+        .plane
+        .until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(target.plane.get("/well").status, 200);
+    door.open();
+}
+
+#[test]
+fn t10_resets_that_a_client_makes_us_send_end_the_connection_and_free_the_workers() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::scripted(move |request, stream| {
+        if request.path() != "/well" {
+            inside.wait();
+        }
+        reply(stream, "a")
+    });
+    let mut target = Target::new(&slow);
+    let raw = Raw::connect(target.plane.address);
+    let block = fields(&ROOT);
+    let flooded = raw.flood(2_000, |n| {
+        frames(10, |m| {
+            let id = id(10 * n + m);
+            vec![
+                Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &block),
+                // An error of the stream (RFC 9113 §6.9).
+                Frame::new(WINDOW_UPDATE, 0, id, &0_u32.to_be_bytes()),
+            ]
+        })
+    });
+    assert_eq!(flooded.outcome, Outcome::Ended, "{}", flooded.sent);
+    target.endures(flooded);
+    door.open();
+}
+
+#[test]
+fn t10_floods_of_small_frames_are_held_or_ended() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let settings = [0, 3, 0, 0, 0, 100];
+    let floods: [(&str, Frame); 6] = [
+        ("settings", Frame::new(SETTINGS, 0, 0, &settings)),
+        ("empty settings", Frame::new(SETTINGS, 0, 0, &[])),
+        ("pings", Frame::new(PING, 0, 0, &[1; 8])),
+        (
+            "window",
+            Frame::new(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
+        ),
+        ("priority", Frame::new(2, 0, 1, &[0, 0, 0, 3, 5])),
+        ("unknown", Frame::new(0x42, 0, 0, &[1; 64])),
+    ];
+    for (name, frame) in floods {
+        let raw = Raw::connect(target.plane.address);
+        let block = frame.bytes().repeat(500);
+        let flooded = raw.flood(200, |_| block.clone());
+        println!("{name}: {:?} after {}", flooded.outcome, flooded.sent);
+        target.endures(flooded);
+    }
+}
+
+#[test]
+fn t10_empty_data_ends_the_connection() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let mut raw = Raw::connect(target.plane.address);
+    let post = fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/"),
+    ]);
+    raw.send(HEADERS, END_HEADERS, 1, &post);
+    let block = Frame::new(DATA, 0, 1, &[]).bytes().repeat(100);
+    let flooded = raw.flood(5_000, |_| block.clone());
+    assert_eq!(flooded.outcome, Outcome::Ended, "{}", flooded.sent);
+    target.endures(flooded);
+}
+
+#[test]
+fn t10_a_client_that_never_reads_is_held_and_costs_little() {
+    let large = Worker::scripted(|request, stream| {
+        if request.path() == "/well" {
+            return reply(stream, "a");
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 8 << 20);
+        let part = vec![b'x'; 64 << 10];
+        stream.write_all(head.as_bytes()).is_ok()
+            && (0..128).all(|_| stream.write_all(&part).is_ok())
+    });
+    let mut target = Target::new(&large);
+    let mut raw = Raw::silent(target.plane.address);
+    raw.stream.write_all(PREFACE).expect("sent");
+    // It says that it would take everything, and takes nothing.
+    raw.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    raw.send(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    for n in 0..100 {
+        raw.get(id(n));
+    }
+    target
+        .plane
+        .until(|sample| worker(sample, 1).in_flight.total() == 100);
+    // Nothing moves any more.
+    loop {
+        let exchanges = target.plane.exchanges();
+        if exchanges.iter().all(|one| one.idle.as_millis() > 300) {
+            break;
+        }
+    }
+    let cost = target.memory().saturating_sub(target.held);
+    assert!(cost < COST, "{} KiB", cost >> 10);
+    assert_eq!(target.plane.get("/well").text(), "a");
+    drop(raw);
+    let sample = target
+        .plane
+        .until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).failures, 0);
+}
+
+#[test]
+fn slow_beginnings_are_closed_after_the_heads_time() {
+    let a = Worker::named("a");
+    let limit = Duration::from_millis(400);
+    let mut target = Target::adapted(&a, |plane| {
+        plane.front.header_timeout = limit;
+        plane.front.idle_timeout = Duration::from_millis(800);
+        plane.rules.body_idle_timeout = Duration::from_millis(200);
+    });
+    // Part of a preface; all of it but its last bytes.
+    for length in [1, 10, 18, PREFACE.len() - 1] {
+        let mut raw = Raw::silent(target.plane.address);
+        raw.stream.write_all(&PREFACE[..length]).expect("sent");
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut raw.stream, &mut rest);
+        let text = String::from_utf8_lossy(&rest);
+        assert!(!text.contains("200 OK"), "{length}: {text}");
+    }
+    // Half a header block, and half a frame.
+    let mut raw = Raw::connect(target.plane.address);
+    raw.send(HEADERS, 0, 1, &fields(&ROOT));
+    raw.end();
+    let mut raw = Raw::connect(target.plane.address);
+    raw.stream
+        .write_all(&[0, 0, 100, HEADERS, 4])
+        .expect("sent");
+    raw.end();
+    target.plane.until(|sample| sample.connections == 0);
+    assert_eq!(a.requests().len(), 1);
+}
+
+#[test]
+fn nonsense_ends_the_connection_and_nothing_else() {
+    let a = Worker::named("a");
+    let mut target = Target::new(&a);
+    let block = fields(&ROOT);
+    let frames: [(&str, Vec<Frame>); 13] = [
+        ("data on none", vec![Frame::new(DATA, 0, 1, b"x")]),
+        ("stream 0", vec![Frame::new(HEADERS, 5, 0, &block)]),
+        ("even stream", vec![Frame::new(HEADERS, 5, 2, &block)]),
+        (
+            "backwards",
+            vec![
+                Frame::new(HEADERS, 5, 5, &block),
+                Frame::new(HEADERS, 5, 3, &block),
+            ],
+        ),
+        (
+            "settings on a stream",
+            vec![Frame::new(SETTINGS, 0, 1, &[])],
+        ),
+        (
+            "crooked settings",
+            vec![Frame::new(SETTINGS, 0, 0, &[0; 5])],
+        ),
+        ("short ping", vec![Frame::new(PING, 0, 0, &[0; 7])]),
+        ("window", vec![Frame::new(WINDOW_UPDATE, 0, 0, &[0; 4])]),
+        (
+            "too much window",
+            vec![Frame::new(
+                WINDOW_UPDATE,
+                0,
+                0,
+                &0x7fff_ffff_u32.to_be_bytes(),
+            )],
+        ),
+        ("push", vec![Frame::new(5, 4, 1, &[0, 0, 0, 2])]),
+        ("hpack", vec![Frame::new(HEADERS, 5, 1, &[0xff; 40])]),
+        (
+            "interrupted",
+            vec![
+                Frame::new(HEADERS, 0, 1, &block),
+                Frame::new(PING, 0, 0, &[0; 8]),
+            ],
+        ),
+        ("padding", vec![Frame::new(HEADERS, 5 | 8, 1, &[200, 1])]),
+    ];
+    for (name, frames) in frames {
+        let mut raw = Raw::connect(target.plane.address);
+        for frame in frames {
+            let _ = raw.stream.write_all(&frame.bytes());
+        }
+        let reason = raw.end();
+        assert!(!matches!(reason, Some(0)), "{name}: {reason:?}");
+    }
+    // A frame longer than we said we take.
+    let mut raw = Raw::connect(target.plane.address);
+    let _ = raw
+        .stream
+        .write_all(&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1]);
+    assert!(matches!(raw.end(), None | Some(FRAME_SIZE_ERROR)));
+    target.plane.until(|sample| sample.connections == 0);
+    let mut session = Session::connect(target.plane.address);
+    assert_eq!(session.ask(get("/well")).text(), "a");
+}
