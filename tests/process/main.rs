@@ -16,6 +16,7 @@
 
 mod all_traffic;
 mod bad_input;
+mod certificates;
 mod demo;
 mod drains;
 mod listeners;

@@ -22,6 +22,7 @@ const PLAIN: Mix = Mix {
     slow: 0,
     sse: 0,
     tunnel: 0,
+    h2: 0,
 };
 
 /// A rollout that nobody steers does not end within the test.

@@ -4,7 +4,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::tls::NAME;
 
 /// Longest wait for anything in a test; a fact that takes longer is a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +22,54 @@ impl<T: Read + Write + Send> Stream for T {}
 pub(crate) struct Client {
     reader: BufReader<Box<dyn Stream>>,
     writer: Box<dyn Stream>,
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Secure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+    let connection = ClientConnection::new(Arc::clone(config), name);
+    let mut connection = connection.map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// The certificate that a new connection is shown. Its session is not resumed.
+pub(crate) fn shown(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> io::Result<CertificateDer<'static>> {
+    let mut config = (**config).clone();
+    config.resumption = tokio_rustls::rustls::client::Resumption::disabled();
+    let stream = secure(address, &Arc::new(config))?;
+    let chain = stream.conn.peer_certificates();
+    let first = chain.and_then(|chain| chain.first()).cloned();
+    first.ok_or_else(|| io::Error::other("no certificate"))
+}
+
+/// Both ends of a client's own use of one connection.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Secure>>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic holds it").read(buffer)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic holds it").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().expect("no panic holds it").flush()
+    }
 }
 
 /// An answer as it came.
@@ -52,6 +106,15 @@ impl Client {
         let reader = stream.try_clone()?;
         Ok(Self {
             reader: BufReader::new(Box::new(reader)),
+            writer: Box::new(stream),
+        })
+    }
+
+    /// By TLS; the handshake is over.
+    pub(crate) fn tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let stream = Shared(Arc::new(Mutex::new(secure(address, config)?)));
+        Ok(Self {
+            reader: BufReader::new(Box::new(stream.clone())),
             writer: Box::new(stream),
         })
     }

@@ -7,9 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio_rustls::rustls::ClientConfig;
+
 use super::checker::{Entry, Outcome};
+use super::h2;
 use super::http::Client;
 use super::instance::Instance;
+use super::tls::Authority;
 
 /// How many clients of each kind.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +24,8 @@ pub(crate) struct Mix {
     pub(crate) slow: usize,
     pub(crate) sse: usize,
     pub(crate) tunnel: usize,
+    /// Connections of HTTP/2, of four streams at once.
+    pub(crate) h2: usize,
 }
 
 impl Default for Mix {
@@ -31,6 +37,7 @@ impl Default for Mix {
             slow: 2,
             sse: 1,
             tunnel: 1,
+            h2: 0,
         }
     }
 }
@@ -45,8 +52,10 @@ pub(crate) struct Load {
 }
 
 /// One client's place to write.
-struct Loader {
-    address: SocketAddr,
+pub(super) struct Loader {
+    pub(super) address: SocketAddr,
+    /// It goes by TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     name: String,
     sent: u64,
     stop: Arc<AtomicBool>,
@@ -59,21 +68,39 @@ const PACE: Duration = Duration::from_millis(8);
 impl Load {
     /// Begins.
     pub(crate) fn start(address: SocketAddr, mix: Mix) -> Self {
+        Self::start_by(address, mix, |_| None)
+    }
+
+    /// Begins, by TLS.
+    pub(crate) fn start_secure(address: SocketAddr, mix: Mix, authority: &Authority) -> Self {
+        let (one, two) = (authority.client(&[]), authority.client(&["h2"]));
+        Self::start_by(address, mix, |kind| {
+            Some(Arc::clone(if kind == "h2" { &two } else { &one }))
+        })
+    }
+
+    fn start_by(
+        address: SocketAddr,
+        mix: Mix,
+        tls: impl Fn(&str) -> Option<Arc<ClientConfig>>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut clients = Vec::new();
-        let kinds: [(&str, usize, Run); 6] = [
+        let kinds: [(&str, usize, Run); 7] = [
             ("keep", mix.keep_alive, keep_alive),
             ("once", mix.per_request, per_request),
             ("post", mix.post, post),
             ("slow", mix.slow, slow),
             ("sse", mix.sse, sse),
             ("tunnel", mix.tunnel, tunnel),
+            ("h2", mix.h2, h2::run),
         ];
         for (kind, count, run) in kinds {
             for n in 0..count {
                 let mut client = Loader {
                     address,
+                    tls: tls(kind),
                     name: format!("{kind}{n}"),
                     sent: 0,
                     stop: Arc::clone(&stop),
@@ -123,16 +150,23 @@ impl Load {
 }
 
 impl Loader {
-    fn goes_on(&self) -> bool {
+    fn connect(&self) -> std::io::Result<Client> {
+        match &self.tls {
+            Some(config) => Client::tls(self.address, config),
+            None => Client::tcp(self.address),
+        }
+    }
+
+    pub(super) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    fn id(&mut self) -> String {
+    pub(super) fn id(&mut self) -> String {
         self.sent += 1;
         format!("{}-{}", self.name, self.sent)
     }
 
-    fn note(&self, id: String, method: &str, outcome: Outcome) {
+    pub(super) fn note(&self, id: String, method: &str, outcome: Outcome) {
         let entry = Entry {
             id,
             method: method.to_owned(),
@@ -154,7 +188,7 @@ impl Loader {
         let answer = (|| {
             let mut client = match kept.take() {
                 Some(client) => client,
-                None => Client::tcp(self.address)?,
+                None => self.connect()?,
             };
             let answer = client.request(method, target, &[("X-Id", &id)], body)?;
             let closes = answer
@@ -227,7 +261,7 @@ fn tunnel(client: &mut Loader) {
     while client.goes_on() {
         let id = client.id();
         let outcome = (|| {
-            let mut socket = Client::tcp(client.address)?;
+            let mut socket = client.connect()?;
             let fields = [
                 ("X-Id", id.as_str()),
                 ("Connection", "Upgrade"),

@@ -2,9 +2,11 @@
 
 pub(crate) mod checker;
 pub(crate) mod cli;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod knobs;
 pub(crate) mod load;
+pub(crate) mod tls;
 pub(crate) mod watch;
 pub(crate) mod worker;

@@ -37,6 +37,11 @@ pub(crate) fn command() -> Vec<String> {
 /// Not a test of its own: does nothing unless remuda started this program as a worker.
 #[test]
 fn run_as_worker() {
+    become_one();
+}
+
+/// Is a worker from here on, if remuda started this program as one.
+pub(crate) fn become_one() {
     let Ok(knobs) = std::env::var(KNOBS) else {
         return;
     };

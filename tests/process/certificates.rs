@@ -1,0 +1,209 @@
+//! TLS by the real binary: certificates that change while connections stand, and rollouts under it (T23).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::support::checker::assert_clean;
+use super::support::http::{Client, PATIENCE, shown};
+use super::support::instance::{Instance, Start};
+use super::support::load::{Load, Mix};
+use super::support::tls::{Authority, LISTEN, Pair, put};
+use super::under_load::{QUICK, trigger};
+
+/// Clients of HTTP/1.1 and HTTP/2, all by TLS.
+const MIX: Mix = Mix {
+    keep_alive: 2,
+    per_request: 1,
+    post: 1,
+    slow: 1,
+    sse: 1,
+    tunnel: 1,
+    h2: 2,
+};
+
+fn start(pair: &Pair) -> Start {
+    Start::default()
+        .top(LISTEN)
+        .file("cert.pem", &pair.cert)
+        .file("key.pem", &pair.key)
+}
+
+fn load(instance: &Instance, authority: &Authority, mix: Mix) -> Load {
+    let load = Load::start_secure(instance.address, mix, authority);
+    load.wait_for(50);
+    load
+}
+
+/// Waits until new connections are shown this one.
+fn until_shown(address: SocketAddr, config: &Arc<ClientConfig>, pair: &Pair) {
+    let deadline = Instant::now() + PATIENCE;
+    while !pair.is(&shown(address, config).expect("a handshake")) {
+        assert!(Instant::now() < deadline, "it is never shown");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const REFUSED: &str = "new connections go on to get the certificates of before";
+
+#[test]
+fn t23_files_that_are_replaced_are_shown_to_new_connections_and_a_bad_pair_changes_nothing() {
+    let authority = Authority::new();
+    let (old, new) = (authority.pair(), authority.pair());
+    let mut instance = start(&old).ready();
+    let config = authority.client(&[]);
+    let address = instance.address;
+    assert!(old.is(&shown(address, &config).expect("a handshake")));
+    let mut first = Client::tls(address, &config).expect("a connection");
+    assert_eq!(first.get("/").expect("an answer").status, 200);
+    let load = load(&instance, &authority, MIX);
+    let dir = instance.dir.path().to_owned();
+
+    put(&dir, "cert.pem", &new.cert);
+    instance.wait_said(REFUSED);
+    // It stays so for further looks, and is said once.
+    let said = Instant::now();
+    while said.elapsed() < Duration::from_millis(4_500) {
+        assert!(old.is(&shown(address, &config).expect("a handshake")));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(instance.said().matches(REFUSED).count(), 1);
+
+    put(&dir, "key.pem", &new.key);
+    until_shown(address, &config, &new);
+    assert_eq!(instance.said().matches(REFUSED).count(), 1);
+    assert_eq!(first.get("/").expect("it stands").status, 200);
+    load.wait_for(50);
+    assert_clean(&load.stop(), &dir.join("executed"));
+}
+
+#[test]
+fn t23_sighup_reads_certificates_at_once_and_refuses_a_bad_pair() {
+    let authority = Authority::new();
+    let (old, new) = (authority.pair(), authority.pair());
+    let mut instance = start(&old).ready();
+    let config = authority.client(&[]);
+    let address = instance.address;
+    let dir = instance.dir.path().to_owned();
+    put(&dir, "key.pem", &new.key);
+    instance.signal(Signal::SIGHUP);
+    instance.wait_said("the key is not the certificate's");
+    assert!(old.is(&shown(address, &config).expect("a handshake")));
+    new.replace(&dir);
+    instance.signal(Signal::SIGHUP);
+    until_shown(address, &config, &new);
+    instance.wait_said("certificates changed (live)");
+}
+
+#[test]
+fn rollouts_under_http_2_and_tls_lose_nothing() {
+    // A quick look in daily runs, the whole number where nothing may be left out.
+    let count = match std::env::var_os("REMUDA_REQUIRE_ALL") {
+        Some(_) => 20,
+        None => 4,
+    };
+    let authority = Authority::new();
+    let mut instance = start(&authority.pair())
+        .flags(&QUICK)
+        .flags(&["--workers", "3"])
+        .ready();
+    let load = load(&instance, &authority, MIX);
+    let deadline = Instant::now() + PATIENCE;
+    while instance.metric("remuda_http_requests_total", &[]) < 1.0 {
+        assert!(Instant::now() < deadline, "no request is counted");
+    }
+    for n in 0..count {
+        let generation = n + 2;
+        trigger(&instance, n);
+        instance.wait("the rollout to complete", |status| {
+            let app = &status["services"]["app"];
+            app["generation"] == generation && app["rollout"]["state"] == "completed"
+        });
+    }
+    load.wait_for(50);
+    assert_clean(&load.stop(), &instance.dir.path().join("executed"));
+}
+
+#[test]
+fn f01_the_successor_of_a_plane_has_the_certificates_of_now() {
+    let authority = Authority::new();
+    let (old, new) = (authority.pair(), authority.pair());
+    let mut instance = start(&old).ready();
+    let config = authority.client(&[]);
+    let address = instance.address;
+    let dir = instance.dir.path().to_owned();
+    for pair in [&old, &new] {
+        pair.replace(&dir);
+        until_shown(address, &config, pair);
+        let plane = |status: &serde_json::Value| {
+            let planes = status["data_planes"].as_array()?;
+            let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
+            accepting["pid"].as_i64()
+        };
+        let status = instance.wait("a plane", |status| plane(status).is_some());
+        let victim = plane(&status).expect("just seen");
+        let pid = Pid::from_raw(i32::try_from(victim).expect("a pid"));
+        kill(pid, Signal::SIGKILL).expect("it lives");
+        instance.wait("the successor", |status| {
+            plane(status).is_some_and(|pid| pid != victim)
+        });
+        assert!(pair.is(&shown(address, &config).expect("a handshake")));
+        let mut client = Client::tls(address, &config).expect("a connection");
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+}
+
+#[test]
+fn requests_without_tls_are_sent_to_the_port_that_has_it() {
+    let authority = Authority::new();
+    let instance = start(&authority.pair())
+        .top("[[listen]]\naddress = \"127.0.0.1:0\"\nredirect_https = 8443")
+        .ready();
+    let status = instance.status();
+    let plain: SocketAddr = status["listeners"][1]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .expect("an address");
+    let mut client = Client::tcp(plain).expect("it listens");
+    for method in ["GET", "HEAD"] {
+        let answer = client.request(method, "/a?b=c", &[], b"");
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 308);
+        assert_eq!(
+            answer.header("location"),
+            Some("https://localhost:8443/a?b=c")
+        );
+    }
+    let mut secure = Client::tls(instance.address, &authority.client(&[])).expect("TLS");
+    assert_eq!(secure.get("/a?b=c").expect("an answer").status, 200);
+}
+
+#[test]
+fn a_start_without_good_certificates_fails_with_the_files_name() {
+    let authority = Authority::new();
+    let (one, other) = (authority.pair(), authority.pair());
+    let dir = tempfile::Builder::new().prefix("rmd").tempdir();
+    let dir = dir.expect("a temporary directory");
+    put(dir.path(), "cert.pem", &one.cert);
+    put(dir.path(), "key.pem", &other.key);
+    let config = format!("{LISTEN}\n[services.app]\ncommand = [\"sleep\", \"9\"]\n");
+    put(dir.path(), "remuda.toml", &config);
+    for args in [&["run", "-c"][..], &["check"], &["check", "--resolved"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_remuda"))
+            .args(args)
+            .arg(dir.path().join("remuda.toml"))
+            .env("XDG_RUNTIME_DIR", dir.path())
+            .env_remove("RUNTIME_DIRECTORY")
+            .output()
+            .expect("the binary is built");
+        assert!(!output.status.success(), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("the key is not the certificate's"), "{said}");
+        assert!(said.contains("key.pem"), "{said}");
+    }
+}
