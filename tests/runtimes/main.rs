@@ -1,6 +1,6 @@
 //! Remuda in front of real servers that nobody here wrote: a rolling restart under load loses nothing, and
 //! after a stop nothing is left. A runtime that is absent shows as ignored, with the reason; with
-//! `REMUDA_REQUIRE_ALL=1` that is a failure.
+//! `REMUDA_REQUIRE_ALL=1` that is a failure. And behind real clients, by HTTP/2 and TLS.
 
 #![allow(
     clippy::allow_attributes,
@@ -21,10 +21,12 @@ use std::process::{Command, ExitCode, Stdio};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::Signal;
 
+use clients::{CLIENTS, Front};
 use support::checker::Outcome;
 use support::instance::{Start, processes_of};
 use support::load::{Load, Mix};
 
+mod clients;
 #[path = "../process/support/mod.rs"]
 mod support;
 
@@ -216,8 +218,8 @@ fn words(of: &[&str]) -> Vec<String> {
     of.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn absent(runtime: &Runtime) -> Option<String> {
-    runtime.needs.iter().find_map(|need| {
+fn absent(needs: &[&[&str]]) -> Option<String> {
+    needs.iter().find_map(|need| {
         let ran = Command::new(need[0])
             .args(&need[1..])
             .stdout(Stdio::null())
@@ -246,6 +248,7 @@ fn rolls(runtime: &Runtime) -> Result<(), Failed> {
         slow: 0,
         sse: 0,
         tunnel: 0,
+        h2: 0,
     };
     let load = Load::start(instance.address, mix);
     load.wait_for(50);
@@ -284,22 +287,33 @@ fn rolls(runtime: &Runtime) -> Result<(), Failed> {
 }
 
 fn main() -> ExitCode {
+    support::worker::become_one();
     let mut arguments = Arguments::from_args();
     // Each server and its load want the machine for themselves.
     arguments.test_threads.get_or_insert(1);
     let strict = std::env::var_os("REMUDA_REQUIRE_ALL").is_some();
-    let trials = RUNTIMES
-        .iter()
-        .map(|runtime| match absent(runtime) {
-            Some(why) if strict => Trial::test(runtime.name, move || {
+    let trial = |name: &'static str, needs, run: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+        match absent(needs) {
+            Some(why) if strict => Trial::test(name, move || {
                 Err(format!("{why}, and all are required").into())
             }),
             Some(why) => {
-                eprintln!("{} is ignored: {why}", runtime.name);
-                Trial::test(format!("{} ({why})", runtime.name), || Ok(())).with_ignored_flag(true)
+                eprintln!("{name} is ignored: {why}");
+                Trial::test(format!("{name} ({why})"), || Ok(())).with_ignored_flag(true)
             }
-            None => Trial::test(runtime.name, || rolls(runtime)),
-        })
-        .collect();
+            None => Trial::test(name, run),
+        }
+    };
+    let runtimes = RUNTIMES
+        .iter()
+        .map(|one| trial(one.name, one.needs, Box::new(|| rolls(one))));
+    let clients = CLIENTS.iter().map(|one| {
+        trial(
+            one.name,
+            one.needs,
+            Box::new(|| (one.talk)(&Front::start())),
+        )
+    });
+    let trials = runtimes.chain(clients).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
