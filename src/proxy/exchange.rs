@@ -18,7 +18,7 @@ use super::live::{Live, millis};
 use super::table::{Service, Worker};
 use super::upload::Upload;
 use super::upstream::Watch;
-use crate::link::message::{Class, MethodLabel, ProxyReason};
+use crate::link::message::{Class, MethodLabel, Protocol, ProxyReason};
 use crate::rollout::Role;
 
 /// An upload is one when its body still comes in after so long, or so much of it came.
@@ -338,7 +338,8 @@ impl Drop for Held {
 
 impl Watch for Exchange {
     fn uploaded(&self, bytes: u64) {
-        if !self.idempotent {
+        // A worker of HTTP/2 may say that it has looked at nothing of it (F44).
+        if !self.idempotent && self.service.rules.protocol == Protocol::Http1 {
             self.upload.forget();
         }
         self.progress(bytes, 0);

@@ -213,8 +213,9 @@ impl Errand<'_> {
             None => unconnected(),
             Some(error) => {
                 tracing::debug!(worker = worker.id.0, ?error, "no answer");
-                // A stream may be refused by a healthy worker at any time.
-                self.failure(&error, !self.fresh && !error.sent)
+                // A connection may be told to go by a healthy worker at any time.
+                let gone = error.kind == SendErrorKind::Reset && !error.sent;
+                self.failure(&error, gone && !self.fresh)
             }
         })
     }
@@ -231,6 +232,7 @@ impl Errand<'_> {
     fn failure(&self, error: &SendError, reused: bool) -> Failure {
         let (reason, why) = match error.kind {
             SendErrorKind::Reset => (ProxyReason::Reset, "the worker closed the connection"),
+            SendErrorKind::Refused => (ProxyReason::Reset, "the worker refused the stream"),
             SendErrorKind::BadAnswer => (ProxyReason::BadResponse, "the answer is not HTTP"),
             SendErrorKind::Timeout => (ProxyReason::ResponseTimeout, "no answer in time"),
             SendErrorKind::BodyTimeout => (ProxyReason::RequestTimeout, "the body did not come"),
@@ -247,7 +249,7 @@ impl Errand<'_> {
         let how = match error.kind {
             SendErrorKind::Reset if error.answered => Failed::Final,
             SendErrorKind::Reset if error.sent => Failed::Unanswered,
-            SendErrorKind::Reset => Failed::Unsent,
+            SendErrorKind::Reset | SendErrorKind::Refused => Failed::Unsent,
             SendErrorKind::BadAnswer
             | SendErrorKind::Timeout
             | SendErrorKind::BodyTimeout
@@ -257,7 +259,9 @@ impl Errand<'_> {
             // A connection that had waited may be closed by a healthy worker at any time.
             SendErrorKind::Reset => !reused || how != Failed::Unsent,
             SendErrorKind::BadAnswer | SendErrorKind::Timeout => true,
-            SendErrorKind::BodyTimeout | SendErrorKind::ClientBody => false,
+            SendErrorKind::Refused | SendErrorKind::BodyTimeout | SendErrorKind::ClientBody => {
+                false
+            }
         };
         Failure {
             how,

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 mod h2;
+mod h2_worker;
 mod http_answers;
 mod http_random;
 mod http_requests;
@@ -13,6 +14,7 @@ mod proxy_drain;
 mod proxy_h2;
 mod proxy_h2_attacks;
 mod proxy_h2_drain;
+mod proxy_h2c;
 mod proxy_http;
 mod proxy_introduced;
 mod proxy_limits;

@@ -80,9 +80,14 @@ impl Plane {
 
     /// A plane in a process of its own, and its pid. It has no runtime directory to tidy up.
     pub(crate) fn start_process() -> (Self, Pid) {
+        Self::start_program(Command::new(env!("CARGO_BIN_EXE_remuda")), 2)
+    }
+
+    /// The same, by a command that runs our program, such as one that counts what it does.
+    pub(crate) fn start_program(mut program: Command, loops: u32) -> (Self, Pid) {
         let mut pid = 0;
-        let plane = Self::start_as(2, |theirs| {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_remuda"))
+        let plane = Self::start_as(loops, |theirs| {
+            let mut child = program
                 .args(["proxy", &Self::our_name(), "/nonexistent"])
                 .stdin(OwnedFd::from(theirs))
                 .spawn()

@@ -68,6 +68,9 @@ pub struct SendError {
 pub enum SendErrorKind {
     /// The worker closed or reset the connection.
     Reset,
+    /// The worker refused the stream before it looked at it (RFC 9113 §8.7): whoever it is, somebody else may
+    /// take the request.
+    Refused,
     /// The answer breaks HTTP (both CL and TE, signed length, bare LF, too large a head, …).
     BadAnswer,
     /// No answer in time.

@@ -232,8 +232,12 @@ impl Exchange {
         if left || error.is_io() {
             self.place.retire();
         }
+        let kind = match refused {
+            true => SendErrorKind::Refused,
+            false => SendErrorKind::Reset,
+        };
         SendError {
-            kind: SendErrorKind::Reset,
+            kind,
             sent: !(refused || left),
             answered: false,
             source: Some(io::Error::other(error)),

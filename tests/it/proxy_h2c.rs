@@ -1,0 +1,387 @@
+//! Workers that speak HTTP/2 (`protocol = "h2c"`), and tunnels by streams of it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::ext::Protocol as Asked;
+use h2::server::Builder;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use remuda::link::message::Protocol;
+
+use crate::h2::{Session, get, piece, request, send};
+use crate::h2_worker::{H2Worker, reply};
+use crate::plane::{PATIENCE, Plane, Route, open};
+use crate::worker::{Worker, write};
+
+fn serving(workers: &[Route]) -> Plane {
+    Plane::serving_by(workers, |plane| plane.rules.protocol = Protocol::H2c)
+}
+
+#[test]
+fn a_client_of_http1_reaches_a_worker_of_http2() {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let worker = H2Worker::start(Builder::new(), move |_, stream| {
+        let head = (
+            stream.request.uri().clone(),
+            stream.request.headers().clone(),
+        );
+        tell.lock().expect("no panic").send(head).expect("heard");
+        Box::pin(reply(stream, "from h2"))
+    });
+    let plane = serving(&[open(1, worker.address)]);
+    let mut client = plane.client();
+    for number in 0..3 {
+        client.send(&format!(
+            "POST /a?{number} HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\
+             Connection: te, x-mine\r\nX-Mine: 1\r\nX-Yours: 2\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.text()), (200, "from h2"));
+        assert_eq!(answer.field("content-length"), Some("7"));
+        assert_eq!(answer.field("connection"), None);
+        let (uri, fields) = told.recv_timeout(PATIENCE).expect("a request");
+        assert_eq!(uri.to_string(), format!("http://shop.test/a?{number}"));
+        assert_eq!(
+            fields.get("te"),
+            Some(&HeaderValue::from_static("trailers"))
+        );
+        assert_eq!(fields.get("x-yours"), Some(&HeaderValue::from_static("2")));
+        assert_eq!(fields["x-forwarded-for"], "127.0.0.1");
+        for gone in [
+            "connection",
+            "transfer-encoding",
+            "x-mine",
+            "host",
+            "upgrade",
+        ] {
+            assert!(!fields.contains_key(gone), "{gone}: {fields:?}");
+        }
+    }
+    assert_eq!(worker.connections.load(Ordering::SeqCst), 1, "it is shared");
+}
+
+#[test]
+fn messages_go_both_ways_at_once_and_trailers_come_last() {
+    let worker = H2Worker::start(Builder::new(), |_, mut stream| {
+        Box::pin(async move {
+            let head = Response::builder().header("content-type", "application/grpc");
+            let mut out = stream
+                .respond
+                .send_response(head.body(()).expect("a head"), false)
+                .expect("the client is there");
+            let mut body = stream.request.into_body();
+            while let Some(data) = piece(&mut body).await {
+                send(&mut out, data.expect("it goes on"), false).await;
+            }
+            let trailers = body.trailers().await.expect("they come");
+            let mut last = trailers.unwrap_or_default();
+            last.insert("grpc-status", HeaderValue::from_static("0"));
+            let _ = out.send_trailers(last);
+        })
+    });
+    let plane = serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    let mut ask = request("POST", "/x.Y/Chat");
+    ask.headers_mut()
+        .insert("te", HeaderValue::from_static("trailers"));
+    let (response, mut up) = session.begin(ask, false);
+    session.block(async {
+        let mut down = response.await.expect("an answer").into_body();
+        for number in 0..50 {
+            let message = Bytes::from(format!("message {number}"));
+            send(&mut up, message.clone(), false).await;
+            // Each is back before the next is sent: nothing is held up.
+            let back = piece(&mut down).await.expect("it goes on").expect("whole");
+            assert_eq!(back, message);
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("50"));
+        up.send_trailers(trailers).expect("open");
+        assert!(piece(&mut down).await.is_none());
+        let trailers = down.trailers().await.expect("they come").expect("some");
+        assert_eq!(trailers["grpc-status"], "0");
+        assert_eq!(trailers["x-sum"], "50");
+    });
+}
+
+#[test]
+fn f44_a_refused_stream_goes_elsewhere_whatever_its_method() {
+    let refusing = H2Worker::start(Builder::new(), |_, mut stream| {
+        stream.respond.send_reset(Reason::REFUSED_STREAM);
+        Box::pin(async {})
+    });
+    let good = H2Worker::named("good");
+    let plane = serving(&[open(1, refusing.address), open(2, good.address)]);
+    let mut session = Session::connect(plane.address);
+    for number in 0..20 {
+        let body = Bytes::from_static(b"once");
+        let answer = session.post(request("POST", &format!("/{number}")), body, None);
+        assert_eq!(answer.expect("an answer").text(), "good", "{number}");
+    }
+    assert_eq!(good.seen().len(), 20, "each exactly once");
+}
+
+#[test]
+fn f44_what_a_goodbye_leaves_behind_goes_elsewhere_whatever_its_method() {
+    // Each connection serves one stream, and tells those behind it to go.
+    let leaving = H2Worker::start(Builder::new(), |connection, stream| {
+        connection.graceful_shutdown();
+        Box::pin(reply(stream, "leaving"))
+    });
+    let plane = serving(&[open(1, leaving.address)]);
+    let mut session = Session::connect(plane.address);
+    let mut begun = Vec::new();
+    for number in 0..30 {
+        let (response, mut up) = session.begin(request("POST", &format!("/{number}")), false);
+        up.send_data(Bytes::from_static(b"once"), true)
+            .expect("open");
+        begun.push(response);
+    }
+    for response in begun {
+        let answer = session.answer(response).expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "leaving"));
+    }
+    let mut seen = leaving.seen();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), leaving.seen().len(), "none twice");
+    assert_eq!(seen.len(), 30);
+}
+
+#[test]
+fn f42_a_worker_that_gives_up_in_a_body_never_looks_whole() {
+    let (give_up, _) = tokio::sync::watch::channel(0);
+    let give_up = Arc::new(give_up);
+    let all = Arc::clone(&give_up);
+    let worker = H2Worker::start(Builder::new(), move |_, mut stream| {
+        let mut told = all.subscribe();
+        let number = stream.number;
+        Box::pin(async move {
+            let mut out = stream
+                .respond
+                .send_response(Response::new(()), false)
+                .expect("the client is there");
+            send(&mut out, Bytes::from_static(b"half"), false).await;
+            let _ = told.wait_for(|of| *of == number).await;
+            out.send_reset(Reason::INTERNAL_ERROR);
+        })
+    });
+    let mut plane = Plane::start_with(1);
+    plane.rules.protocol = Protocol::H2c;
+    plane.publish(&[(10_000, &[open(1, worker.address)])]);
+    plane.accept();
+    let mut session = Session::connect(plane.address);
+    let (response, _) = session.begin(get("/"), true);
+    session.block(async {
+        let mut down = response.await.expect("an answer").into_body();
+        assert_eq!(piece(&mut down).await.expect("half").expect("half"), "half");
+        give_up.send_replace(1);
+        assert!(matches!(piece(&mut down).await, Some(Err(_))));
+    });
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.head().expect("a head");
+    assert_eq!(client.chunk().as_deref(), Some(&b"half"[..]));
+    give_up.send_replace(2);
+    assert_eq!(client.chunk(), None, "no last chunk");
+    assert!(client.closed());
+}
+
+#[test]
+fn f52_a_call_that_its_client_cancels_is_cancelled_at_the_worker() {
+    let (tell, told) = mpsc::channel();
+    let tell = Arc::new(Mutex::new(tell));
+    let worker = H2Worker::start(Builder::new(), move |_, mut stream| {
+        let tell = Arc::clone(&tell);
+        Box::pin(async move {
+            let reset = std::future::poll_fn(|cx| stream.respond.poll_reset(cx)).await;
+            let reason = reset.expect("a reset");
+            tell.lock().expect("no panic").send(reason).expect("heard");
+        })
+    });
+    let mut plane = serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    let (response, mut up) = session.begin(request("POST", "/slow"), false);
+    plane.until(|sample| sample.services[0].in_flight == 1);
+    while worker.seen().is_empty() {
+        std::thread::yield_now();
+    }
+    up.send_reset(Reason::CANCEL);
+    drop(response);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Reason::CANCEL));
+    let sample = plane.until(|sample| sample.services[0].in_flight == 0);
+    assert_eq!(crate::plane::worker(&sample, 1).failures, 0);
+    // The connection goes on for others.
+    assert_eq!(worker.connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn more_requests_than_a_worker_takes_on_one_connection_get_more_connections() {
+    let mut settings = Builder::new();
+    settings.max_concurrent_streams(4);
+    let (release, _) = tokio::sync::watch::channel(false);
+    let release = Arc::new(release);
+    let all = Arc::clone(&release);
+    let worker = H2Worker::start(settings, move |_, stream| {
+        let mut released = all.subscribe();
+        Box::pin(async move {
+            let _ = released.wait_for(|released| *released).await;
+            reply(stream, "at last").await;
+        })
+    });
+    let mut plane = Plane::start_with(1);
+    plane.rules.protocol = Protocol::H2c;
+    plane.publish(&[(10_000, &[open(1, worker.address)])]);
+    plane.accept();
+    let mut session = Session::connect(plane.address);
+    // The first one learns how many it takes.
+    let first = session.begin(get("/first"), true).0;
+    while worker.seen().is_empty() {
+        std::thread::yield_now();
+    }
+    let begun: Vec<_> = (0..20)
+        .map(|number| session.begin(get(&format!("/{number}")), true).0)
+        .collect();
+    // All of them are at work at the same time.
+    let started = std::time::Instant::now();
+    while worker.seen().len() < 21 {
+        assert!(started.elapsed() < PATIENCE, "{:?}", worker.seen().len());
+        std::thread::yield_now();
+    }
+    assert!(worker.connections.load(Ordering::SeqCst) >= 6);
+    release.send_replace(true);
+    for response in begun.into_iter().chain([first]) {
+        assert_eq!(
+            session.answer(response).expect("an answer").text(),
+            "at last"
+        );
+    }
+}
+
+#[test]
+fn an_answer_before_the_end_of_its_request_is_whole() {
+    let worker = H2Worker::start(Builder::new(), |_, mut stream| {
+        Box::pin(async move {
+            let head = Response::builder().status(403).body(()).expect("a head");
+            let mut out = stream
+                .respond
+                .send_response(head, false)
+                .expect("the client is there");
+            send(&mut out, Bytes::from_static(b"no"), true).await;
+            // The request's body is dropped, which resets the stream without an error.
+        })
+    });
+    let plane = serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    let body = Bytes::from(vec![b'x'; 4 << 20]);
+    let answer = session.post(request("POST", "/"), body, None);
+    let answer = answer.expect("an answer");
+    assert_eq!((answer.status, answer.text()), (403, "no"));
+}
+
+#[test]
+fn a_worker_that_does_not_speak_it_is_502() {
+    let worker = Worker::named("plain");
+    let plane = serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    assert_eq!(session.ask(get("/")).status, 502);
+}
+
+/// Sends back what comes, once it has agreed to a WebSocket.
+fn echo() -> Worker {
+    Worker::early(|request, stream| {
+        assert_eq!(request.field("upgrade"), Some("websocket"));
+        assert_eq!(request.field("connection"), Some("upgrade"));
+        let key = request.field("sec-websocket-key").expect("a key");
+        assert!(key.len() == 24 && key.ends_with("A=="), "{key}");
+        write(
+            stream,
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+        );
+        let mut copy = stream.try_clone().expect("a copy");
+        let _ = std::io::copy(stream, &mut copy);
+        let _ = copy.shutdown(std::net::Shutdown::Both);
+        false
+    })
+}
+
+fn connect(protocol: &'static str) -> Request<()> {
+    let mut ask = request("CONNECT", "/chat");
+    ask.extensions_mut().insert(Asked::from_static(protocol));
+    ask.headers_mut()
+        .insert("sec-websocket-version", HeaderValue::from_static("13"));
+    ask
+}
+
+#[test]
+fn t11_connect_with_a_protocol_is_a_tunnel() {
+    let worker = echo();
+    let mut plane = Plane::serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    // The settings that allow it have come with the first answer.
+    assert_eq!(session.ask(request("OPTIONS", "/nobody")).status, 502);
+    let (response, mut up) = session.begin(connect("websocket"), false);
+    session.block(async {
+        let response = response.await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+        for gone in ["upgrade", "connection", "sec-websocket-accept"] {
+            assert!(!response.headers().contains_key(gone), "{gone}");
+        }
+        let mut down = response.into_body();
+        let mut sum = 0;
+        for number in 0..20_usize {
+            let message = Bytes::from(vec![b'm'; 1 + number * 5_000]);
+            let size = message.len();
+            send(&mut up, message, false).await;
+            let mut came = 0;
+            while came < size {
+                came += piece(&mut down).await.expect("open").expect("whole").len();
+            }
+            sum += came;
+        }
+        assert_eq!(sum, 20 + 5_000 * 190);
+    });
+    let inside = plane.exchanges();
+    assert_eq!(inside.len(), 1, "{inside:?}");
+    session.block(async {
+        up.send_data(Bytes::new(), true).expect("open");
+    });
+    plane.until(|sample| sample.services[0].in_flight == 0);
+}
+
+#[test]
+fn t11_connect_with_another_protocol_or_none_is_refused() {
+    let worker = Worker::named("plain");
+    let plane = Plane::serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    assert_eq!(session.ask(get("/")).text(), "plain");
+    let (response, _up) = session.begin(connect("connect-udp"), false);
+    assert_eq!(session.answer(response).expect("an answer").status, 501);
+    // One who answers 200 has not agreed to anything.
+    let (response, _up) = session.begin(connect("websocket"), false);
+    assert_eq!(session.answer(response).expect("an answer").status, 502);
+    assert_eq!(worker.requests().len(), 2);
+}
+
+#[test]
+fn f47_a_tunnel_by_a_stream_is_cut_by_the_drains_limit() {
+    let worker = echo();
+    let mut plane = Plane::serving_by(&[open(1, worker.address)], |plane| {
+        plane.rules.drain.tunnel = Duration::from_millis(300);
+    });
+    let mut session = Session::connect(plane.address);
+    assert_eq!(session.ask(request("OPTIONS", "/nobody")).status, 502);
+    let (response, up) = session.begin(connect("websocket"), false);
+    let mut down = session.block(async { response.await.expect("an answer").into_body() });
+    plane.send(&remuda::link::message::ToPlane::Drain);
+    let end = session.block(async { piece(&mut down).await });
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
+    drop(up);
+    plane.drained();
+}
