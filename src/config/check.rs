@@ -1,6 +1,7 @@
 //! From values to a [`Config`]: what must hold between them, and what follows from them.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -596,6 +597,15 @@ impl Check<'_> {
                 max_requests: self.count(&at("parking.requests")),
                 max_bytes: self.size(&at("parking.bytes")),
                 max_wait: self.time(&at("parking.wait")),
+            },
+            max_in_flight: self
+                .maybe(&at("max_in_flight"))
+                .and_then(count)
+                .and_then(NonZeroU32::new),
+            queue: Parking {
+                max_requests: self.count(&at("queue.requests")),
+                max_bytes: self.size(&at("queue.bytes")),
+                max_wait: self.time(&at("queue.wait")),
             },
             retry: Retry {
                 tries: self.count(&at("retry.tries")),

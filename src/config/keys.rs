@@ -312,6 +312,13 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How many serve; all are started at once at first",
             ),
             optional(
+                "max_in_flight",
+                Kind::Count(1, 1_000_000),
+                "100",
+                "Most requests that one worker has at once, websockets included; more wait in `queue`. While a data plane is\n\
+                 replaced, the old and the new one count each for itself. Default: no limit",
+            ),
+            optional(
                 "connect",
                 Kind::Word(&["port", "socket", "fd"]),
                 "\"port\"",
@@ -546,6 +553,20 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             key("bytes", Kind::Size, "\"16MiB\"", "Most bytes they hold"),
             key("wait", TIME, "\"10s\"", "Longest wait"),
+        ],
+    },
+    Section {
+        path: "services.*.queue",
+        doc: "Requests that wait because every worker is at `max_in_flight`; more get 503",
+        keys: &[
+            key(
+                "requests",
+                Kind::Count(0, 1_000_000),
+                "1000",
+                "Most of them",
+            ),
+            key("bytes", Kind::Size, "\"16MiB\"", "Most bytes they hold"),
+            key("wait", TIME, "\"5s\"", "Longest wait"),
         ],
     },
     Section {

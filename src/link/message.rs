@@ -2,6 +2,7 @@
 //! names their count.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,6 +244,10 @@ pub struct ServiceRules {
     pub drain: DrainLimits,
     /// Requests that wait while nobody can answer.
     pub parking: Parking,
+    /// Most requests in flight on one worker, counted by each plane for itself; `None` is no limit.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// Requests that wait because every worker has as many as it may.
+    pub queue: Parking,
     /// Second tries.
     pub retry: Retry,
     /// What is changed about heads on their way.
@@ -374,7 +379,7 @@ pub struct DrainLimits {
     pub tunnel: Duration,
 }
 
-/// Requests that wait while nobody can answer.
+/// Limits of a line of requests that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parking {
     /// Most requests.
@@ -489,6 +494,12 @@ impl Default for ServiceRules {
                 max_requests: 1000,
                 max_bytes: 16 << 20,
                 max_wait: Duration::from_secs(10),
+            },
+            max_in_flight: None,
+            queue: Parking {
+                max_requests: 1000,
+                max_bytes: 16 << 20,
+                max_wait: Duration::from_secs(5),
             },
             retry: Retry {
                 tries: 2,
@@ -649,6 +660,10 @@ pub enum ProxyReason {
     ResponseTimeout,
     /// Nobody ready, and parking full or over (503).
     Unavailable,
+    /// Every worker at its limit, and too many wait already (503).
+    QueueFull,
+    /// Every worker at its limit for as long as a request may wait (503).
+    QueueTimeout,
     /// Cut by a drain's limit (504, or the connection closed).
     DrainLimit,
     /// The client left (499).

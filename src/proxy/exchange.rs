@@ -76,7 +76,7 @@ impl Drop for Lease {
         let (gate, index) = (&self.worker.gate, self.lp.index);
         gate.reclass(index, self.class.get(), Class::Plain);
         gate.ended(index, self.failed.get());
-        if gate.leave(index) {
+        if self.worker.leave(index) {
             self.lp.shared.wake.notify_one();
         }
     }

@@ -3,6 +3,9 @@
 //! One padded cell per worker and event loop, so that a loop never writes what another one writes.
 //! The shut bit and the count share one word: once `shut` has returned, whoever got in is counted,
 //! and nobody else gets in.
+//!
+//! Where a service limits what a worker may have at once, places are taken from one count for all loops
+//! before the gate is passed. Without a limit that count is never touched.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -22,7 +25,14 @@ pub(super) struct Gate {
     cells: Box<[Cell]>,
     /// Milliseconds on the plane's clock, or `NONE` while open.
     shut_at: AtomicU64,
+    taken: Taken,
 }
+
+/// Places taken by requests that were counted against a limit, those included that are about to pass the
+/// gate. Apart from what is only read for each request.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Taken(AtomicU32);
 
 /// One loop's part of a gate. Only that loop writes it, but for the shut bit.
 #[derive(Debug)]
@@ -74,7 +84,32 @@ impl Gate {
         Arc::new(Self {
             cells: (0..loops).map(|_| Cell::new(shut)).collect(),
             shut_at: AtomicU64::new(if shut { clock.now() } else { NONE }),
+            taken: Taken::default(),
         })
+    }
+
+    /// Takes one of so many places, for a request that is about to enter.
+    pub(super) fn take_place(&self, most: u32) -> bool {
+        if !self.has_place(most) {
+            return false;
+        }
+        let taken = &self.taken.0;
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                (taken < most).then_some(taken + 1)
+            })
+            .is_ok()
+    }
+
+    /// Gives a place back, after leaving.
+    pub(super) fn give_place(&self) {
+        let before = self.taken.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "every place that is given back was taken");
+    }
+
+    /// Whether one of so many places is free. Requests that entered before there was a limit have one.
+    pub(super) fn has_place(&self, most: u32) -> bool {
+        self.taken.0.load(Ordering::Acquire) < most && self.in_flight() < most
     }
 
     /// Counts a request in, unless the gate is shut.
@@ -248,6 +283,43 @@ mod tests {
         let in_flight = gate.sums().in_flight;
         assert_eq!((in_flight.plain, in_flight.upload), (1, 0));
         assert_eq!((in_flight.stream, in_flight.tunnel), (1, 1));
+    }
+
+    #[test]
+    fn loops_together_never_take_more_places_than_there_are() {
+        const MOST: u32 = 3;
+        let gate = Gate::new(2, false, &Clock::default());
+        let work = |index: usize| {
+            let gate = Arc::clone(&gate);
+            std::thread::spawn(move || {
+                let mut most = 0;
+                for _ in 0..20_000 {
+                    let mut held = 0;
+                    while gate.take_place(MOST) {
+                        assert!(gate.enter(index));
+                        held += 1;
+                        most = most.max(gate.in_flight());
+                    }
+                    for _ in 0..held {
+                        gate.leave(index);
+                        gate.give_place();
+                    }
+                }
+                most
+            })
+        };
+        let threads = [work(0), work(1)];
+        let most = threads.map(|thread| thread.join().expect("no panic"));
+        assert_eq!(most.into_iter().max(), Some(MOST));
+        assert!(gate.has_place(1));
+    }
+
+    #[test]
+    fn who_entered_before_the_limit_counts_against_it() {
+        let gate = Gate::new(2, false, &Clock::default());
+        assert!(gate.enter(0) && gate.enter(1));
+        assert!(!gate.take_place(2));
+        assert!(gate.take_place(3));
     }
 
     #[test]

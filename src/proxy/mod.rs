@@ -31,6 +31,7 @@ mod live;
 mod park;
 mod pick;
 mod plane;
+mod queue;
 mod reply;
 mod respond;
 mod retry;

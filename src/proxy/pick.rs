@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::table::{Generation, Service, Worker};
-use crate::rollout::WorkerId;
+use super::queue::Queue;
+use super::table::{self, Entry, Service, Worker};
+use crate::rollout::{Generation, Role, WorkerId};
 
 /// A loop's own source of chance (xorshift64*); nothing secret depends on it.
 #[derive(Debug)]
@@ -33,70 +35,164 @@ impl Random {
     }
 }
 
-/// A worker whose gate this request has passed, none of `avoid`; `None` if nobody else is open.
-pub(super) fn pick(
-    service: &Service,
-    index: usize,
-    random: &Random,
-    avoid: &[WorkerId],
-) -> Option<Rc<Worker>> {
-    loop {
-        let worker = choose(service, index, random, avoid)?;
-        // It may have been shut since: then choose again.
-        if worker.gate.enter(index) {
-            return Some(Rc::clone(worker));
+/// What is known of a request that looks for a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seeker<'a> {
+    /// Its loop.
+    pub(super) index: usize,
+    /// Its loop's chance.
+    pub(super) random: &'a Random,
+    /// Workers it does not want.
+    pub(super) avoid: &'a [WorkerId],
+}
+
+/// What came of looking.
+#[derive(Debug)]
+pub(super) enum Picked {
+    /// This worker's gate was passed.
+    Worker(Rc<Worker>),
+    /// Some are open and at their limits, or others wait for them: this is the line to wait in.
+    Full(Generation, Arc<Queue>),
+    /// Nobody is open.
+    Nobody,
+}
+
+/// Whether a request has waited in a generation's line and is the first of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    New,
+    First,
+}
+
+/// What came of looking in one generation.
+enum Found {
+    Worker(Rc<Worker>),
+    Full,
+    Nobody,
+}
+
+impl Found {
+    fn worker(self) -> Option<Rc<Worker>> {
+        match self {
+            Self::Worker(worker) => Some(worker),
+            Self::Full | Self::Nobody => None,
         }
     }
 }
 
-fn choose<'a>(
-    service: &'a Service,
-    index: usize,
-    random: &Random,
-    avoid: &[WorkerId],
-) -> Option<&'a Rc<Worker>> {
-    let total: u32 = service.generations.iter().map(|g| g.weight).sum();
-    if total == 0 {
-        return None;
+impl Seeker<'_> {
+    /// A worker of this service, by the weights of its generations.
+    pub(super) fn pick(self, service: &Service) -> Picked {
+        match self.draw(service) {
+            Some(drawn) => self.pick_for(service, drawn, Standing::New),
+            None => Picked::Nobody,
+        }
     }
-    let mut ticket = random.below(total as usize);
-    let chosen = service.generations.iter().find(|generation| {
-        let weight = generation.weight as usize;
-        let hit = ticket < weight;
-        ticket = ticket.saturating_sub(weight);
-        hit
-    })?;
-    among(chosen, index, random, avoid).or_else(|| {
-        let others = service.generations.iter().filter(|g| g.weight > 0);
-        others
-            .filter_map(|generation| among(generation, index, random, avoid))
-            .next()
-    })
-}
 
-/// Power of two choices among the open ones.
-fn among<'a>(
-    generation: &'a Generation,
-    index: usize,
-    random: &Random,
-    avoid: &[WorkerId],
-) -> Option<&'a Rc<Worker>> {
-    let open = |worker: &&Rc<Worker>| !worker.gate.is_shut(index) && !avoid.contains(&worker.id);
-    let count = generation.workers.iter().filter(open).count();
-    let nth = |n: usize| generation.workers.iter().filter(open).nth(n);
-    match count {
-        0 => None,
-        1 => nth(0),
-        _ => {
-            let first = random.below(count);
-            // Another one: of the rest, each as likely.
-            let second = (first + 1 + random.below(count - 1)) % count;
-            let (first, second) = (nth(first)?, nth(second)?);
-            if second.gate.in_flight() < first.gate.in_flight() {
-                Some(second)
-            } else {
-                Some(first)
+    /// A worker for the first one of this generation's line.
+    pub(super) fn pick_first(self, service: &Service, generation: Generation) -> Picked {
+        let mut all = service.generations.iter();
+        match all.find(|of| of.number == generation && of.weight > 0) {
+            Some(drawn) => self.pick_for(service, drawn, Standing::First),
+            None => Picked::Nobody,
+        }
+    }
+
+    fn draw(self, service: &Service) -> Option<&table::Generation> {
+        let total: u32 = service.generations.iter().map(|g| g.weight).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut ticket = self.random.below(total as usize);
+        service.generations.iter().find(|generation| {
+            let weight = generation.weight as usize;
+            let hit = ticket < weight;
+            ticket = ticket.saturating_sub(weight);
+            hit
+        })
+    }
+
+    fn pick_for(self, service: &Service, drawn: &table::Generation, standing: Standing) -> Picked {
+        let others = || {
+            let others = service.generations.iter().filter(|of| of.weight > 0);
+            others.filter(|of| of.number != drawn.number)
+        };
+        let wait = |of: &table::Generation| Picked::Full(of.number, Arc::clone(&of.queue));
+        match self.among(drawn, standing) {
+            Found::Worker(worker) => return Picked::Worker(worker),
+            Found::Full => {
+                // What waits for a candidate may go to the stable one, which lowers the candidate's share.
+                // Nothing goes the other way: the share of a candidate is not to be raised here.
+                let mut stable = others().filter(|of| of.role == Role::Stable);
+                return match stable.find_map(|of| self.among(of, Standing::New).worker()) {
+                    Some(worker) => Picked::Worker(worker),
+                    None => wait(drawn),
+                };
             }
+            Found::Nobody => {}
+        }
+        let mut full = None;
+        for other in others() {
+            match self.among(other, Standing::New) {
+                Found::Worker(worker) => return Picked::Worker(worker),
+                Found::Full => full = full.or(Some(other)),
+                Found::Nobody => {}
+            }
+        }
+        full.map_or(Picked::Nobody, wait)
+    }
+
+    /// Power of two choices among the open ones.
+    fn among(self, generation: &table::Generation, standing: Standing) -> Found {
+        let open = |worker: &&Rc<Worker>| {
+            !worker.gate.is_shut(self.index) && !self.avoid.contains(&worker.id)
+        };
+        loop {
+            let mut is_open = false;
+            let mut room = 0;
+            for worker in generation.workers.iter().filter(open) {
+                is_open = true;
+                room += usize::from(worker.has_place());
+            }
+            if !is_open {
+                return Found::Nobody;
+            }
+            // Without a limit nobody ever waits.
+            let is_new = standing == Standing::New && generation.is_limited();
+            if room == 0 || (is_new && generation.queue.is_waited_in()) {
+                return Found::Full;
+            }
+            let with_room = || {
+                let open = generation.workers.iter().filter(open);
+                open.filter(|worker| worker.has_place())
+            };
+            let Some(worker) = self.lighter(room, |n| with_room().nth(n)) else {
+                continue;
+            };
+            // It may have been shut or filled since: then choose again.
+            if worker.enter(self.index) == Entry::Entered {
+                return Found::Worker(Rc::clone(worker));
+            }
+        }
+    }
+
+    /// The less loaded of two of so many.
+    fn lighter<'w>(
+        self,
+        count: usize,
+        nth: impl Fn(usize) -> Option<&'w Rc<Worker>>,
+    ) -> Option<&'w Rc<Worker>> {
+        if count == 1 {
+            return nth(0);
+        }
+        let first = self.random.below(count);
+        // Another one: of the rest, each as likely.
+        let second = (first + 1 + self.random.below(count - 1)) % count;
+        let (first, second) = (nth(first)?, nth(second)?);
+        if second.gate.in_flight() < first.gate.in_flight() {
+            Some(second)
+        } else {
+            Some(first)
         }
     }
 }

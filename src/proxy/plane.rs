@@ -229,7 +229,10 @@ impl Plane {
                     self.leave().await
                 }
                 () = shared.wake.notified() => self.tell_changes().await,
-                _ = clock.tick() => self.tell_changes().await,
+                _ = clock.tick() => {
+                    self.gates.look_again();
+                    self.tell_changes().await
+                }
             };
             match told {
                 Ok(()) => {}

@@ -6,22 +6,30 @@
 //! here: a loop's view is replaced by that loop, between two polls.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::counters::{LoopCounters, ServiceCounters};
 use super::gate::Gate;
 use super::live::{Clock, millis};
+use super::park::Lot;
+use super::queue::Queue;
 use super::retry::Budget;
 use super::route::Routes;
 use crate::link::message::{Front, ServiceRules, Table, WorkerAddress};
-use crate::rollout::{GateState, Role, ServiceName, WorkerId};
+use crate::rollout::{GateState, Generation as Number, Role, ServiceName, WorkerId};
 
-/// Every gate the plane knows.
+/// Every gate the plane knows, and the lines before them.
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     known: HashMap<WorkerId, Arc<Gate>>,
+    lots: HashMap<ServiceName, Arc<Lot>>,
+    queues: Queues,
 }
+
+/// The line of each generation.
+type Queues = HashMap<(ServiceName, Number), Arc<Queue>>;
 
 impl Gates {
     /// Shuts and opens gates as a table says; those of workers it does not name are shut and forgotten.
@@ -45,9 +53,37 @@ impl Gates {
             gone.shut(clock);
         }
         self.known = gates;
+        self.line_up(&table);
         Published {
             table,
             gates: self.known.clone(),
+            queues: self.queues.clone(),
+        }
+    }
+
+    /// Keeps the lines of generations that are still there. Those who wait in another one find that out
+    /// when they next look, and keep it alive until then.
+    fn line_up(&mut self, table: &Table) {
+        let mut lots = HashMap::new();
+        let mut queues = HashMap::new();
+        for service in &table.services {
+            let lot = self.lots.remove(&service.name).unwrap_or_default();
+            for generation in &service.generations {
+                let key = (service.name.clone(), generation.number);
+                let queue = self.queues.remove(&key);
+                let queue = queue.unwrap_or_else(|| Queue::within(Arc::clone(&lot)));
+                queues.insert(key, queue);
+            }
+            lots.insert(service.name.clone(), lot);
+        }
+        self.lots = lots;
+        self.queues = queues;
+    }
+
+    /// Time has passed, and with it something may have changed that nobody calls for.
+    pub(super) fn look_again(&self) {
+        for queue in self.queues.values() {
+            queue.place_is_free();
         }
     }
 }
@@ -65,6 +101,7 @@ fn workers(table: &Table) -> impl Iterator<Item = &crate::link::message::WorkerE
 pub(super) struct Published {
     pub(super) table: Arc<Table>,
     pub(super) gates: HashMap<WorkerId, Arc<Gate>>,
+    queues: Queues,
 }
 
 /// One loop's view of a table.
@@ -88,7 +125,10 @@ pub(super) struct Service {
 /// One generation.
 #[derive(Debug)]
 pub(super) struct Generation {
+    pub(super) number: Number,
+    pub(super) role: Role,
     pub(super) weight: u32,
+    pub(super) queue: Arc<Queue>,
     pub(super) workers: Vec<Rc<Worker>>,
 }
 
@@ -99,6 +139,68 @@ pub(super) struct Worker {
     pub(super) role: Role,
     pub(super) address: WorkerAddress,
     pub(super) gate: Arc<Gate>,
+    limit: Option<Limit>,
+}
+
+/// What a worker may have at once, and who waits for it.
+#[derive(Debug)]
+struct Limit {
+    most: NonZeroU32,
+    queue: Arc<Queue>,
+}
+
+/// What became of a try to enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Entered,
+    Shut,
+    Full,
+}
+
+impl Generation {
+    /// Whether its workers have a limit.
+    pub(super) fn is_limited(&self) -> bool {
+        let mut workers = self.workers.iter();
+        workers.any(|worker| worker.limit.is_some())
+    }
+}
+
+impl Worker {
+    /// Counts a request in, unless the gate is shut or the worker at its limit.
+    pub(super) fn enter(&self, index: usize) -> Entry {
+        let Some(limit) = &self.limit else {
+            return if self.gate.enter(index) {
+                Entry::Entered
+            } else {
+                Entry::Shut
+            };
+        };
+        if !self.gate.take_place(limit.most.get()) {
+            return Entry::Full;
+        }
+        if self.gate.enter(index) {
+            return Entry::Entered;
+        }
+        self.gate.give_place();
+        limit.queue.place_is_free();
+        Entry::Shut
+    }
+
+    /// Counts a request out that this very value let in; true if it was the loop's last one at a shut gate.
+    pub(super) fn leave(&self, index: usize) -> bool {
+        let is_last = self.gate.leave(index);
+        if let Some(limit) = &self.limit {
+            self.gate.give_place();
+            limit.queue.place_is_free();
+        }
+        is_last
+    }
+
+    /// Whether it may have another one.
+    pub(super) fn has_place(&self) -> bool {
+        let limit = self.limit.as_ref();
+        limit.is_none_or(|limit| self.gate.has_place(limit.most.get()))
+    }
 }
 
 impl View {
@@ -139,11 +241,16 @@ impl View {
         }
     }
 
-    /// All workers.
-    pub(super) fn workers(&self) -> impl Iterator<Item = &Rc<Worker>> {
+    /// All generations.
+    pub(super) fn generations(&self) -> impl Iterator<Item = &Generation> {
         self.services
             .iter()
             .flat_map(|service| &service.generations)
+    }
+
+    /// All workers.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Rc<Worker>> {
+        self.generations()
             .flat_map(|generation| &generation.workers)
     }
 
@@ -158,23 +265,32 @@ impl View {
 }
 
 fn generations(service: &crate::link::message::Service, published: &Published) -> Vec<Generation> {
+    let most = service.rules.max_in_flight;
     service
         .generations
         .iter()
-        .map(|generation| Generation {
-            weight: u32::from(generation.weight.0),
-            workers: generation
-                .workers
-                .iter()
-                .filter_map(|entry| {
-                    Some(Rc::new(Worker {
-                        id: entry.worker,
-                        role: generation.role,
-                        address: entry.address.clone(),
-                        gate: Arc::clone(published.gates.get(&entry.worker)?),
-                    }))
-                })
-                .collect(),
+        .filter_map(|generation| {
+            let key = (service.name.clone(), generation.number);
+            let queue = published.queues.get(&key)?;
+            let workers = generation.workers.iter().filter_map(|entry| {
+                Some(Rc::new(Worker {
+                    id: entry.worker,
+                    role: generation.role,
+                    address: entry.address.clone(),
+                    gate: Arc::clone(published.gates.get(&entry.worker)?),
+                    limit: most.map(|most| Limit {
+                        most,
+                        queue: Arc::clone(queue),
+                    }),
+                }))
+            });
+            Some(Generation {
+                number: generation.number,
+                role: generation.role,
+                weight: u32::from(generation.weight.0),
+                queue: Arc::clone(queue),
+                workers: workers.collect(),
+            })
         })
         .collect()
 }
