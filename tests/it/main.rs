@@ -16,6 +16,7 @@ mod proxy_h2_drain;
 mod proxy_http;
 mod proxy_introduced;
 mod proxy_limits;
+mod proxy_queue;
 mod proxy_retry;
 mod proxy_routing;
 mod proxy_streams;
