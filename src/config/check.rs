@@ -16,7 +16,7 @@ use super::suggest::nearest;
 use super::value::{Kind, Value};
 use super::{Admin, Config, Connect, Health, Listen, Recipe, ServiceConfig, Workers};
 use crate::link::message::{
-    DrainLimits, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
+    DrainLimits, Ejection, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
     ServiceRules,
 };
 use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
@@ -609,12 +609,15 @@ impl Check<'_> {
             },
             retry: Retry {
                 tries: self.count(&at("retry.tries")),
-                budget_percent: match self.get(&at("retry.budget")) {
-                    Some(Value::Percent(part)) => part,
-                    _ => 0,
-                },
+                budget_percent: self.percent(&at("retry.budget")),
                 buffer: self.size(&at("retry.buffer")),
             },
+            ejection: Ejection {
+                consecutive: self.count(&at("ejection.consecutive")),
+                base_time: self.time(&at("ejection.base_time")),
+                max_percent: self.percent(&at("ejection.max_percent")),
+            },
+            slow_start: self.time(&at("slow_start")),
         }
     }
 
@@ -650,6 +653,13 @@ impl Check<'_> {
             .as_ref()
             .and_then(count)
             .unwrap_or_else(|| slip(path, None))
+    }
+
+    fn percent(&self, path: &str) -> u32 {
+        match self.get(path) {
+            Some(Value::Percent(part)) => part,
+            other => slip(path, other.as_ref()),
+        }
     }
 
     fn size(&self, path: &str) -> u64 {

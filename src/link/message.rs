@@ -250,6 +250,10 @@ pub struct ServiceRules {
     pub queue: Parking,
     /// Second tries.
     pub retry: Retry,
+    /// When a worker that fails gets no requests for a while.
+    pub ejection: Ejection,
+    /// How long a worker that joins others climbs to its full share; zero gives it at once.
+    pub slow_start: Duration,
     /// What is changed about heads on their way.
     pub edits: Edits,
     /// What clients read instead of our own words, by status.
@@ -401,6 +405,17 @@ pub struct Retry {
     pub buffer: u64,
 }
 
+/// When a worker that fails gets no requests for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ejection {
+    /// Failures in a row that suffice; 0 switches ejection off.
+    pub consecutive: u32,
+    /// How long at first.
+    pub base_time: Duration,
+    /// Most of a generation's workers that are out at once, in percent; one always may be, but at 0.
+    pub max_percent: u32,
+}
+
 /// Limits towards clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Front {
@@ -506,6 +521,12 @@ impl Default for ServiceRules {
                 budget_percent: 20,
                 buffer: 64 << 10,
             },
+            ejection: Ejection {
+                consecutive: 5,
+                base_time: Duration::from_secs(10),
+                max_percent: 34,
+            },
+            slow_start: Duration::from_secs(5),
             edits: Edits::default(),
             pages: Vec::new(),
             maintenance: false,
@@ -557,6 +578,8 @@ pub struct ServiceSample {
     pub retries: Vec<(ProxyReason, u64)>,
     /// Answers that are ours and not a worker's, or cut ones, by reason.
     pub errors: Vec<(ProxyReason, u64)>,
+    /// How often a worker was ejected.
+    pub ejections: u64,
 }
 
 /// Requests that ended, for one set of labels.
@@ -624,6 +647,8 @@ pub struct WorkerSample {
     pub cut: InFlight,
     /// If its gate is shut and something is in flight: time until the last of it is cut.
     pub drain_left: Option<Duration>,
+    /// Gets no requests for a while, because it failed.
+    pub ejected: bool,
 }
 
 /// Why accept failed.

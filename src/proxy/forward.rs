@@ -115,6 +115,7 @@ impl Errand<'_> {
             index: lp.index,
             random: &lp.random,
             avoid: &self.failed,
+            now: lp.now(),
         };
         let picked = match first_of {
             None => seeker.pick(service),

@@ -8,7 +8,7 @@
 //! before the gate is passed. Without a limit that count is never touched.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::live::Clock;
@@ -16,8 +16,12 @@ use crate::link::message::Class;
 use crate::rollout::InFlight;
 
 const SHUT: u32 = 1 << 31;
-/// In `drain_left` and `shut_at`: there is none.
+/// In `drain_left`, `shut_at` and `joined_at`: there is none.
 const NONE: u64 = u64::MAX;
+/// The whole share of a worker, in percent.
+pub(super) const FULL_SHARE: u32 = 100;
+/// The share a worker begins with: enough to warm up by, little enough to bear if it is slow.
+const FIRST_SHARE: u32 = 10;
 
 /// A worker's gate, shared by all loops and the plane's main task.
 #[derive(Debug)]
@@ -25,6 +29,10 @@ pub(super) struct Gate {
     cells: Box<[Cell]>,
     /// Milliseconds on the plane's clock, or `NONE` while open.
     shut_at: AtomicU64,
+    /// Since when it climbs to its full share, on the plane's clock, or `NONE`.
+    joined_at: AtomicU64,
+    /// It is to get no requests for a while, if there is somebody else.
+    ejected: AtomicBool,
     taken: Taken,
 }
 
@@ -45,6 +53,8 @@ pub(super) struct Cell {
     /// Requests that ended here, and those that failed.
     requests: AtomicU64,
     failures: AtomicU64,
+    /// Failures in a row.
+    row: AtomicU32,
     /// Cut by a drain's limit: plain, upload, stream, tunnel.
     cut: [AtomicU32; 4],
     /// Unused connections in the loop's pool.
@@ -60,6 +70,7 @@ impl Cell {
             classes: Default::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            row: AtomicU32::new(0),
             cut: Default::default(),
             idle: AtomicU32::new(0),
             drain_left: AtomicU64::new(NONE),
@@ -84,8 +95,54 @@ impl Gate {
         Arc::new(Self {
             cells: (0..loops).map(|_| Cell::new(shut)).collect(),
             shut_at: AtomicU64::new(if shut { clock.now() } else { NONE }),
+            joined_at: AtomicU64::new(NONE),
+            ejected: AtomicBool::new(false),
             taken: Taken::default(),
         })
+    }
+
+    /// The worker begins to climb to its full share, `now` on the plane's clock.
+    pub(super) fn join(&self, now: u64) {
+        self.joined_at.store(now, Ordering::Relaxed);
+    }
+
+    /// The worker's share in percent of a full one, `now` on the plane's clock, if it climbs for so many
+    /// milliseconds.
+    pub(super) fn share(&self, now: u64, climb: u64) -> u32 {
+        let joined_at = self.joined_at.load(Ordering::Relaxed);
+        if joined_at == NONE || climb == 0 {
+            return FULL_SHARE;
+        }
+        // A loop's time is that of its last turn, which may have been before.
+        let percent = now.saturating_sub(joined_at).saturating_mul(100) / climb;
+        let percent = u32::try_from(percent).unwrap_or(FULL_SHARE);
+        percent.clamp(FIRST_SHARE, FULL_SHARE)
+    }
+
+    /// The worker is to get no requests.
+    pub(super) fn eject(&self) {
+        self.ejected.store(true, Ordering::Relaxed);
+    }
+
+    /// The worker is to get requests again, few at first.
+    pub(super) fn readmit(&self, now: u64) {
+        self.join(now);
+        for cell in &self.cells {
+            // Its loop may write it at the same time: then a failure more or less is forgotten.
+            cell.row.store(0, Ordering::Relaxed);
+        }
+        self.ejected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the worker is to get no requests.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Failures in a row, in the loop that has seen most.
+    pub(super) fn row(&self) -> u32 {
+        let rows = self.cells.iter().map(|cell| load(&cell.row));
+        rows.max().unwrap_or(0)
     }
 
     /// Takes one of so many places, for a request that is about to enter.
@@ -191,6 +248,14 @@ impl Gate {
         if failed {
             cell.failures.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A request said how the worker does; how many failed in a row now.
+    pub(super) fn judged(&self, index: usize, well: bool) -> u32 {
+        let row = &self.cells[index].row;
+        let now = if well { 0 } else { load(row).saturating_add(1) };
+        row.store(now, Ordering::Relaxed);
+        now
     }
 
     /// A request was cut by the drain's limit.

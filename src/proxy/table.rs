@@ -11,13 +11,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::counters::{LoopCounters, ServiceCounters};
-use super::gate::Gate;
+use super::gate::{FULL_SHARE, Gate};
 use super::live::{Clock, millis};
 use super::park::Lot;
 use super::queue::Queue;
 use super::retry::Budget;
 use super::route::Routes;
-use crate::link::message::{Front, ServiceRules, Table, WorkerAddress};
+use crate::link::message::{Front, ServiceRules, Table, WorkerAddress, WorkerEntry};
 use crate::rollout::{GateState, Generation as Number, Role, ServiceName, WorkerId};
 
 /// Every gate the plane knows, and the lines before them.
@@ -36,18 +36,27 @@ impl Gates {
     /// Shut is shut in every loop when this returns.
     pub(super) fn apply(&mut self, table: Arc<Table>, loops: usize, clock: &Clock) -> Published {
         let mut gates = HashMap::new();
-        for worker in workers(&table) {
-            let shut = worker.gate == GateState::Shut;
-            let gate = self
-                .known
-                .remove(&worker.worker)
-                .unwrap_or_else(|| Gate::new(loops, shut, clock));
-            if shut {
-                gate.shut(clock);
-            } else if gate.shut_at().is_some() {
-                gate.open();
+        for generation in table.services.iter().flat_map(|of| &of.generations) {
+            // Who joins others climbs to its share. A generation that begins has the rollout's ramp, and
+            // if nobody else serves there is nobody to do it meanwhile.
+            let serves = generation.workers.iter().any(|of| self.serves_on(of));
+            for worker in &generation.workers {
+                let shut = worker.gate == GateState::Shut;
+                let joins = serves && !shut && !self.serves_on(worker);
+                let gate = self
+                    .known
+                    .remove(&worker.worker)
+                    .unwrap_or_else(|| Gate::new(loops, shut, clock));
+                if shut {
+                    gate.shut(clock);
+                } else if gate.shut_at().is_some() {
+                    gate.open();
+                }
+                if joins {
+                    gate.join(clock.now());
+                }
+                gates.insert(worker.worker, gate);
             }
-            gates.insert(worker.worker, gate);
         }
         for gone in self.known.values() {
             gone.shut(clock);
@@ -59,6 +68,12 @@ impl Gates {
             gates: self.known.clone(),
             queues: self.queues.clone(),
         }
+    }
+
+    /// Whether it took requests before this table, and does now.
+    fn serves_on(&self, entry: &WorkerEntry) -> bool {
+        let before = self.known.get(&entry.worker);
+        entry.gate == GateState::Open && before.is_some_and(|gate| gate.shut_at().is_none())
     }
 
     /// Keeps the lines of generations that are still there. Those who wait in another one find that out
@@ -86,14 +101,6 @@ impl Gates {
             queue.place_is_free();
         }
     }
-}
-
-fn workers(table: &Table) -> impl Iterator<Item = &crate::link::message::WorkerEntry> {
-    table
-        .services
-        .iter()
-        .flat_map(|service| &service.generations)
-        .flat_map(|generation| &generation.workers)
 }
 
 /// A table with its gates, the same for all loops.
@@ -140,6 +147,10 @@ pub(super) struct Worker {
     pub(super) address: WorkerAddress,
     pub(super) gate: Arc<Gate>,
     limit: Option<Limit>,
+    /// Milliseconds it climbs to its full share when it joins.
+    climb: u64,
+    /// Failures in a row that the main task is to hear of; 0 is none.
+    tripwire: u32,
 }
 
 /// What a worker may have at once, and who waits for it.
@@ -167,7 +178,7 @@ impl Generation {
 
 impl Worker {
     /// Counts a request in, unless the gate is shut or the worker at its limit.
-    pub(super) fn enter(&self, index: usize) -> Entry {
+    pub(super) fn enter(&self, index: usize, now: u64) -> Entry {
         let Some(limit) = &self.limit else {
             return if self.gate.enter(index) {
                 Entry::Entered
@@ -175,7 +186,7 @@ impl Worker {
                 Entry::Shut
             };
         };
-        if !self.gate.take_place(limit.most.get()) {
+        if !self.gate.take_place(self.most(limit, now)) {
             return Entry::Full;
         }
         if self.gate.enter(index) {
@@ -197,9 +208,27 @@ impl Worker {
     }
 
     /// Whether it may have another one.
-    pub(super) fn has_place(&self) -> bool {
+    pub(super) fn has_place(&self, now: u64) -> bool {
         let limit = self.limit.as_ref();
-        limit.is_none_or(|limit| self.gate.has_place(limit.most.get()))
+        limit.is_none_or(|limit| self.gate.has_place(self.most(limit, now)))
+    }
+
+    /// What it may have at once: less while it climbs, but something.
+    fn most(&self, limit: &Limit, now: u64) -> u32 {
+        let most = u64::from(limit.most.get());
+        let part = (most * u64::from(self.share(now))).div_ceil(u64::from(FULL_SHARE));
+        u32::try_from(part).unwrap_or(u32::MAX)
+    }
+
+    /// Its share in percent of a full one.
+    pub(super) fn share(&self, now: u64) -> u32 {
+        self.gate.share(now, self.climb)
+    }
+
+    /// A request said how it does; whether that is worth a look of the main task.
+    pub(super) fn judged(&self, index: usize, well: bool) -> bool {
+        let row = self.gate.judged(index, well);
+        row > 0 && row == self.tripwire
     }
 }
 
@@ -278,6 +307,8 @@ fn generations(service: &crate::link::message::Service, published: &Published) -
                     role: generation.role,
                     address: entry.address.clone(),
                     gate: Arc::clone(published.gates.get(&entry.worker)?),
+                    climb: millis(service.rules.slow_start),
+                    tripwire: service.rules.ejection.consecutive,
                     limit: most.map(|most| Limit {
                         most,
                         queue: Arc::clone(queue),

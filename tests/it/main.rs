@@ -10,6 +10,7 @@ mod http_streams;
 mod plane;
 mod process_plane;
 mod proxy_drain;
+mod proxy_ejection;
 mod proxy_h2;
 mod proxy_h2_attacks;
 mod proxy_h2_drain;
@@ -22,5 +23,5 @@ mod proxy_routing;
 mod proxy_streams;
 mod proxy_tls;
 mod tls;
-
 mod worker;
+

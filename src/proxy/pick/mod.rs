@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::gate::FULL_SHARE;
 use super::queue::Queue;
 use super::table::{self, Entry, Service, Worker};
 use crate::rollout::{Generation, Role, WorkerId};
@@ -44,6 +45,8 @@ pub(super) struct Seeker<'a> {
     pub(super) random: &'a Random,
     /// Workers it does not want.
     pub(super) avoid: &'a [WorkerId],
+    /// Its loop's time.
+    pub(super) now: u64,
 }
 
 /// What came of looking.
@@ -62,6 +65,15 @@ pub(super) enum Picked {
 enum Standing {
     New,
     First,
+}
+
+/// Whom a request may be given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// Those who do well.
+    Usual,
+    /// Those who were ejected, too: better than nobody.
+    Anybody,
 }
 
 /// What came of looking in one generation.
@@ -113,18 +125,30 @@ impl Seeker<'_> {
     }
 
     fn pick_for(self, service: &Service, drawn: &table::Generation, standing: Standing) -> Picked {
+        match self.pick_of(service, drawn, (standing, Whom::Usual)) {
+            Picked::Nobody => self.pick_of(service, drawn, (standing, Whom::Anybody)),
+            picked => picked,
+        }
+    }
+
+    fn pick_of(
+        self,
+        service: &Service,
+        drawn: &table::Generation,
+        (standing, whom): (Standing, Whom),
+    ) -> Picked {
         let others = || {
             let others = service.generations.iter().filter(|of| of.weight > 0);
             others.filter(|of| of.number != drawn.number)
         };
         let wait = |of: &table::Generation| Picked::Full(of.number, Arc::clone(&of.queue));
-        match self.among(drawn, standing) {
+        match self.among(drawn, standing, whom) {
             Found::Worker(worker) => return Picked::Worker(worker),
             Found::Full => {
                 // What waits for a candidate may go to the stable one, which lowers the candidate's share.
                 // Nothing goes the other way: the share of a candidate is not to be raised here.
                 let mut stable = others().filter(|of| of.role == Role::Stable);
-                return match stable.find_map(|of| self.among(of, Standing::New).worker()) {
+                return match stable.find_map(|of| self.among(of, Standing::New, whom).worker()) {
                     Some(worker) => Picked::Worker(worker),
                     None => wait(drawn),
                 };
@@ -133,7 +157,7 @@ impl Seeker<'_> {
         }
         let mut full = None;
         for other in others() {
-            match self.among(other, Standing::New) {
+            match self.among(other, Standing::New, whom) {
                 Found::Worker(worker) => return Picked::Worker(worker),
                 Found::Full => full = full.or(Some(other)),
                 Found::Nobody => {}
@@ -143,16 +167,18 @@ impl Seeker<'_> {
     }
 
     /// Power of two choices among the open ones.
-    fn among(self, generation: &table::Generation, standing: Standing) -> Found {
+    fn among(self, generation: &table::Generation, standing: Standing, whom: Whom) -> Found {
         let open = |worker: &&Rc<Worker>| {
-            !worker.gate.is_shut(self.index) && !self.avoid.contains(&worker.id)
+            !worker.gate.is_shut(self.index)
+                && !self.avoid.contains(&worker.id)
+                && (whom == Whom::Anybody || !worker.gate.is_ejected())
         };
         loop {
             let mut is_open = false;
             let mut room = 0;
             for worker in generation.workers.iter().filter(open) {
                 is_open = true;
-                room += usize::from(worker.has_place());
+                room += usize::from(worker.has_place(self.now));
             }
             if !is_open {
                 return Found::Nobody;
@@ -164,13 +190,13 @@ impl Seeker<'_> {
             }
             let with_room = || {
                 let open = generation.workers.iter().filter(open);
-                open.filter(|worker| worker.has_place())
+                open.filter(|worker| worker.has_place(self.now))
             };
             let Some(worker) = self.lighter(room, |n| with_room().nth(n)) else {
                 continue;
             };
             // It may have been shut or filled since: then choose again.
-            if worker.enter(self.index) == Entry::Entered {
+            if worker.enter(self.index, self.now) == Entry::Entered {
                 return Found::Worker(Rc::clone(worker));
             }
         }
@@ -189,10 +215,23 @@ impl Seeker<'_> {
         // Another one: of the rest, each as likely.
         let second = (first + 1 + self.random.below(count - 1)) % count;
         let (first, second) = (nth(first)?, nth(second)?);
-        if second.gate.in_flight() < first.gate.in_flight() {
+        let shares = [first.share(self.now), second.share(self.now)];
+        // One that has just joined is empty and would win each time, so it may stand for choice only as
+        // often as its share says, and what it has weighs as much more.
+        let sits_out = |share| share < FULL_SHARE && self.random.below(100) >= share as usize;
+        match shares.map(sits_out) {
+            [true, false] => return Some(second),
+            [false, true] => return Some(first),
+            [true, true] | [false, false] => {}
+        }
+        let [load, other] = [first, second].map(|of| u64::from(of.gate.in_flight()));
+        if other * u64::from(shares[0]) < load * u64::from(shares[1]) {
             Some(second)
         } else {
             Some(first)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
