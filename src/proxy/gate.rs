@@ -29,6 +29,8 @@ pub(super) struct Gate {
     cells: Box<[Cell]>,
     /// Milliseconds on the plane's clock, or `NONE` while open.
     shut_at: AtomicU64,
+    /// When it was last opened, on the same clock.
+    opened_at: AtomicU64,
     /// Since when it climbs to its full share, on the plane's clock, or `NONE`.
     joined_at: AtomicU64,
     /// It is to get no requests for a while, if there is somebody else.
@@ -95,6 +97,7 @@ impl Gate {
         Arc::new(Self {
             cells: (0..loops).map(|_| Cell::new(shut)).collect(),
             shut_at: AtomicU64::new(if shut { clock.now() } else { NONE }),
+            opened_at: AtomicU64::new(clock.now()),
             joined_at: AtomicU64::new(NONE),
             ejected: AtomicBool::new(false),
             taken: Taken::default(),
@@ -203,7 +206,8 @@ impl Gate {
     }
 
     /// Lets requests in again.
-    pub(super) fn open(&self) {
+    pub(super) fn open(&self, clock: &Clock) {
+        self.opened_at.store(clock.now(), Ordering::Relaxed);
         self.shut_at.store(NONE, Ordering::Release);
         for cell in &self.cells {
             cell.state.fetch_and(!SHUT, Ordering::AcqRel);
@@ -220,6 +224,14 @@ impl Gate {
     pub(super) fn shut_at(&self) -> Option<u64> {
         let at = self.shut_at.load(Ordering::Acquire);
         (at != NONE).then_some(at)
+    }
+
+    /// Milliseconds that it has been open, `now` on the plane's clock; `None` if it is shut.
+    pub(super) fn open_for(&self, now: u64) -> Option<u64> {
+        let opened_at = self.opened_at.load(Ordering::Relaxed);
+        self.shut_at()
+            .is_none()
+            .then(|| now.saturating_sub(opened_at))
     }
 
     /// Requests that are in, of all loops.
@@ -332,7 +344,7 @@ mod tests {
         assert!(gate.leave(0));
         assert!(gate.leave(1));
         assert_eq!(gate.sums().in_flight, InFlight::default());
-        gate.open();
+        gate.open(&clock);
         assert!(gate.enter(1));
     }
 

@@ -36,13 +36,20 @@ impl Gates {
     /// Shut is shut in every loop when this returns.
     pub(super) fn apply(&mut self, table: Arc<Table>, loops: usize, clock: &Clock) -> Published {
         let mut gates = HashMap::new();
-        for generation in table.services.iter().flat_map(|of| &of.generations) {
-            // Who joins others climbs to its share. A generation that begins has the rollout's ramp, and
-            // if nobody else serves there is nobody to do it meanwhile.
-            let serves = generation.workers.iter().any(|of| self.serves_on(of));
+        let now = clock.now();
+        let all = table.services.iter().flat_map(|service| {
+            let climb = millis(service.rules.slow_start);
+            service.generations.iter().map(move |of| (climb, of))
+        });
+        for (climb, generation) in all {
+            // Who joins others climbs to its share, if they are warm: where all begin together somebody is
+            // the first, and is not to do everything because of that.
+            let mut siblings = generation.workers.iter();
+            let warm =
+                siblings.any(|of| self.serves_for(of, now).is_some_and(|time| time >= climb));
             for worker in &generation.workers {
                 let shut = worker.gate == GateState::Shut;
-                let joins = serves && !shut && !self.serves_on(worker);
+                let joins = warm && !shut && self.serves_for(worker, now).is_none();
                 let gate = self
                     .known
                     .remove(&worker.worker)
@@ -50,10 +57,10 @@ impl Gates {
                 if shut {
                     gate.shut(clock);
                 } else if gate.shut_at().is_some() {
-                    gate.open();
+                    gate.open(clock);
                 }
                 if joins {
-                    gate.join(clock.now());
+                    gate.join(now);
                 }
                 gates.insert(worker.worker, gate);
             }
@@ -70,10 +77,11 @@ impl Gates {
         }
     }
 
-    /// Whether it took requests before this table, and does now.
-    fn serves_on(&self, entry: &WorkerEntry) -> bool {
-        let before = self.known.get(&entry.worker);
-        entry.gate == GateState::Open && before.is_some_and(|gate| gate.shut_at().is_none())
+    /// How long it has taken requests by the tables before, if it still does.
+    fn serves_for(&self, entry: &WorkerEntry, now: u64) -> Option<u64> {
+        let goes_on = entry.gate == GateState::Open;
+        let before = self.known.get(&entry.worker).filter(|_| goes_on)?;
+        before.open_for(now)
     }
 
     /// Keeps the lines of generations that are still there. Those who wait in another one find that out

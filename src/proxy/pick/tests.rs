@@ -15,8 +15,8 @@ use crate::link::message::{
 };
 use crate::rollout::{Epoch, GateState, ServiceName, Slot, Weight};
 
-/// A service of a stable generation and a candidate, each with a weight and workers by number.
-fn service(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Rc<Service> {
+/// A table of a stable generation and a candidate, each with a weight and workers by number.
+fn table(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Arc<Table> {
     let entry = |number: &u64| WorkerEntry {
         worker: WorkerId(*number),
         slot: Slot(u32::try_from(*number).expect("small")),
@@ -33,7 +33,7 @@ fn service(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Rc<Service> {
         weight: Weight(*weight),
         workers: workers.iter().map(entry).collect(),
     });
-    let table = Table {
+    Arc::new(Table {
         epoch: Epoch(1),
         services: vec![ServiceEntry {
             name: ServiceName::new("app"),
@@ -41,8 +41,12 @@ fn service(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Rc<Service> {
             generations: generations.collect(),
         }],
         front: Front::default(),
-    };
-    let published = Gates::default().apply(Arc::new(table), 1, &Clock::default());
+    })
+}
+
+fn service(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Rc<Service> {
+    let table = table(rules, generations);
+    let published = Gates::default().apply(table, 1, &Clock::default());
     let view = View::new(&published, &View::default(), &LoopCounters::default());
     Rc::clone(&view.services[0])
 }
@@ -152,6 +156,30 @@ fn f50_a_worker_that_joins_climbs_to_its_share() {
     assert!(shares[4..].iter().all(|got| (2_350..2_650).contains(got)));
 }
 
+/// Whether worker 2 climbs when it comes to a generation in which worker 1 serves already.
+fn climbs(slow_start: Duration, generations: &[(u16, &[u64])]) -> bool {
+    let rules = ServiceRules {
+        slow_start,
+        ..ServiceRules::default()
+    };
+    let clock = Clock::default();
+    let mut gates = Gates::default();
+    gates.apply(table(&rules, &[(10_000, &[1])]), 1, &clock);
+    let published = gates.apply(table(&rules, generations), 1, &clock);
+    assert_eq!(published.gates[&WorkerId(1)].share(0, 1_000), FULL_SHARE);
+    published.gates[&WorkerId(2)].share(0, 1_000) < FULL_SHARE
+}
+
+#[test]
+fn f50_who_joins_warm_workers_climbs_and_who_begins_with_them_does_not() {
+    let warm = Duration::ZERO;
+    let cold = Duration::from_secs(3_600);
+    assert!(climbs(warm, &[(10_000, &[1, 2])]));
+    assert!(!climbs(cold, &[(10_000, &[1, 2])]));
+    // A generation that begins has the rollout's ramp.
+    assert!(!climbs(warm, &[(5_000, &[1]), (5_000, &[2])]));
+}
+
 #[test]
 fn f50_the_limit_climbs_too() {
     let service = service(&limited(20), &[(10_000, &[1, 2])]);
@@ -207,7 +235,7 @@ impl Play {
             }
             let now = at / 1_000;
             if now >= BEFORE && gate(&service, COLD).is_shut(0) {
-                gate(&service, COLD).open();
+                gate(&service, COLD).open(&Clock::default());
                 gate(&service, COLD).join(BEFORE);
             }
             let Picked::Worker(worker) = seeker(&random, now).pick(&service) else {
