@@ -317,7 +317,7 @@ impl Exchange {
         self.answered.get().is_some() && !self.events.get() && !self.tunnel.get() && idle > limit
     }
 
-    /// Notes whether its worker does well. A request that broke off for a reason of its own does not tell.
+    /// Notes whether its worker does well. A request that broke off, or that we answered, does not tell.
     fn judge_worker(&self) {
         let lease = self.lease.borrow();
         let (Some(lease), Some((status, _))) = (&*lease, self.answered.get()) else {
@@ -325,7 +325,7 @@ impl Exchange {
         };
         if ABOUT_THE_REQUEST.contains(&status) {
             lease.well.set(None);
-        } else if self.whole.get() && !lease.failed.get() {
+        } else if self.whole.get() && self.reason.get().is_none() && !lease.failed.get() {
             lease.well.set(Some(true));
         }
     }

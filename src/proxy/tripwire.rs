@@ -36,10 +36,7 @@ impl Tripwire {
                     }
                     let seconds = time.as_secs();
                     tracing::warn!(
-                        service = &*service.0,
-                        slot = slot.0,
-                        seconds,
-                        "fails far more than its siblings: gets no requests for a while"
+                        "worker {slot} of {service} gets no requests for {seconds} s: it fails far more than the others"
                     );
                 }
                 Verdict::Readmit(worker) => {
@@ -47,8 +44,7 @@ impl Tripwire {
                         gate.readmit(now);
                     }
                     if let Some((service, slot)) = place(&published.table, worker) {
-                        let service = &*service.0;
-                        tracing::info!(service, slot = slot.0, "gets requests again");
+                        tracing::info!("worker {slot} of {service} gets requests again");
                     }
                 }
             }
