@@ -24,4 +24,3 @@ mod proxy_streams;
 mod proxy_tls;
 mod tls;
 mod worker;
-
