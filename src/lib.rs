@@ -26,7 +26,8 @@
 //!   a probe passed, a table was acknowledged) and commands (roll, pause, scale) into the pure core
 //!   ([`rollout`]) and carries out the actions the core asks for. It sees no client byte.
 //! * The **data plane** ([`proxy`]) serves HTTP from an immutable routing table that the supervisor
-//!   publishes. It counts, reports and obeys; it never changes which workers exist.
+//!   publishes. It counts, reports and obeys; it never changes which workers exist. It may lower a worker's
+//!   share on its own (full, cold, failing), never raise one.
 //! * A worker is started through the **exec shim** ([`shim`]), the same binary again, which makes the
 //!   session, sets `LISTEN_PID`, closes every other descriptor and then becomes the worker.
 //!

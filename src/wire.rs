@@ -107,6 +107,8 @@ pub struct Worker {
     pub drain_initial: Option<u32>,
     /// Failed starts in a row in this slot.
     pub failures: u32,
+    /// Gets no requests for a while, because it failed and others did not.
+    pub ejected: bool,
 }
 
 /// Requests in flight by class.

@@ -184,6 +184,7 @@ fn worker(slot: u32, generation: u64, state: &str) -> Worker {
         drain_deadline: None,
         drain_initial: None,
         failures: 0,
+        ejected: false,
     }
 }
 

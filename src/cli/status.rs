@@ -209,6 +209,7 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
         .and_then(|at| time::since(at, now));
     let remark = match worker.state.as_str() {
         "draining" => words::drain(worker, now),
+        _ if worker.ejected => "fails far more than the others: no requests for a while".to_owned(),
         _ if worker.failures > 0 => words::counted(worker.failures.into(), "failed start"),
         _ if worker.pid.is_none() => worker.address.clone().unwrap_or_default(),
         _ => String::new(),
@@ -231,6 +232,7 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
 fn tone(worker: &Worker) -> Tone {
     match (worker.state.as_str(), worker.health.as_str()) {
         ("backoff" | "killing", _) | (_, "failing") => Tone::Bad,
+        ("ready", _) if worker.ejected => Tone::Bad,
         ("ready", _) => Tone::Good,
         _ => Tone::Busy,
     }

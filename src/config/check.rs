@@ -1,6 +1,7 @@
 //! From values to a [`Config`]: what must hold between them, and what follows from them.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::suggest::nearest;
 use super::value::{Kind, Value};
 use super::{Admin, Config, Connect, Health, Listen, Recipe, ServiceConfig, Workers};
 use crate::link::message::{
-    DrainLimits, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
+    DrainLimits, Ejection, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
     ServiceRules,
 };
 use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
@@ -597,14 +598,26 @@ impl Check<'_> {
                 max_bytes: self.size(&at("parking.bytes")),
                 max_wait: self.time(&at("parking.wait")),
             },
+            max_in_flight: self
+                .maybe(&at("max_in_flight"))
+                .and_then(count)
+                .and_then(NonZeroU32::new),
+            queue: Parking {
+                max_requests: self.count(&at("queue.requests")),
+                max_bytes: self.size(&at("queue.bytes")),
+                max_wait: self.time(&at("queue.wait")),
+            },
             retry: Retry {
                 tries: self.count(&at("retry.tries")),
-                budget_percent: match self.get(&at("retry.budget")) {
-                    Some(Value::Percent(part)) => part,
-                    _ => 0,
-                },
+                budget_percent: self.percent(&at("retry.budget")),
                 buffer: self.size(&at("retry.buffer")),
             },
+            ejection: Ejection {
+                consecutive: self.count(&at("ejection.consecutive")),
+                base_time: self.time(&at("ejection.base_time")),
+                max_percent: self.percent(&at("ejection.max_percent")),
+            },
+            slow_start: self.time(&at("slow_start")),
         }
     }
 
@@ -640,6 +653,13 @@ impl Check<'_> {
             .as_ref()
             .and_then(count)
             .unwrap_or_else(|| slip(path, None))
+    }
+
+    fn percent(&self, path: &str) -> u32 {
+        match self.get(path) {
+            Some(Value::Percent(part)) => part,
+            other => slip(path, other.as_ref()),
+        }
     }
 
     fn size(&self, path: &str) -> u64 {

@@ -312,6 +312,20 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How many serve; all are started at once at first",
             ),
             optional(
+                "max_in_flight",
+                Kind::Count(1, 1_000_000),
+                "100",
+                "Most requests that one worker has at once, websockets included; more wait in `queue`. While a data plane is\n\
+                 replaced, the old and the new one count each for itself. Default: no limit",
+            ),
+            key(
+                "slow_start",
+                TIME,
+                "\"5s\"",
+                "How long a worker that joins others (restarted, scaled up) climbs from a tenth to its full share; longer than it\n\
+                 is slow at first. New generations have `rollout.ramp`",
+            ),
+            optional(
                 "connect",
                 Kind::Word(&["port", "socket", "fd"]),
                 "\"port\"",
@@ -549,6 +563,20 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        path: "services.*.queue",
+        doc: "Requests that wait because every worker is at `max_in_flight`; more get 503",
+        keys: &[
+            key(
+                "requests",
+                Kind::Count(0, 1_000_000),
+                "1000",
+                "Most of them",
+            ),
+            key("bytes", Kind::Size, "\"16MiB\"", "Most bytes they hold"),
+            key("wait", TIME, "\"5s\"", "Longest wait"),
+        ],
+    },
+    Section {
         path: "services.*.retry",
         doc: "Second tries on another worker, only where nothing can be done twice",
         keys: &[
@@ -569,6 +597,30 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Kind::Size,
                 "\"64KiB\"",
                 "Most bytes of a body kept for replay",
+            ),
+        ],
+    },
+    Section {
+        path: "services.*.ejection",
+        doc: "Workers that fail and others do not get no requests for a while. Never those that a rollout judges",
+        keys: &[
+            key(
+                "consecutive",
+                Kind::Count(0, 1_000_000),
+                "5",
+                "Failures in a row (5xx but 501 and 505, or no answer) that suffice; 0 switches ejection off",
+            ),
+            key(
+                "base_time",
+                SOME_TIME,
+                "\"10s\"",
+                "How long at first; it doubles each time, up to 32 times as long",
+            ),
+            key(
+                "max_percent",
+                Kind::Percent,
+                "\"34%\"",
+                "Most workers that are out at once; one of two or more always may be, the last one never",
             ),
         ],
     },

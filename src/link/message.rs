@@ -2,6 +2,7 @@
 //! names their count.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,8 +244,16 @@ pub struct ServiceRules {
     pub drain: DrainLimits,
     /// Requests that wait while nobody can answer.
     pub parking: Parking,
+    /// Most requests in flight on one worker, counted by each plane for itself; `None` is no limit.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// Requests that wait because every worker has as many as it may.
+    pub queue: Parking,
     /// Second tries.
     pub retry: Retry,
+    /// When a worker that fails gets no requests for a while.
+    pub ejection: Ejection,
+    /// How long a worker that joins others climbs to its full share; zero gives it at once.
+    pub slow_start: Duration,
     /// What is changed about heads on their way.
     pub edits: Edits,
     /// What clients read instead of our own words, by status.
@@ -374,7 +383,7 @@ pub struct DrainLimits {
     pub tunnel: Duration,
 }
 
-/// Requests that wait while nobody can answer.
+/// Limits of a line of requests that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parking {
     /// Most requests.
@@ -394,6 +403,17 @@ pub struct Retry {
     pub budget_percent: u32,
     /// Most bytes of a body kept for replay.
     pub buffer: u64,
+}
+
+/// When a worker that fails gets no requests for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ejection {
+    /// Failures in a row that suffice; 0 switches ejection off.
+    pub consecutive: u32,
+    /// How long at first.
+    pub base_time: Duration,
+    /// Most of a generation's workers that are out at once, in percent; one always may be, but at 0.
+    pub max_percent: u32,
 }
 
 /// Limits towards clients.
@@ -490,11 +510,23 @@ impl Default for ServiceRules {
                 max_bytes: 16 << 20,
                 max_wait: Duration::from_secs(10),
             },
+            max_in_flight: None,
+            queue: Parking {
+                max_requests: 1000,
+                max_bytes: 16 << 20,
+                max_wait: Duration::from_secs(5),
+            },
             retry: Retry {
                 tries: 2,
                 budget_percent: 20,
                 buffer: 64 << 10,
             },
+            ejection: Ejection {
+                consecutive: 5,
+                base_time: Duration::from_secs(10),
+                max_percent: 34,
+            },
+            slow_start: Duration::from_secs(5),
             edits: Edits::default(),
             pages: Vec::new(),
             maintenance: false,
@@ -546,6 +578,8 @@ pub struct ServiceSample {
     pub retries: Vec<(ProxyReason, u64)>,
     /// Answers that are ours and not a worker's, or cut ones, by reason.
     pub errors: Vec<(ProxyReason, u64)>,
+    /// How often a worker was ejected.
+    pub ejections: u64,
 }
 
 /// Requests that ended, for one set of labels.
@@ -613,6 +647,8 @@ pub struct WorkerSample {
     pub cut: InFlight,
     /// If its gate is shut and something is in flight: time until the last of it is cut.
     pub drain_left: Option<Duration>,
+    /// Gets no requests for a while, because it failed.
+    pub ejected: bool,
 }
 
 /// Why accept failed.
@@ -649,6 +685,10 @@ pub enum ProxyReason {
     ResponseTimeout,
     /// Nobody ready, and parking full or over (503).
     Unavailable,
+    /// Every worker at its limit, and too many wait already (503).
+    QueueFull,
+    /// Every worker at its limit for as long as a request may wait (503).
+    QueueTimeout,
     /// Cut by a drain's limit (504, or the connection closed).
     DrainLimit,
     /// The client left (499).

@@ -85,9 +85,9 @@ families! {
         "Time until the first byte of a worker's answer.";
 
     QUEUE_DEPTH: Gauge "remuda_queue_depth" ["service"]
-        "Requests that wait now because no worker can answer.";
+        "Requests that wait now because no worker is ready, or all have as many as they may.";
     QUEUE_WAIT: Histogram "remuda_queue_wait_seconds" ["service"]
-        "How long requests waited for a worker to be ready.";
+        "How long requests waited for a worker to take them.";
     QUEUE_DROPPED: Counter "remuda_queue_dropped_total" ["service"]
         "Requests turned away because the queue was full or the wait too long.";
 
@@ -105,6 +105,10 @@ families! {
         "Workers that ended, by reason.";
     WORKER_RESTARTS: Counter "remuda_worker_restarts_total" ["service", "reason"]
         "Workers started in place of one that failed, by what had happened to it.";
+    WORKER_EJECTIONS: Counter "remuda_worker_ejections_total" ["service"]
+        "Times that a data plane gave a worker no more requests for a while, because it failed and others did not.";
+    WORKER_EJECTED: Gauge "remuda_worker_ejected" ["service", "slot"]
+        "Whether a data plane gives a slot's worker no requests for a while (1).";
     WORKER_READY: Histogram "remuda_worker_ready_seconds" ["service"]
         "Time from a worker's start until it could answer.";
     WORKER_CPU: Counter "remuda_worker_cpu_seconds_total" ["service", "slot"]

@@ -166,6 +166,7 @@ impl Page {
         self.buckets(&names::FIRST_BYTE, &[service], &sums.first_byte);
         self.buckets(&names::QUEUE_WAIT, &[service], &sums.park_wait);
         self.set(&names::QUEUE_DROPPED, &[service], sums.park_dropped);
+        self.set(&names::WORKER_EJECTIONS, &[service], sums.ejections);
         self.set(&names::REQUEST_BYTES, &[service], sums.request_bytes);
         self.set(&names::RESPONSE_BYTES, &[service], sums.response_bytes);
         for reason in labels::REASONS {
@@ -249,6 +250,7 @@ impl Page {
         self.set(&names::WORKER_INFO, &[service, &slot, number], 1_u32);
         let load = state.planes.load(worker.worker);
         self.set(&names::UPSTREAM_IN_FLIGHT, &labels, total(load.in_flight));
+        self.set(&names::WORKER_EJECTED, &labels, load.ejected);
         self.set(
             &names::UPSTREAM_CONNECTIONS,
             &[service, &slot, "active"],

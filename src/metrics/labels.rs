@@ -46,7 +46,7 @@ pub(super) fn method(method: MethodLabel) -> &'static str {
     }
 }
 
-pub(super) const REASONS: [ProxyReason; 11] = [
+pub(super) const REASONS: [ProxyReason; 13] = [
     ProxyReason::BadRequest,
     ProxyReason::RequestTimeout,
     ProxyReason::Connect,
@@ -54,6 +54,8 @@ pub(super) const REASONS: [ProxyReason; 11] = [
     ProxyReason::BadResponse,
     ProxyReason::ResponseTimeout,
     ProxyReason::Unavailable,
+    ProxyReason::QueueFull,
+    ProxyReason::QueueTimeout,
     ProxyReason::DrainLimit,
     ProxyReason::ClientGone,
     ProxyReason::Upgrade,
@@ -69,6 +71,8 @@ pub(super) fn reason(reason: ProxyReason) -> &'static str {
         ProxyReason::BadResponse => "bad_response",
         ProxyReason::ResponseTimeout => "response_timeout",
         ProxyReason::Unavailable => "unavailable",
+        ProxyReason::QueueFull => "queue_full",
+        ProxyReason::QueueTimeout => "queue_timeout",
         ProxyReason::DrainLimit => "drain_limit",
         ProxyReason::ClientGone => "client_gone",
         ProxyReason::Upgrade => "upgrade",

@@ -74,6 +74,8 @@ pub struct Load {
     pub active_connections: u32,
     /// Connections to it open and unused.
     pub idle_connections: u32,
+    /// A plane gives it no requests for a while, because it failed.
+    pub ejected: bool,
 }
 
 impl Planes {
@@ -178,6 +180,7 @@ impl Planes {
                 deadline: sent.drain_left.map(|left| now + left),
                 active_connections: sent.active_connections,
                 idle_connections: sent.idle_connections,
+                ejected: sent.ejected,
             };
         }
         std::mem::swap(&mut plane.sums, &mut sums);
@@ -322,6 +325,7 @@ impl Planes {
             sum.stream = sum.stream.saturating_add(load.in_flight.stream);
             sum.tunnel = sum.tunnel.saturating_add(load.in_flight.tunnel);
             total.deadline = total.deadline.max(load.deadline);
+            total.ejected |= load.ejected;
             total.active_connections = total
                 .active_connections
                 .saturating_add(load.active_connections);

@@ -227,6 +227,12 @@ impl Metrics {
         self.state().planes.in_flight(service).1
     }
 
+    /// Whether a live plane gives this worker no requests for a while, because it failed.
+    #[must_use]
+    pub fn is_ejected(&self, worker: WorkerId) -> bool {
+        self.state().planes.load(worker).ejected
+    }
+
     /// A service's accounts so far; see [`LedgerCounts::since`].
     #[must_use]
     pub fn ledger(&self, service: &ServiceName) -> LedgerCounts {

@@ -55,6 +55,7 @@ pub(super) struct ServiceSums {
     pub(super) response_bytes: u64,
     pub(super) retries: BTreeMap<ProxyReason, u64>,
     pub(super) errors: BTreeMap<ProxyReason, u64>,
+    pub(super) ejections: u64,
 }
 
 /// The labels of a request that ended. `code` is `None` outside 100 to 599, so that a worker's fancy
@@ -136,6 +137,7 @@ impl ServiceSums {
             park_dropped: sample.park_dropped,
             request_bytes: sample.request_bytes,
             response_bytes: sample.response_bytes,
+            ejections: sample.ejections,
             ..Self::default()
         };
         for ended in &sample.ended {
@@ -168,6 +170,7 @@ impl ServiceSums {
         self.park_dropped = self.park_dropped.saturating_add(other.park_dropped);
         self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
         self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
+        self.ejections = self.ejections.saturating_add(other.ejections);
         add_all(&mut self.retries, &other.retries);
         add_all(&mut self.errors, &other.errors);
     }
@@ -183,6 +186,7 @@ impl ServiceSums {
             || self.park_dropped > newer.park_dropped
             || self.request_bytes > newer.request_bytes
             || self.response_bytes > newer.response_bytes
+            || self.ejections > newer.ejections
             || any_ahead(&self.retries, &newer.retries)
             || any_ahead(&self.errors, &newer.errors)
     }

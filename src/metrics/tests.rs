@@ -57,6 +57,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
             response_bytes: ended * 10,
             retries: Vec::new(),
             errors: vec![(ProxyReason::ClientGone, 0), (ProxyReason::Connect, 0)],
+            ejections: ended,
         }],
         workers: vec![WorkerSample {
             worker: WorkerId(1),
@@ -67,6 +68,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
             active_connections: in_flight,
             cut: InFlight::default(),
             drain_left: (in_flight > 0).then_some(Duration::from_secs(5)),
+            ejected: in_flight > 0,
         }],
         accepted: ended,
         unrouted: ended,

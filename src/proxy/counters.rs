@@ -184,6 +184,8 @@ impl Tally {
             response_bytes: self.response_bytes,
             retries: self.retries.into_iter().collect(),
             errors: self.errors.into_iter().collect(),
+            // Known to the main task alone.
+            ejections: 0,
         }
     }
 }

@@ -278,6 +278,10 @@ impl Loop {
         }
         *self.view.borrow_mut() = Rc::new(view);
         self.line.wake();
+        // Those of generations that are gone wait in lines that nobody else knows.
+        for generation in before.generations() {
+            generation.queue.place_is_free();
+        }
         self.turn();
     }
 

@@ -29,6 +29,13 @@ const STREAM_AFTER: u64 = 5_000;
 /// The status counted when the client left before an answer began.
 const CLIENT_GONE: u16 = 499;
 
+/// Failures that say nothing of the worker: what the client asks for is not there. Else a client could have
+/// any worker ejected.
+const ABOUT_THE_REQUEST: [StatusCode; 2] = [
+    StatusCode::NOT_IMPLEMENTED,
+    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+];
+
 /// What is known of a request in flight. Everything that must happen at its end, happens when its
 /// [`Held`] is dropped.
 #[derive(Debug)]
@@ -69,6 +76,8 @@ struct Lease {
     lp: Rc<Loop>,
     class: Cell<Class>,
     failed: Cell<bool>,
+    /// Whether the worker does well, if this request tells.
+    well: Cell<Option<bool>>,
 }
 
 impl Drop for Lease {
@@ -76,7 +85,9 @@ impl Drop for Lease {
         let (gate, index) = (&self.worker.gate, self.lp.index);
         gate.reclass(index, self.class.get(), Class::Plain);
         gate.ended(index, self.failed.get());
-        if gate.leave(index) {
+        let well = self.well.get();
+        let is_worth_a_look = well.is_some_and(|well| self.worker.judged(index, well));
+        if self.worker.leave(index) || is_worth_a_look {
             self.lp.shared.wake.notify_one();
         }
     }
@@ -139,6 +150,7 @@ impl Exchange {
             lp: Rc::clone(&self.lp),
             class: Cell::new(Class::Plain),
             failed: Cell::new(false),
+            well: Cell::new(None),
         });
     }
 
@@ -146,6 +158,7 @@ impl Exchange {
     pub(super) fn blame_worker(&self) {
         if let Some(lease) = &*self.lease.borrow() {
             lease.failed.set(true);
+            lease.well.set(Some(false));
         }
     }
 
@@ -304,6 +317,19 @@ impl Exchange {
         self.answered.get().is_some() && !self.events.get() && !self.tunnel.get() && idle > limit
     }
 
+    /// Notes whether its worker does well. A request that broke off, or that we answered, does not tell.
+    fn judge_worker(&self) {
+        let lease = self.lease.borrow();
+        let (Some(lease), Some((status, _))) = (&*lease, self.answered.get()) else {
+            return;
+        };
+        if ABOUT_THE_REQUEST.contains(&status) {
+            lease.well.set(None);
+        } else if self.whole.get() && self.reason.get().is_none() && !lease.failed.get() {
+            lease.well.set(Some(true));
+        }
+    }
+
     fn end(&self) {
         let (bytes_in, bytes_out) = self.live.bytes();
         let answered = self.answered.get();
@@ -311,6 +337,7 @@ impl Exchange {
         if bad && self.reason.get().is_none() {
             self.blame_worker();
         }
+        self.judge_worker();
         if !self.whole.get() && self.reason.get().is_none() {
             self.reason.set(Some(ProxyReason::ClientGone));
         }

@@ -1,20 +1,22 @@
 //! Gets an answer for a request: pick, pass the gate, connect, send; again elsewhere if the rules of
-//! [`super::retry`] allow it; park while nobody can answer.
+//! [`super::retry`] allow it; park while nobody can answer, and queue while everybody has enough.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::Exchange;
-use super::pick::pick;
+use super::pick::{Picked, Seeker};
+use super::queue::Queue;
 use super::respond::ProxyError;
 use super::retry::{Failed, Tried, may_repeat};
 use super::rules::Outgoing;
 use super::table::Worker;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, Protocol, ProxyReason};
-use crate::rollout::WorkerId;
+use crate::rollout::{Generation, WorkerId};
 
 /// A request that no worker would take is offered again after so long, or at the next table: long
 /// enough that a dead worker is not stormed, short enough that its restart is noticed.
@@ -36,6 +38,7 @@ pub(super) async fn forward(
         failed: Vec::new(),
         fresh: false,
         patience: None,
+        queue_patience: None,
     };
     exchange
         .service
@@ -63,6 +66,8 @@ struct Errand<'a> {
     fresh: bool,
     /// When waiting for a worker ends, once it has begun.
     patience: Option<Instant>,
+    /// When waiting for a place at a worker ends, once it has begun.
+    queue_patience: Option<Instant>,
 }
 
 /// How a try failed.
@@ -78,25 +83,87 @@ struct Failure {
 impl Errand<'_> {
     /// A worker whose gate was passed.
     async fn worker(&mut self) -> Result<Rc<Worker>, ProxyError> {
+        loop {
+            match self.look(None) {
+                Picked::Worker(worker) => return Ok(worker),
+                Picked::Full(generation, queue) => {
+                    if let Some(worker) = self.queue(generation, &queue).await? {
+                        return Ok(worker);
+                    }
+                }
+                Picked::Nobody => {
+                    self.park().await?;
+                    self.failed.clear();
+                }
+            }
+        }
+    }
+
+    /// Looks for a worker once, as the first one of a generation's line if it is that. The exchange is at
+    /// the worker that was found when this returns.
+    fn look(&self, first_of: Option<Generation>) -> Picked {
         let exchange = self.exchange;
         let lp = &exchange.lp;
+        // The table may be another than at the request's begin.
+        let table = lp.table();
+        let known = table
+            .services
+            .iter()
+            .find(|s| s.name == exchange.service.name);
+        let service = known.unwrap_or(&exchange.service);
+        let seeker = Seeker {
+            index: lp.index,
+            random: &lp.random,
+            avoid: &self.failed,
+            now: lp.now(),
+        };
+        let picked = match first_of {
+            None => seeker.pick(service),
+            Some(generation) => seeker.pick_first(service, generation),
+        };
+        if let Picked::Worker(worker) = &picked {
+            exchange.lease(worker, self.tries + 1);
+        }
+        picked
+    }
+
+    /// Waits in a generation's line until there is a place, or nothing to wait for any more.
+    async fn queue(
+        &mut self,
+        generation: Generation,
+        queue: &Arc<Queue>,
+    ) -> Result<Option<Rc<Worker>>, ProxyError> {
+        let exchange = self.exchange;
+        let rules = &exchange.service.rules.queue;
+        let Some(_place) = queue.lot().enter(self.held_bytes(), rules) else {
+            return Err(self.turned_away(ProxyReason::QueueFull, "too many wait for a place"));
+        };
+        let now = Instant::now();
+        let patience = *self.queue_patience.get_or_insert(now + rules.max_wait);
+        exchange.live.set_class(Class::Parked);
+        let _parked = Parked::new(exchange, now);
+        let turn = queue.join();
         loop {
-            // The table may be another than at the request's begin.
-            let table = lp.table();
-            let service = table
-                .services
-                .iter()
-                .find(|s| s.name == exchange.service.name);
-            let picked = service
-                .or(Some(&exchange.service))
-                .and_then(|service| pick(service, lp.index, &lp.random, &self.failed));
-            if let Some(worker) = picked {
-                exchange.lease(&worker, self.tries + 1);
-                return Ok(worker);
+            if turn.has_come() {
+                match self.look(Some(generation)) {
+                    Picked::Worker(worker) => return Ok(Some(worker)),
+                    Picked::Full(..) => {}
+                    Picked::Nobody => return Ok(None),
+                }
             }
-            drop(table);
-            self.park().await?;
-            self.failed.clear();
+            let until = self.offered_again(patience);
+            tokio::select! {
+                biased;
+                () = exchange.until_cut() => return Err(drain_limit()),
+                called = timeout_at(until, turn.called()) => match called {
+                    Ok(()) => {}
+                    Err(_) if until < patience => self.failed.clear(),
+                    Err(_) => {
+                        let why = "no place at a worker in time";
+                        return Err(self.turned_away(ProxyReason::QueueTimeout, why));
+                    }
+                },
+            }
         }
     }
 
@@ -104,41 +171,54 @@ impl Errand<'_> {
     async fn park(&mut self) -> Result<(), ProxyError> {
         let exchange = self.exchange;
         let rules = &exchange.service.rules.parking;
-        let counters = &exchange.service.counters;
-        let unavailable = |why| {
-            counters.tally().park_dropped += 1;
-            Err(ProxyError::new(ProxyReason::Unavailable, why))
-        };
-        let bytes = self.outgoing.head.len() as u64 + exchange.upload.kept_bytes();
         if exchange.lp.draining.get().is_some_and(|it| it.orphaned) {
-            return unavailable("nobody is ready, and the supervisor is gone");
+            return self.unavailable("nobody is ready, and the supervisor is gone");
         }
         let lot = &exchange.lp.shared.parked;
-        let Some(_place) = lot.enter(bytes, rules) else {
-            return unavailable("nobody is ready, and parking is full");
+        let Some(_place) = lot.enter(self.held_bytes(), rules) else {
+            return self.unavailable("nobody is ready, and parking is full");
         };
         let now = Instant::now();
         let patience = *self.patience.get_or_insert(now + rules.max_wait);
         if now >= patience {
-            return unavailable("nobody was ready in time");
+            return self.unavailable("nobody was ready in time");
         }
         exchange.live.set_class(Class::Parked);
         let _parked = Parked::new(exchange, now);
-        // Those that somebody failed are offered again by time too: the table may not change.
-        let until = if self.failed.is_empty() {
-            patience
-        } else {
-            patience.min(now + OFFER_AGAIN)
-        };
+        let until = self.offered_again(patience);
         tokio::select! {
             biased;
             () = exchange.until_cut() => Err(drain_limit()),
             woken = timeout_at(until, exchange.lp.line.wait()) => match woken {
                 Ok(()) => Ok(()),
                 Err(_) if until < patience => Ok(()),
-                Err(_) => unavailable("nobody was ready in time"),
+                Err(_) => self.unavailable("nobody was ready in time"),
             },
         }
+    }
+
+    /// When one that waits until `patience` looks again unasked. Those that somebody failed are offered
+    /// again by time too: the table may not change.
+    fn offered_again(&self, patience: Instant) -> Instant {
+        if self.failed.is_empty() {
+            return patience;
+        }
+        patience.min(Instant::now() + OFFER_AGAIN)
+    }
+
+    /// What it holds while it waits.
+    fn held_bytes(&self) -> u64 {
+        self.outgoing.head.len() as u64 + self.exchange.upload.kept_bytes()
+    }
+
+    fn unavailable(&self, why: &'static str) -> Result<(), ProxyError> {
+        Err(self.turned_away(ProxyReason::Unavailable, why))
+    }
+
+    /// It has waited in vain, or may not wait.
+    fn turned_away(&self, reason: ProxyReason, why: &'static str) -> ProxyError {
+        self.exchange.service.counters.tally().park_dropped += 1;
+        ProxyError::new(reason, why)
     }
 
     async fn attempt(&mut self, worker: &Rc<Worker>) -> Result<Answer, Failure> {

@@ -3,9 +3,12 @@
 //! One padded cell per worker and event loop, so that a loop never writes what another one writes.
 //! The shut bit and the count share one word: once `shut` has returned, whoever got in is counted,
 //! and nobody else gets in.
+//!
+//! Where a service limits what a worker may have at once, places are taken from one count for all loops
+//! before the gate is passed. Without a limit that count is never touched.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::live::Clock;
@@ -13,8 +16,12 @@ use crate::link::message::Class;
 use crate::rollout::InFlight;
 
 const SHUT: u32 = 1 << 31;
-/// In `drain_left` and `shut_at`: there is none.
+/// In `drain_left`, `shut_at` and `joined_at`: there is none.
 const NONE: u64 = u64::MAX;
+/// The whole share of a worker, in percent.
+pub(super) const FULL_SHARE: u32 = 100;
+/// The share a worker begins with: enough to warm up by, little enough to bear if it is slow.
+const FIRST_SHARE: u32 = 10;
 
 /// A worker's gate, shared by all loops and the plane's main task.
 #[derive(Debug)]
@@ -22,7 +29,20 @@ pub(super) struct Gate {
     cells: Box<[Cell]>,
     /// Milliseconds on the plane's clock, or `NONE` while open.
     shut_at: AtomicU64,
+    /// When it was last opened, on the same clock.
+    opened_at: AtomicU64,
+    /// Since when it climbs to its full share, on the plane's clock, or `NONE`.
+    joined_at: AtomicU64,
+    /// It is to get no requests for a while, if there is somebody else.
+    ejected: AtomicBool,
+    taken: Taken,
 }
+
+/// Places taken by requests that were counted against a limit, those included that are about to pass the
+/// gate. Apart from what is only read for each request.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Taken(AtomicU32);
 
 /// One loop's part of a gate. Only that loop writes it, but for the shut bit.
 #[derive(Debug)]
@@ -35,6 +55,8 @@ pub(super) struct Cell {
     /// Requests that ended here, and those that failed.
     requests: AtomicU64,
     failures: AtomicU64,
+    /// Failures in a row.
+    row: AtomicU32,
     /// Cut by a drain's limit: plain, upload, stream, tunnel.
     cut: [AtomicU32; 4],
     /// Unused connections in the loop's pool.
@@ -50,6 +72,7 @@ impl Cell {
             classes: Default::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            row: AtomicU32::new(0),
             cut: Default::default(),
             idle: AtomicU32::new(0),
             drain_left: AtomicU64::new(NONE),
@@ -74,7 +97,79 @@ impl Gate {
         Arc::new(Self {
             cells: (0..loops).map(|_| Cell::new(shut)).collect(),
             shut_at: AtomicU64::new(if shut { clock.now() } else { NONE }),
+            opened_at: AtomicU64::new(clock.now()),
+            joined_at: AtomicU64::new(NONE),
+            ejected: AtomicBool::new(false),
+            taken: Taken::default(),
         })
+    }
+
+    /// The worker begins to climb to its full share, `now` on the plane's clock.
+    pub(super) fn join(&self, now: u64) {
+        self.joined_at.store(now, Ordering::Relaxed);
+    }
+
+    /// The worker's share in percent of a full one, `now` on the plane's clock, if it climbs for so many
+    /// milliseconds.
+    pub(super) fn share(&self, now: u64, climb: u64) -> u32 {
+        let joined_at = self.joined_at.load(Ordering::Relaxed);
+        if joined_at == NONE || climb == 0 {
+            return FULL_SHARE;
+        }
+        // A loop's time is that of its last turn, which may have been before.
+        let percent = now.saturating_sub(joined_at).saturating_mul(100) / climb;
+        let percent = u32::try_from(percent).unwrap_or(FULL_SHARE);
+        percent.clamp(FIRST_SHARE, FULL_SHARE)
+    }
+
+    /// The worker is to get no requests.
+    pub(super) fn eject(&self) {
+        self.ejected.store(true, Ordering::Relaxed);
+    }
+
+    /// The worker is to get requests again, few at first.
+    pub(super) fn readmit(&self, now: u64) {
+        self.join(now);
+        for cell in &self.cells {
+            // Its loop may write it at the same time: then a failure more or less is forgotten.
+            cell.row.store(0, Ordering::Relaxed);
+        }
+        self.ejected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the worker is to get no requests.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Failures in a row, in the loop that has seen most.
+    pub(super) fn row(&self) -> u32 {
+        let rows = self.cells.iter().map(|cell| load(&cell.row));
+        rows.max().unwrap_or(0)
+    }
+
+    /// Takes one of so many places, for a request that is about to enter.
+    pub(super) fn take_place(&self, most: u32) -> bool {
+        if !self.has_place(most) {
+            return false;
+        }
+        let taken = &self.taken.0;
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                (taken < most).then_some(taken + 1)
+            })
+            .is_ok()
+    }
+
+    /// Gives a place back, after leaving.
+    pub(super) fn give_place(&self) {
+        let before = self.taken.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "every place that is given back was taken");
+    }
+
+    /// Whether one of so many places is free. Requests that entered before there was a limit have one.
+    pub(super) fn has_place(&self, most: u32) -> bool {
+        self.taken.0.load(Ordering::Acquire) < most && self.in_flight() < most
     }
 
     /// Counts a request in, unless the gate is shut.
@@ -111,7 +206,8 @@ impl Gate {
     }
 
     /// Lets requests in again.
-    pub(super) fn open(&self) {
+    pub(super) fn open(&self, clock: &Clock) {
+        self.opened_at.store(clock.now(), Ordering::Relaxed);
         self.shut_at.store(NONE, Ordering::Release);
         for cell in &self.cells {
             cell.state.fetch_and(!SHUT, Ordering::AcqRel);
@@ -128,6 +224,14 @@ impl Gate {
     pub(super) fn shut_at(&self) -> Option<u64> {
         let at = self.shut_at.load(Ordering::Acquire);
         (at != NONE).then_some(at)
+    }
+
+    /// Milliseconds that it has been open, `now` on the plane's clock; `None` if it is shut.
+    pub(super) fn open_for(&self, now: u64) -> Option<u64> {
+        let opened_at = self.opened_at.load(Ordering::Relaxed);
+        self.shut_at()
+            .is_none()
+            .then(|| now.saturating_sub(opened_at))
     }
 
     /// Requests that are in, of all loops.
@@ -156,6 +260,14 @@ impl Gate {
         if failed {
             cell.failures.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A request said how the worker does; how many failed in a row now.
+    pub(super) fn judged(&self, index: usize, well: bool) -> u32 {
+        let row = &self.cells[index].row;
+        let now = if well { 0 } else { load(row).saturating_add(1) };
+        row.store(now, Ordering::Relaxed);
+        now
     }
 
     /// A request was cut by the drain's limit.
@@ -232,7 +344,7 @@ mod tests {
         assert!(gate.leave(0));
         assert!(gate.leave(1));
         assert_eq!(gate.sums().in_flight, InFlight::default());
-        gate.open();
+        gate.open(&clock);
         assert!(gate.enter(1));
     }
 
@@ -248,6 +360,43 @@ mod tests {
         let in_flight = gate.sums().in_flight;
         assert_eq!((in_flight.plain, in_flight.upload), (1, 0));
         assert_eq!((in_flight.stream, in_flight.tunnel), (1, 1));
+    }
+
+    #[test]
+    fn loops_together_never_take_more_places_than_there_are() {
+        const MOST: u32 = 3;
+        let gate = Gate::new(2, false, &Clock::default());
+        let work = |index: usize| {
+            let gate = Arc::clone(&gate);
+            std::thread::spawn(move || {
+                let mut most = 0;
+                for _ in 0..20_000 {
+                    let mut held = 0;
+                    while gate.take_place(MOST) {
+                        assert!(gate.enter(index));
+                        held += 1;
+                        most = most.max(gate.in_flight());
+                    }
+                    for _ in 0..held {
+                        gate.leave(index);
+                        gate.give_place();
+                    }
+                }
+                most
+            })
+        };
+        let threads = [work(0), work(1)];
+        let most = threads.map(|thread| thread.join().expect("no panic"));
+        assert_eq!(most.into_iter().max(), Some(MOST));
+        assert!(gate.has_place(1));
+    }
+
+    #[test]
+    fn who_entered_before_the_limit_counts_against_it() {
+        let gate = Gate::new(2, false, &Clock::default());
+        assert!(gate.enter(0) && gate.enter(1));
+        assert!(!gate.take_place(2));
+        assert!(gate.take_place(3));
     }
 
     #[test]

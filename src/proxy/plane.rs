@@ -24,9 +24,11 @@ use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
 use super::table::{Gates, Published};
 use super::tls;
+use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
-    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, Table, TlsOffer, ToPlane, WorkerSample,
+    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample, Table, TlsOffer, ToPlane,
+    WorkerSample,
 };
 use crate::supervisor::orphans::Estate;
 
@@ -173,6 +175,7 @@ struct Plane {
     loops: Vec<Handle>,
     gates: Gates,
     published: Option<Arc<Published>>,
+    tripwire: Tripwire,
     sender: Sender,
     /// Parts of an offer of which more is to come.
     offers: HashMap<usize, TlsOffer>,
@@ -192,6 +195,7 @@ impl Plane {
             loops,
             gates: Gates::default(),
             published: None,
+            tripwire: Tripwire::default(),
             sender,
             offers: HashMap::new(),
             told: Sample::default(),
@@ -228,8 +232,8 @@ impl Plane {
                     stop = None;
                     self.leave().await
                 }
-                () = shared.wake.notified() => self.tell_changes().await,
-                _ = clock.tick() => self.tell_changes().await,
+                () = shared.wake.notified() => self.look_and_tell().await,
+                _ = clock.tick() => self.look_and_tell().await,
             };
             match told {
                 Ok(()) => {}
@@ -396,6 +400,15 @@ impl Plane {
         self.sender.send(message, &[]).await.map_err(Trouble::Link)
     }
 
+    async fn look_and_tell(&mut self) -> Result<(), Trouble> {
+        if let Some(published) = &self.published {
+            self.tripwire.look(published, &self.shared.clock);
+        }
+        // Time has passed: a worker that warms up may have more, one that was ejected may be back.
+        self.gates.look_again();
+        self.tell_changes().await
+    }
+
     async fn tell_changes(&mut self) -> Result<(), Trouble> {
         let sample = self.sample();
         if sample == self.told {
@@ -424,7 +437,13 @@ impl Plane {
             services: sums
                 .services
                 .into_iter()
-                .map(|(name, tally)| tally.into_sample(name))
+                .map(|(name, tally)| {
+                    let ejections = self.tripwire.ejections(&name);
+                    ServiceSample {
+                        ejections,
+                        ..tally.into_sample(name)
+                    }
+                })
                 .collect(),
             workers,
             accepted: sums.accepted,
@@ -453,6 +472,7 @@ impl Plane {
                     active_connections: sums.in_flight.total(),
                     cut: sums.cut,
                     drain_left: sums.drain_left,
+                    ejected: gate.is_ejected(),
                 }
             })
             .collect();

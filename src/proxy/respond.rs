@@ -32,7 +32,9 @@ impl ProxyError {
             | ProxyReason::BadResponse
             | ProxyReason::Upgrade => StatusCode::BAD_GATEWAY,
             ProxyReason::ResponseTimeout | ProxyReason::DrainLimit => StatusCode::GATEWAY_TIMEOUT,
-            ProxyReason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ProxyReason::Unavailable | ProxyReason::QueueFull | ProxyReason::QueueTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ProxyReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self {
@@ -58,6 +60,9 @@ impl ProxyError {
             ProxyReason::ResponseTimeout => "remuda; error=http_response_timeout",
             ProxyReason::DrainLimit => "remuda; error=connection_timeout",
             ProxyReason::Unavailable => "remuda; error=destination_unavailable",
+            ProxyReason::QueueFull | ProxyReason::QueueTimeout => {
+                "remuda; error=connection_limit_reached"
+            }
             ProxyReason::Internal => "remuda; error=proxy_internal_error",
         }
     }

@@ -21,6 +21,7 @@ impl Shell for ShellView<'_> {
         WorkerFacts {
             rss: self.workers.rss(worker),
             address: self.workers.address(worker).map(ToString::to_string),
+            ejected: self.metrics.is_ejected(worker),
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct WorkerFacts {
     pub(super) rss: Option<u64>,
     /// Where it listens.
     pub(super) address: Option<String>,
+    /// A plane gives it no requests for a while.
+    pub(super) ejected: bool,
 }
 
 /// What the shell knows of a failed worker.
@@ -102,6 +104,7 @@ fn worker(view: &WorkerView, generation: u64, clock: &Clock, shell: &impl Shell)
         drain_deadline: view.drain_deadline.map(|at| clock.print(at)),
         drain_initial: view.drain_initial.map(InFlight::total),
         failures: view.failures,
+        ejected: facts.ejected,
     }
 }
 

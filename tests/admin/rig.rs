@@ -385,6 +385,7 @@ fn sample_worker(slot: u32, generation: u64, state: &str) -> wire::Worker {
         drain_deadline: None,
         drain_initial: None,
         failures: 0,
+        ejected: false,
     }
 }
 

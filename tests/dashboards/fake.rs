@@ -161,6 +161,7 @@ fn sample(service: &ServiceName) -> Sample {
         active_connections: 1,
         cut: InFlight::default(),
         drain_left: None,
+        ejected: false,
     });
     Sample {
         services: vec![ServiceSample {
@@ -176,6 +177,7 @@ fn sample(service: &ServiceName) -> Sample {
             response_bytes: 10,
             retries: vec![(ProxyReason::Reset, 1)],
             errors: vec![(ProxyReason::Unavailable, 5)],
+            ejections: 1,
         }],
         workers: workers.to_vec(),
         accepted: 3,

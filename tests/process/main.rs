@@ -19,6 +19,7 @@ mod bad_input;
 mod certificates;
 mod demo;
 mod drains;
+mod limits;
 mod listeners;
 mod manager;
 mod planes;

@@ -243,7 +243,7 @@ function showWorkers(v, workers) {
   const rows = workers.map((w) => [
     ["Slot", w.slot],
     ["State", [w.state, w.state + (w.failures ? ` (${plural(w.failures, "failure")})` : "")]],
-    ["Health", [w.health]],
+    ["Health", [w.health, w.health + (w.ejected ? " (ejected)" : "")]],
     ["Generation", w.generation],
     ["Pid", w.pid === null ? "–" : w.pid],
     ["Age", age(w.started_at)],

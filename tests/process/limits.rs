@@ -1,0 +1,77 @@
+//! What a worker may have at once, and workers that fail: by the config, with real workers.
+
+use super::support::http::Client;
+use super::support::instance::{Instance, Start};
+
+/// A client that has sent a request and waits for its answer.
+fn asks(instance: &Instance) -> Client {
+    let mut client = instance.client();
+    client.send("GET", "/", &[], b"").expect("it accepts");
+    client
+}
+
+#[test]
+fn a_worker_at_its_limit_makes_others_wait_or_turns_them_away() {
+    let mut instance = Start::default()
+        .service("workers = 1\nmax_in_flight = 1\nqueue = { requests = 1, wait = \"60s\" }")
+        .ready();
+    let mut tunnel = instance.client();
+    let fields = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    tunnel.send("GET", "/ws", &fields, b"").expect("it accepts");
+    assert_eq!(tunnel.head().expect("a head").status, 101);
+    let mut waiting = asks(&instance);
+    instance.wait("one to wait", |status| {
+        status["services"]["app"]["parked"] == 1
+    });
+    let refused = instance.get("/");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    instance.cli(&["requests"]).expect(0).says(&["parked"]);
+    instance.cli(&["status"]).expect(0).says(&["1 parked"]);
+    let errors = "remuda_http_proxy_errors_total";
+    instance.wait_metric(errors, &["reason=\"queue_full\""], 1.0);
+    instance.wait_metric("remuda_queue_dropped_total", &[], 1.0);
+    instance.wait_metric("remuda_queue_depth", &[], 1.0);
+    drop(tunnel);
+    assert_eq!(waiting.answer(false).expect("an answer").status, 200);
+    instance.wait_metric("remuda_queue_depth", &[], 0.0);
+}
+
+#[test]
+fn f53_a_worker_that_only_fails_is_ejected_and_shown() {
+    let mut instance = Start::default()
+        .service("workers = 2\nslow_start = \"0s\"\nejection = { base_time = \"10m\" }")
+        .ready();
+    instance.wait("both to be ready", |status| {
+        status["services"]["app"]["ready"] == 2
+    });
+    // The one that comes in slot 0's place, while that still serves, fails always.
+    instance.knobs.set(&[("fail_percent", "100")]);
+    instance.cli(&["restart", "0"]).expect(0);
+    let mut client = instance.client();
+    let mut failed = 0;
+    for _ in 0..5_000 {
+        failed += u32::from(client.get("/").expect("an answer").status == 500);
+        if failed >= 5 {
+            break;
+        }
+    }
+    let status = instance.wait("slot 2 to be ejected", |status| {
+        let generations = &status["services"]["app"]["generations"];
+        let workers = generations[0]["workers"].as_array().cloned();
+        workers.is_some_and(|all| {
+            all.iter()
+                .any(|of| of["slot"] == 2 && of["ejected"] == true)
+        })
+    });
+    assert_eq!(status["services"]["app"]["ready"], 2, "{status:#}");
+    for _ in 0..50 {
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+    let slot = |slot| instance.metric("remuda_worker_ejected", &[slot]);
+    assert!(slot("slot=\"2\"") > 0.5 && slot("slot=\"1\"") < 0.5);
+    instance.wait_metric("remuda_worker_ejections_total", &[], 1.0);
+    instance.wait_said("worker 2 of app gets no requests for 600 s");
+    let said = "fails far more than the others";
+    instance.cli(&["status"]).expect(0).says(&[said]);
+}
