@@ -15,7 +15,7 @@ use super::live::{Clock, millis};
 use super::retry::Budget;
 use super::route::Routes;
 use crate::link::message::{Front, ServiceRules, Table, WorkerAddress};
-use crate::rollout::{GateState, Role, ServiceName, WorkerId};
+use crate::rollout::{self, GateState, Role, ServiceName, Slot, WorkerId};
 
 /// Every gate the plane knows.
 #[derive(Debug, Default)]
@@ -96,6 +96,8 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    pub(super) slot: Slot,
+    pub(super) generation: rollout::Generation,
     pub(super) role: Role,
     pub(super) address: WorkerAddress,
     pub(super) gate: Arc<Gate>,
@@ -169,6 +171,8 @@ fn generations(service: &crate::link::message::Service, published: &Published) -
                 .filter_map(|entry| {
                     Some(Rc::new(Worker {
                         id: entry.worker,
+                        slot: entry.slot,
+                        generation: generation.number,
                         role: generation.role,
                         address: entry.address.clone(),
                         gate: Arc::clone(published.gates.get(&entry.worker)?),

@@ -8,6 +8,7 @@ mod http_requests;
 mod http_streams;
 mod plane;
 mod process_plane;
+mod proxy_access_log;
 mod proxy_drain;
 mod proxy_http;
 mod proxy_introduced;
