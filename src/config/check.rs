@@ -14,10 +14,13 @@ use super::keys;
 use super::paths::{self, Env};
 use super::suggest::nearest;
 use super::value::{Kind, Value};
-use super::{Admin, Config, Connect, Health, Listen, Recipe, ServiceConfig, Workers};
+use super::{
+    AccessLogConfig, Admin, Config, Connect, Health, Listen, LogTarget, Recipe, ServiceConfig,
+    Workers,
+};
 use crate::link::message::{
-    DrainLimits, Ejection, Front, HostPattern, Network, Parking, Protocol, PublicListener, Retry,
-    ServiceRules,
+    AccessLog, DrainLimits, Ejection, Front, HostPattern, LogFormat, Network, Parking, Protocol,
+    PublicListener, Retry, ServiceRules,
 };
 use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
 
@@ -50,6 +53,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         tls: listen.iter().map(|one| one.tls.clone()).collect(),
         listen: listen.into_iter().map(|one| one.address).collect(),
         metrics: check.metrics(),
+        access_log: check.access_log(),
         admin,
         loops: check.maybe("threads").and_then(count),
         state_dir: check.path("state_dir"),
@@ -170,6 +174,28 @@ impl Check<'_> {
             Some(Value::Address(address)) => Some(*address),
             _ => None,
         }
+    }
+
+    fn access_log(&mut self) -> AccessLogConfig {
+        let to = match self.get("access_log.to") {
+            Some(Value::LogTarget(to)) => to,
+            _ => LogTarget::Off,
+        };
+        let format = match self.get("access_log.format") {
+            Some(Value::LogFormat(format)) => format,
+            _ => LogFormat::Json,
+        };
+        let query = self.yes("access_log.query");
+        let log = AccessLog { format, query };
+        let names = crate::proxy::LogFormat::new(&log).is_ok_and(|format| format.names_query());
+        if names && !query {
+            let message = "`{query}` is always empty: query strings are not kept";
+            let help = "add `query = true` if they hold no secrets, or leave the field out";
+            let span = self.values.span("access_log.format");
+            self.problems
+                .error("conflict", span, message, Some(help.to_owned()));
+        }
+        AccessLogConfig { to, log }
     }
 
     fn admin(&mut self, env: &Env) -> Admin {

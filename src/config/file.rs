@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Listen;
 use super::diagnose::Problems;
 use super::keys::{self, Key, LATER_STRATEGIES, SERVICE, Section};
 use super::paths::Env;
 use super::suggest::nearest;
 use super::value::{self, Kind, Value, Wrong};
+use super::{Listen, LogTarget};
 use crate::link::message::PublicListener;
 
 /// Where a value comes from.
@@ -248,6 +248,9 @@ impl Reader<'_> {
                 match kind.text(&text)? {
                     Value::Path(path) => Ok(Value::Path(self.base.join(path))),
                     Value::Paths(paths) => Ok(self.based(&paths)),
+                    Value::LogTarget(LogTarget::File(path)) => {
+                        Ok(Value::LogTarget(LogTarget::File(self.base.join(path))))
+                    }
                     Value::Listeners(list) => Ok(Value::Listeners(
                         list.into_iter().map(|one| self.rooted(one)).collect(),
                     )),

@@ -209,6 +209,46 @@ pub(crate) const SECTIONS: &[Section] = &[
         )],
     },
     Section {
+        path: "access_log",
+        doc: "One line for each request, made when it ends",
+        keys: &[
+            key(
+                "to",
+                Kind::LogTarget,
+                "\"off\"",
+                "\"off\", \"stdout\", \"stderr\", or a file, which is appended to (made with mode 640) and opened anew at SIGUSR1.\n\
+                 Nobody waits for it: lines it cannot take are dropped and counted",
+            ),
+            key(
+                "format",
+                Kind::LogFormat,
+                "\"json\"",
+                "\"json\", \"common\", \"combined\", or a template such as \"{ts} {method} {path} {status} {term}\"; {{ is a brace.\n\
+                 Fields: ts (when the head was complete, UTC) request_id trace_id (of a W3C traceparent) client method host\n\
+                 path query proto status (499: the client left before an answer) bytes_in bytes_out (of bodies) duration\n\
+                 upstream_connect upstream_ttfb (of the last try, its connecting included; seconds) service slot generation\n\
+                 attempt (0: no worker had it) tls_version user_agent referer term, and as Common has them time request bytes.\n\
+                 term says who ended it, and when:\n\
+                 complete: the answer went on to its end, or both ends closed a tunnel\n\
+                 client_head, client_upload: the head or the body did not come, or not in time\n\
+                 client_parked, client_waiting: the client left while no worker was ready, or while one was at work\n\
+                 client_answer: the client left, or read nothing more, before it had the whole answer\n\
+                 worker_connect, worker_reset, worker_timeout, worker_bad_answer, worker_upgrade: no answer, or none that will do\n\
+                 worker_answer: the worker's answer broke off\n\
+                 drain_parked, drain_waiting, drain_answer, drain_tunnel: cut by a drain's limit\n\
+                 refused_request, refused_route, refused_parking, refused_queue: a rule broken, no service for it, no worker,\n\
+                 none with a place left\n\
+                 redirected: sent to https; internal: our own fault",
+            ),
+            key(
+                "query",
+                Kind::Bool,
+                "false",
+                "Keep query strings, which may hold secrets",
+            ),
+        ],
+    },
+    Section {
         path: "timeouts",
         doc: "Times towards clients",
         keys: &[

@@ -29,7 +29,7 @@ pub use self::paths::Env;
 pub use self::value::parse_duration;
 
 use crate::link::message::{
-    Entrance, Front, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
+    AccessLog, Entrance, Front, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
 };
 use crate::rollout::{ServiceName, Settings};
 
@@ -192,6 +192,8 @@ pub struct Config {
     pub admin: Admin,
     /// `/metrics`, `/healthz` and `/readyz` for others, on any address, without a token.
     pub metrics: Option<SocketAddr>,
+    /// One line for each request.
+    pub access_log: AccessLogConfig,
     /// At least one; no two get the same requests.
     pub services: Vec<ServiceConfig>,
     /// Limits towards clients.
@@ -226,6 +228,28 @@ pub struct Admin {
     pub runtime_dir: PathBuf,
     /// The token's file; `None` makes `runtime_dir/token`.
     pub token_file: Option<PathBuf>,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// Where it goes.
+    pub to: LogTarget,
+    /// How it looks.
+    pub log: AccessLog,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// To our stdout.
+    Stdout,
+    /// To our stderr.
+    Stderr,
+    /// To this file, which is appended to.
+    File(PathBuf),
 }
 
 /// One service.

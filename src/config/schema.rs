@@ -93,7 +93,7 @@ fn property(key: &Key) -> Value {
 
 fn of_kind(kind: Kind) -> Map<String, Value> {
     let value = match kind {
-        Kind::Text | Kind::Path => json!({ "type": "string" }),
+        Kind::Text | Kind::Path | Kind::LogTarget => json!({ "type": "string" }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Time(_) => pattern(r"([0-9]+ ?[a-z]+ ?)+"),
@@ -110,6 +110,7 @@ fn of_kind(kind: Kind) -> Map<String, Value> {
         Kind::Umask => pattern(r"[0-7]{3,4}"),
         Kind::UrlPath => pattern(r"/.*"),
         Kind::Word(words) => json!({ "enum": words }),
+        Kind::LogFormat => pattern(r"(json|common|combined|.*\{[a-z_]+\}.*)"),
         Kind::Texts => json!({ "type": "array", "minItems": 1, "items": { "type": "string" } }),
         Kind::Upstreams => {
             json!({ "type": "array", "minItems": 1, "items": pattern(r"(unix:.+|.+:[0-9]+)") })

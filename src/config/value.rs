@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Listen;
-use crate::link::message::{HostPattern, Network, PublicListener, WorkerAddress};
+use super::{Listen, LogTarget};
+use crate::link::message::{
+    AccessLog, HostPattern, LogFormat, Network, PublicListener, WorkerAddress,
+};
+use crate::proxy::{LOG_FIELDS, UnfitLogFormat};
 use crate::rollout::Amount;
 
 /// What a key holds.
@@ -56,6 +59,10 @@ pub(crate) enum Kind {
     Pairs,
     /// A table of paths.
     Files,
+    /// `off`, `stdout`, `stderr` or a path.
+    LogTarget,
+    /// A name of a format, or a template.
+    LogFormat,
 }
 
 /// A value that was read.
@@ -81,6 +88,8 @@ pub(crate) enum Value {
     Paths(Vec<PathBuf>),
     Pairs(Vec<(String, String)>),
     Files(Vec<(String, PathBuf)>),
+    LogTarget(LogTarget),
+    LogFormat(LogFormat),
 }
 
 /// Why a value was not read: what is wrong, and what to write instead.
@@ -138,6 +147,8 @@ impl Kind {
             Self::Paths => "a path in quotes, or a list of paths",
             Self::Files => "a table of paths, such as { 503 = \"503.html\" }",
             Self::Pairs => "a table of texts, such as { MODE = \"production\" }",
+            Self::LogTarget => "\"off\", \"stdout\", \"stderr\" or a path in quotes",
+            Self::LogFormat => "\"json\", \"common\", \"combined\" or a template in quotes",
         }
     }
 
@@ -161,6 +172,8 @@ impl Kind {
             Self::Umask => umask(text),
             Self::UrlPath => url_path(text),
             Self::Word(words) => word(text, words),
+            Self::LogTarget => log_target(text).map(Value::LogTarget),
+            Self::LogFormat => log_format(text).map(Value::LogFormat),
             Self::Bool
             | Self::Count(..)
             | Self::Texts
@@ -216,7 +229,9 @@ impl Kind {
             | Self::Hosts
             | Self::Paths
             | Self::Files
-            | Self::Pairs => Err(Wrong::new(format!(
+            | Self::Pairs
+            | Self::LogTarget
+            | Self::LogFormat => Err(Wrong::new(format!(
                 "expected {}, found a number",
                 self.noun()
             ))),
@@ -419,6 +434,57 @@ fn word(text: &str, words: &[&str]) -> Result<Value, Wrong> {
     })
 }
 
+fn log_target(text: &str) -> Result<LogTarget, Wrong> {
+    Ok(match text {
+        "" => return Err(Wrong::new("the path is empty").help("write \"off\" for no access log")),
+        "off" => LogTarget::Off,
+        "stdout" => LogTarget::Stdout,
+        "stderr" => LogTarget::Stderr,
+        path => LogTarget::File(PathBuf::from(path)),
+    })
+}
+
+fn log_format(text: &str) -> Result<LogFormat, Wrong> {
+    let format = match text {
+        "json" => LogFormat::Json,
+        "common" => LogFormat::Common,
+        "combined" => LogFormat::Combined,
+        template => LogFormat::Template(template.to_owned()),
+    };
+    let checked = crate::proxy::LogFormat::new(&AccessLog {
+        format: format.clone(),
+        query: false,
+    });
+    let wrong = match checked {
+        Ok(_) => return Ok(format),
+        Err(UnfitLogFormat::NoField) => {
+            let words = ["json", "common", "combined"];
+            let wrong = Wrong::new(format!(
+                "`{}` is no format, and no template without a `{{field}}`",
+                text.escape_debug()
+            ));
+            match super::suggest::nearest(text, words.into_iter()) {
+                Some(near) => wrong.help(format!("did you mean \"{near}\"?")),
+                None => wrong.help("write \"json\", \"common\", \"combined\" or a template"),
+            }
+        }
+        Err(UnfitLogFormat::Brace) => Wrong::new("a brace without its other half")
+            .help("write `{{` and `}}` for braces themselves"),
+        Err(UnfitLogFormat::Control) => {
+            Wrong::new("a line break or another control character is not allowed")
+        }
+        Err(UnfitLogFormat::Unknown(name)) => {
+            let known = LOG_FIELDS.iter().copied();
+            let wrong = Wrong::new(format!("no field is called `{}`", name.escape_debug()));
+            match super::suggest::nearest(&name, known) {
+                Some(near) => wrong.help(format!("did you mean `{{{near}}}`?")),
+                None => wrong.help(format!("fields are {}", LOG_FIELDS.join(", "))),
+            }
+        }
+    };
+    Err(wrong)
+}
+
 /// Reads `10.0.0.0/8`, or a single address.
 pub(crate) fn network(text: &str) -> Result<Network, Wrong> {
     let wrong = || {
@@ -521,6 +587,14 @@ impl Value {
                 });
                 format!("{{ {} }}", inner.collect::<Vec<_>>().join(", "))
             }
+            Self::LogTarget(LogTarget::Off) => quoted("off"),
+            Self::LogTarget(LogTarget::Stdout) => quoted("stdout"),
+            Self::LogTarget(LogTarget::Stderr) => quoted("stderr"),
+            Self::LogTarget(LogTarget::File(path)) => quoted(&path.to_string_lossy()),
+            Self::LogFormat(LogFormat::Json) => quoted("json"),
+            Self::LogFormat(LogFormat::Common) => quoted("common"),
+            Self::LogFormat(LogFormat::Combined) => quoted("combined"),
+            Self::LogFormat(LogFormat::Template(text)) => quoted(text),
             // Values may be secrets, so only the names are shown.
             Self::Pairs(pairs) => {
                 let inner = pairs

@@ -47,6 +47,9 @@ pub enum ToPlane {
         /// The last part.
         last: bool,
     },
+    /// How requests are logged from now on, and to the one descriptor that follows with the frame; `None`,
+    /// and no descriptor, is not at all. What was logged before goes where it went.
+    AccessLog(Option<AccessLog>),
     /// A routing table; replaces the one before. Answered by `Ack` of its epoch.
     Table(Arc<Table>),
     /// Begin to accept. Sent after the first table was acknowledged.
@@ -153,6 +156,28 @@ pub struct ClientAuthorities {
     pub roots: Vec<Vec<u8>>,
     /// A client without a certificate is refused.
     pub required: bool,
+}
+
+/// How requests are logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Query strings are kept.
+    pub query: bool,
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// An object.
+    Json,
+    /// The Common Log Format.
+    Common,
+    /// The same with referer and user agent.
+    Combined,
+    /// Text with `{field}` in it.
+    Template(String),
 }
 
 /// Everything a plane knows of services: immutable, replaced whole.
@@ -549,6 +574,8 @@ pub struct Sample {
     pub connections: u32,
     /// Accepts that failed, by reason.
     pub accept_errors: Vec<(AcceptError, u64)>,
+    /// Lines of the access log that were lost, because its file took none or was too slow.
+    pub log_dropped: u64,
 }
 
 /// One service's counters.

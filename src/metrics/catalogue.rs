@@ -69,6 +69,8 @@ families! {
 
     UNROUTED: Counter "remuda_http_unrouted_requests_total" []
         "Requests for a host or path that no service has, answered with 404.";
+    ACCESS_LOG_DROPPED: Counter "remuda_access_log_dropped_lines_total" []
+        "Lines of the access log that were lost, because its file took none or was too slow.";
 
     CONNECTIONS: Gauge "remuda_client_connections" []
         "Client connections open now.";

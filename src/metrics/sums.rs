@@ -41,6 +41,7 @@ pub(super) struct PlaneSums {
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
+    pub(super) log_dropped: u64,
 }
 
 /// One service's counters.
@@ -89,6 +90,7 @@ impl PlaneSums {
         let mut read = Self {
             accepted: sample.accepted,
             unrouted: sample.unrouted,
+            log_dropped: sample.log_dropped,
             ..Self::default()
         };
         for (error, count) in &sample.accept_errors {
@@ -107,6 +109,7 @@ impl PlaneSums {
     pub(super) fn add(&mut self, other: &Self) {
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.unrouted = self.unrouted.saturating_add(other.unrouted);
+        self.log_dropped = self.log_dropped.saturating_add(other.log_dropped);
         add_all(&mut self.accept_errors, &other.accept_errors);
         for (name, sums) in &other.services {
             self.services.entry(name.clone()).or_default().add(sums);
@@ -117,6 +120,7 @@ impl PlaneSums {
     pub(super) fn is_ahead_of(&self, newer: &Self) -> bool {
         self.accepted > newer.accepted
             || self.unrouted > newer.unrouted
+            || self.log_dropped > newer.log_dropped
             || any_ahead(&self.accept_errors, &newer.accept_errors)
             || self
                 .services

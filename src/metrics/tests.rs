@@ -74,6 +74,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
         unrouted: ended,
         connections: in_flight,
         accept_errors: Vec::new(),
+        log_dropped: ended,
     }
 }
 
@@ -171,6 +172,10 @@ fn counters_go_on_when_a_plane_dies_and_another_begins() {
     );
     assert_eq!(
         value(&metrics, "remuda_http_unrouted_requests_total"),
+        Some(15.0)
+    );
+    assert_eq!(
+        value(&metrics, "remuda_access_log_dropped_lines_total"),
         Some(15.0)
     );
     assert_eq!(total(&metrics), 15);

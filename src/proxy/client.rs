@@ -48,6 +48,8 @@ pub(super) struct Way {
     pub(super) fd: RawFd,
     /// By TLS.
     pub(super) secure: bool,
+    /// By this version of it.
+    pub(super) tls_version: Option<&'static str>,
     /// Its requests are sent to this port by `https`.
     pub(super) redirect: Option<u16>,
 }

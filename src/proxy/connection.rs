@@ -10,9 +10,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::access_log::Term;
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
 use super::event_loop::Loop;
@@ -63,7 +65,7 @@ async fn speak(lp: &Rc<Loop>, present: &Present, inlet: Rc<Inlet>, http2: bool) 
     if let Some((socket, unread)) = inlet.take_socket() {
         match after {
             After::Http2 => h2::serve(lp, present, socket, unread).await,
-            after => finish(client, socket, unread, after, upgrade).await,
+            after => finish(lp, client, socket, unread, after, upgrade).await,
         }
     }
 }
@@ -188,11 +190,12 @@ async fn until_gone(
 /// The answer to a head that nobody else gets to see.
 fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
     lp.count_unreadable();
-    answer_bare(lp, client, rejection.into(), true)
+    answer_bare(lp, client, rejection.into(), true, None)
 }
 
 /// What is left to do when there is no further request.
 async fn finish(
+    lp: &Loop,
     client: &Client,
     mut socket: Socket,
     unread: Bytes,
@@ -203,6 +206,8 @@ async fn finish(
         (After::Close, Some(upgrade)) => tunnel::run(socket, unread, upgrade).await,
         (After::Close, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {
+                let status = StatusCode::REQUEST_TIMEOUT;
+                lp.log.bare(client, "", None, status, Term::ClientHead);
                 let _ = timeout(LINGER, socket.write_all(TOO_SLOW)).await;
             }
         }

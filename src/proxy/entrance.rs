@@ -48,6 +48,7 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
     let mut way = Way {
         peer: socket.peer(),
         fd: socket.as_raw_fd(),
+        tls_version: None,
         secure: false,
         redirect: entrance.redirect,
     };
@@ -86,6 +87,7 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
         }
     };
     let stream = in_time(lp, way.peer, AcceptError::Tls, greeting).await??;
+    way.tls_version = tls::version(&stream);
     let agreed = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
     let socket = Socket::Tls(Box::new(stream));
     // By TLS it must be agreed on (RFC 9113 §3.2).

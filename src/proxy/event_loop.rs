@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls::ServerConfig;
 
 use super::accept::{self, Listener};
+use super::access_log::{Log, Outlet};
 use super::client::{Client, Phase};
 use super::counters::LoopCounters;
 use super::drain::Draining;
@@ -56,6 +57,8 @@ pub(super) enum Order {
     Tls(Arc<Greetings>),
     /// Use this table from now on.
     Table(Arc<Published>),
+    /// Log requests here from now on, or nowhere.
+    Log(Option<Outlet>),
     /// Keep these listeners.
     Listen(Vec<(PublicListener, OwnedFd)>),
     /// Accept on them.
@@ -133,6 +136,7 @@ pub(super) struct Loop {
     pub(super) line: Line,
     pub(super) clients: RefCell<HashMap<u64, Rc<Client>, foldhash::fast::RandomState>>,
     pub(super) draining: Cell<Option<Draining>>,
+    pub(super) log: Log,
     view: RefCell<Rc<View>>,
     greetings: RefCell<Arc<Greetings>>,
     /// The time now, as `Date` has it; made anew each second.
@@ -159,6 +163,7 @@ impl Loop {
             line: Line::default(),
             clients: RefCell::default(),
             draining: Cell::new(None),
+            log: Log::default(),
             view: RefCell::default(),
             greetings: RefCell::default(),
             date: RefCell::new((0, "".into())),
@@ -250,6 +255,7 @@ impl Loop {
         match order {
             Order::Tls(greetings) => *self.greetings.borrow_mut() = greetings,
             Order::Table(published) => self.publish(&published),
+            Order::Log(outlet) => self.log.set(outlet),
             Order::Listen(listeners) => self.listen(listeners),
             Order::Accept => {
                 self.accepts.set(true);
@@ -311,6 +317,7 @@ impl Loop {
     fn turn(&self) {
         self.now.set(self.shared.clock.now());
         self.turns.set(self.turns.get().wrapping_add(1));
+        self.log.turn();
         if self.turns.get().is_multiple_of(3) {
             self.pool.sweep();
         }

@@ -6,20 +6,21 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
+use super::access_log::{About, End, Facts, Notes, Term};
 use super::client::Client;
 use super::counters::method_label;
 use super::event_loop::Loop;
-use super::head::AnswerHead;
+use super::head::{AnswerHead, RequestHead};
 use super::live::{Live, millis};
 use super::table::{Service, Worker};
 use super::upload::Upload;
 use super::upstream::Watch;
 use crate::link::message::{Class, MethodLabel, Protocol, ProxyReason};
-use crate::rollout::Role;
+use crate::rollout::{Generation, Role, Slot};
 
 /// An upload is one when its body still comes in after so long, or so much of it came.
 const UPLOAD_AFTER: u64 = 1_000;
@@ -52,6 +53,14 @@ pub(super) struct Exchange {
     lease: RefCell<Option<Lease>>,
     /// The role of the generation that had it last.
     role: Cell<Option<Role>>,
+    /// The worker that had it last, by slot and generation, for the access log.
+    had: Cell<Option<(Slot, Generation)>>,
+    /// What the access log needs of its head, if there is one.
+    notes: RefCell<Option<Box<Notes>>>,
+    /// When the last try began, if that was later than the request.
+    tried: Cell<Option<Instant>>,
+    connect: Cell<Option<Duration>>,
+    first_byte: Cell<Option<Duration>>,
     /// The head of an answer is on its way to the client: its status and since when.
     answered: Cell<Option<(StatusCode, u64)>>,
     /// The answer says that it is a stream of events.
@@ -60,6 +69,8 @@ pub(super) struct Exchange {
     /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
     uploaded: Cell<Option<u64>>,
     whole: Cell<bool>,
+    /// The answer is one of ours.
+    refused: Cell<bool>,
     reason: Cell<Option<ProxyReason>>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -126,11 +137,17 @@ impl Exchange {
             upload: begin.upload,
             lease: RefCell::new(None),
             role: Cell::new(None),
+            had: Cell::new(None),
+            notes: RefCell::new(None),
+            tried: Cell::new(None),
+            connect: Cell::new(None),
+            first_byte: Cell::new(None),
             answered: Cell::new(None),
             events: Cell::new(false),
             tunnel: Cell::new(false),
             uploaded: Cell::new(None),
             whole: Cell::new(false),
+            refused: Cell::new(false),
             reason: Cell::new(None),
             cut: Cell::new(false),
             waker: RefCell::new(None),
@@ -142,6 +159,7 @@ impl Exchange {
     /// It has passed this worker's gate.
     pub(super) fn lease(&self, worker: &Rc<Worker>, attempt: u32) {
         self.role.set(Some(worker.role));
+        self.had.set(Some((worker.slot, worker.generation)));
         self.live.set_worker(Some(worker.id));
         self.live.set_attempt(attempt);
         self.live.set_class(Class::Plain);
@@ -174,13 +192,38 @@ impl Exchange {
         self.answered.set(Some((head.status, self.lp.now())));
         self.progress(0, 0);
         self.events.set(head.is_event_stream());
+        let now = Instant::now();
+        self.first_byte
+            .set(Some(now - self.tried.get().unwrap_or(self.began)));
         let mut tally = self.service.counters.tally();
-        tally.first_byte.observe(self.began.elapsed());
+        tally.first_byte.observe(now - self.began);
+    }
+
+    /// Keeps what the access log will say of the head, which is soon gone.
+    pub(super) fn note(&self, request: &RequestHead, host: &str) {
+        let about = About {
+            request_id: &self.live.request_id,
+            service: &self.service.name.0,
+            host,
+        };
+        let log = &self.lp.log;
+        *self.notes.borrow_mut() = log.note(&self.client, about, request, self.began);
+    }
+
+    /// It has waited, or failed at a worker, and is tried anew.
+    pub(super) fn tried_anew(&self) {
+        self.tried.set(Some(Instant::now()));
+    }
+
+    /// A connection was made for it, which took so long.
+    pub(super) fn connected(&self, took: Duration) {
+        self.connect.set(Some(took));
     }
 
     /// An answer of ours goes to the client.
     pub(super) fn refuse(&self, status: StatusCode, reason: ProxyReason) {
         self.reason.set(Some(reason));
+        self.refused.set(true);
         self.answered.set(Some((status, self.lp.now())));
     }
 
@@ -351,9 +394,39 @@ impl Exchange {
         let took = self.began.elapsed();
         tally.ended(self.role.get(), code, self.method, took);
         drop(tally);
+        self.log(took);
         // Last, so that who sees the gate left also sees what is counted above.
         self.release();
         self.client.end(!self.upload.is_complete());
+    }
+
+    /// The line of the access log.
+    fn log(&self, took: Duration) {
+        let Some(notes) = self.notes.borrow_mut().take() else {
+            return;
+        };
+        let (bytes_in, bytes_out) = self.live.bytes();
+        let answered = self.answered.get();
+        let had = self.had.get();
+        let end = End {
+            reason: self.reason.get(),
+            refused: self.refused.get(),
+            answered: answered.is_some() && !self.refused.get(),
+            tunnel: self.tunnel.get(),
+            parked: self.live.class() == Class::Parked,
+        };
+        let facts = Facts {
+            status: answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16()),
+            bytes_in,
+            bytes_out,
+            took,
+            connect: self.connect.get(),
+            first_byte: self.first_byte.get(),
+            worker: had.map(|(slot, generation)| (slot.0, generation.0)),
+            attempt: had.map_or(0, |_| self.live.attempt()),
+            term: Term::of(end),
+        };
+        self.lp.log.line(&facts, notes);
     }
 }
 

@@ -93,6 +93,7 @@ impl Errand<'_> {
                 }
                 Picked::Nobody => {
                     self.park().await?;
+                    self.exchange.tried_anew();
                     self.failed.clear();
                 }
             }
@@ -251,12 +252,15 @@ impl Errand<'_> {
         let reused = waiting.is_some();
         let connection = match waiting {
             Some(connection) => connection,
-            None => upstream::connect(&worker.address, rules.connect_timeout)
-                .await
-                .map_err(|error| {
+            None => {
+                let since = Instant::now();
+                let connected = upstream::connect(&worker.address, rules.connect_timeout).await;
+                exchange.connected(since.elapsed());
+                connected.map_err(|error| {
                     tracing::debug!(worker = worker.id.0, %error, "cannot connect");
                     unconnected()
-                })?,
+                })?
+            }
         };
         let limits = self.limits();
         let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
@@ -372,6 +376,7 @@ impl Errand<'_> {
             return Err(failure.error);
         }
         exchange.release();
+        exchange.tried_anew();
         exchange
             .service
             .counters

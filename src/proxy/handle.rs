@@ -11,11 +11,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
 
+use super::access_log::Term;
 use super::client::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
 use super::front::Head;
+use super::head::RequestHead;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
 use super::rules::{self, Framing, Origin, Outgoing, Returning, Terms};
@@ -42,7 +44,7 @@ pub(super) async fn handle(
     if let (Some(port), Ok(target)) = (client.way().redirect, &target)
         && !target.host.is_empty()
     {
-        return redirect(lp, client, *target, port, framing);
+        return redirect(lp, client, *target, port, framing, &request);
     }
     let service = match &target {
         Ok(target) => view.service_for(target.host, target.path),
@@ -50,7 +52,7 @@ pub(super) async fn handle(
         Err(_) => view.services.first(),
     };
     let Some(service) = service.map(Rc::clone) else {
-        return turn_away(lp, client, &view, framing);
+        return turn_away(lp, client, &view, framing, &request);
     };
     let peer = client.address();
     let trusted = peer.is_some_and(|peer| view.front.trusts(peer));
@@ -73,6 +75,8 @@ pub(super) async fn handle(
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);
+    held.0
+        .note(&request, target.as_ref().map_or("", |target| target.host));
     let terms = Terms {
         front: &view.front,
         edits: &rules.edits,
@@ -110,7 +114,13 @@ pub(super) async fn handle(
 }
 
 /// The answer to a request for a host or path that no service has. It says nothing about those there are.
-fn turn_away(lp: &Loop, client: &Client, view: &View, framing: Framing) -> (Returning, Reply) {
+fn turn_away(
+    lp: &Loop,
+    client: &Client,
+    view: &View,
+    framing: Framing,
+    request: &RequestHead,
+) -> (Returning, Reply) {
     let error = match view.services.is_empty() {
         true => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
         false => {
@@ -118,7 +128,7 @@ fn turn_away(lp: &Loop, client: &Client, view: &View, framing: Framing) -> (Retu
             ProxyError::no_service()
         }
     };
-    answer_bare(lp, client, error, framing.has_body())
+    answer_bare(lp, client, error, framing.has_body(), Some(request))
 }
 
 /// A request that came without TLS, and should come again with it.
@@ -128,6 +138,7 @@ fn redirect(
     target: rules::Target<'_>,
     port: u16,
     framing: Framing,
+    request: &RequestHead,
 ) -> (Returning, Reply) {
     let unread = framing.has_body();
     client.begin_bare();
@@ -135,18 +146,23 @@ fn redirect(
         client.leave_unread();
     }
     let into = lp.pool.buffers.take();
-    let (mut returning, text) = respond::redirect(target, port, &lp.request_id(), into);
+    let request_id = lp.request_id();
+    let (mut returning, text) = respond::redirect(target, port, &request_id, into);
+    let status = returning.status;
+    lp.log
+        .bare(client, &request_id, Some(request), status, Term::Redirected);
     returning.closes = unread || lp.draining.get().is_some();
     (returning, Reply::bare(text))
 }
 
 /// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by
-/// nobody if it is `unread`, and the connection ends.
+/// nobody if it is `unread`, and the connection ends. `about` is the head, if it could be read.
 pub(super) fn answer_bare(
     lp: &Loop,
     client: &Client,
     error: ProxyError,
     unread: bool,
+    about: Option<&RequestHead>,
 ) -> (Returning, Reply) {
     client.begin_bare();
     if unread {
@@ -154,7 +170,14 @@ pub(super) fn answer_bare(
     }
     let close = unread || lp.draining.get().is_some();
     let into = lp.pool.buffers.take();
-    let (returning, text) = respond::answer(error, &lp.request_id(), close, &[], into);
+    let request_id = lp.request_id();
+    let term = match (error.reason, about) {
+        (ProxyReason::Unavailable, _) => Term::RefusedParking,
+        (_, Some(_)) => Term::RefusedRoute,
+        (_, None) => Term::RefusedRequest,
+    };
+    lp.log.bare(client, &request_id, about, error.status, term);
+    let (returning, text) = respond::answer(error, &request_id, close, &[], into);
     (returning, Reply::bare(text))
 }
 

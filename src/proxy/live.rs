@@ -120,6 +120,11 @@ impl Entry {
         self.number
     }
 
+    /// The client's address, as people read it.
+    pub(super) fn client(&self) -> &str {
+        &self.client
+    }
+
     /// Shows a request, or none.
     pub(super) fn set(&self, live: Option<Arc<Live>>) {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
@@ -181,6 +186,11 @@ impl Live {
     /// Which try it is.
     pub(super) fn set_attempt(&self, attempt: u32) {
         self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    /// Which try it is.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
     }
 
     /// When it will be cut.

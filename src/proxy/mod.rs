@@ -13,6 +13,7 @@
 //! One event loop per core; a connection stays on its loop, and nothing shared is written per request.
 
 mod accept;
+mod access_log;
 mod client;
 mod connection;
 mod counters;
@@ -46,4 +47,7 @@ mod tunnel;
 mod upload;
 pub mod upstream;
 
+pub(crate) use self::access_log::{
+    FIELDS as LOG_FIELDS, Format as LogFormat, Unfit as UnfitLogFormat,
+};
 pub use self::plane::{run, run_from_stdin, serve_here};

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::File;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::access_log::{Format, Outlet, Writer};
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
@@ -27,8 +29,8 @@ use super::tls;
 use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
-    FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample, Table, TlsOffer, ToPlane,
-    WorkerSample,
+    AccessLog, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample, Table, TlsOffer,
+    ToPlane, WorkerSample,
 };
 use crate::supervisor::orphans::Estate;
 
@@ -182,6 +184,8 @@ struct Plane {
     /// What the supervisor was told last.
     told: Sample,
     draining: bool,
+    /// After the loops, which hand it their last lines when they end.
+    writer: Option<Writer>,
 }
 
 impl Plane {
@@ -200,6 +204,7 @@ impl Plane {
             offers: HashMap::new(),
             told: Sample::default(),
             draining: false,
+            writer: None,
         })
     }
 
@@ -257,6 +262,7 @@ impl Plane {
             ToPlane::Hello { .. } => Ok(()),
             ToPlane::Listeners(listeners) => self.listen(&listeners, &fds).await,
             ToPlane::Tls { offers, last } => self.offer(offers, last).await,
+            ToPlane::AccessLog(log) => self.log(log.as_ref(), fds).await,
             ToPlane::Table(table) => self.publish(table).await,
             ToPlane::Accept => {
                 self.all(|| Ok(Order::Accept)).await?;
@@ -322,6 +328,39 @@ impl Plane {
         }
         let greetings = Arc::new(greetings);
         self.all(|| Ok(Order::Tls(Arc::clone(&greetings)))).await
+    }
+
+    /// Every loop hands over what it has before the file is another one: what was logged until now is in
+    /// the old one.
+    async fn log(&mut self, log: Option<&AccessLog>, fds: Vec<OwnedFd>) -> Result<(), Trouble> {
+        let refused = |why| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, why);
+            Err(Trouble::Loop(error))
+        };
+        let Some(log) = log else {
+            return self.all(|| Ok(Order::Log(None))).await;
+        };
+        let Some(fd) = fds.into_iter().next() else {
+            return refused("an access log without a descriptor");
+        };
+        let Ok(format) = Format::new(log) else {
+            return refused("an access log without a format");
+        };
+        let file = File::from(fd);
+        let (queue, file) = match &self.writer {
+            Some(writer) => (writer.queue(), Some(file)),
+            None => {
+                let writer = Writer::start(file).map_err(Trouble::Loop)?;
+                (self.writer.insert(writer).queue(), None)
+            }
+        };
+        let format = Arc::new(format);
+        let outlet = Outlet { format, queue };
+        self.all(|| Ok(Order::Log(Some(outlet.clone())))).await?;
+        if let (Some(writer), Some(file)) = (&self.writer, file) {
+            writer.turn(file);
+        }
+        Ok(())
     }
 
     async fn publish(&mut self, table: Arc<Table>) -> Result<(), Trouble> {
@@ -450,6 +489,7 @@ impl Plane {
             unrouted: sums.unrouted,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
+            log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),
         }
     }
 

@@ -18,7 +18,7 @@ use super::queue::Queue;
 use super::retry::Budget;
 use super::route::Routes;
 use crate::link::message::{Front, ServiceRules, Table, WorkerAddress, WorkerEntry};
-use crate::rollout::{GateState, Generation as Number, Role, ServiceName, WorkerId};
+use crate::rollout::{GateState, Generation as Number, Role, ServiceName, Slot, WorkerId};
 
 /// Every gate the plane knows, and the lines before them.
 #[derive(Debug, Default)]
@@ -151,6 +151,8 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    pub(super) slot: Slot,
+    pub(super) generation: Number,
     pub(super) role: Role,
     pub(super) address: WorkerAddress,
     pub(super) gate: Arc<Gate>,
@@ -312,6 +314,8 @@ fn generations(service: &crate::link::message::Service, published: &Published) -
             let workers = generation.workers.iter().filter_map(|entry| {
                 Some(Rc::new(Worker {
                     id: entry.worker,
+                    slot: entry.slot,
+                    generation: generation.number,
                     role: generation.role,
                     address: entry.address.clone(),
                     gate: Arc::clone(published.gates.get(&entry.worker)?),

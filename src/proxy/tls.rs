@@ -39,6 +39,15 @@ fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
     TICKETER.get_or_init(|| ring::Ticketer::new().ok()).clone()
 }
 
+/// What was agreed on, by the name that is usual.
+pub(super) fn version(stream: &TlsStream<Socket>) -> Option<&'static str> {
+    Some(match stream.get_ref().1.protocol_version()? {
+        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        _ => return None,
+    })
+}
+
 /// A certificate that fits its key.
 ///
 /// # Errors

@@ -13,8 +13,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait. A worker's line has at most 8 KiB, so this is at most some 32 MiB, usually below one.
 const QUEUE: usize = 4096;
-/// Bytes put together into one write.
-const BATCH: usize = 64 << 10;
+/// Bytes put together into one write. A pipe takes so many at once and whole (`PIPE_BUF` of Linux), and a
+/// plane may write its access log to the same one.
+const BATCH: usize = 4096;
 
 /// Which of our outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

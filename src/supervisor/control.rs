@@ -505,7 +505,7 @@ impl Supervisor {
                     reply,
                 });
             }
-            Signal::ReopenLogs => tracing::info!("SIGUSR1: logs go to stderr, nothing to reopen"),
+            Signal::ReopenLogs => self.reopen_logs(),
             Signal::OneMore => self.scale_by(1),
             Signal::OneFewer => self.scale_by(-1),
         }

@@ -8,6 +8,7 @@
 //!  workers ─┘                                             └─▶ status                       [status]
 //! ```
 
+mod access_log;
 mod asks;
 mod belonging;
 mod certificates;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::access_log::OpenLog;
 use super::certificates;
 use super::image::Image;
 use super::input::{Input, Inputs};
@@ -48,6 +49,7 @@ pub(super) struct Planes {
     loops: u32,
     listeners: Option<Listeners>,
     offers: Vec<TlsOffer>,
+    log: Option<OpenLog>,
     table: Arc<Table>,
     set: BTreeMap<u64, Plane>,
     next_incarnation: u64,
@@ -58,6 +60,9 @@ pub(super) struct Planes {
     last_tick: Moment,
     stopping: bool,
 }
+
+/// A message, and the descriptors that go beside it.
+type Letter = (ToPlane, Vec<OwnedFd>);
 
 /// One plane.
 #[derive(Debug)]
@@ -70,7 +75,7 @@ pub(super) struct Plane {
     pub(super) started_at: Moment,
     /// Its newest counters.
     pub(super) sample: Sample,
-    outbox: mpsc::Sender<ToPlane>,
+    outbox: mpsc::Sender<Letter>,
     served: bool,
     acknowledged: Epoch,
     /// What it had acknowledged when its newest counters came.
@@ -140,6 +145,7 @@ impl Planes {
         loops: u32,
         listeners: Listeners,
         offers: Vec<TlsOffer>,
+        log: Option<OpenLog>,
         inputs: Inputs,
     ) -> Self {
         Self {
@@ -148,6 +154,7 @@ impl Planes {
             loops,
             listeners: Some(listeners),
             offers,
+            log,
             table: Arc::new(Table::default()),
             set: BTreeMap::new(),
             next_incarnation: 1,
@@ -208,7 +215,11 @@ impl Planes {
             incarnation,
             loops: self.loops,
         };
-        let mut first = vec![(hello, Vec::new()), (ToPlane::Listeners(names), fds)];
+        let mut first = vec![(hello, Vec::new())];
+        if let Some(open) = &self.log {
+            first.push(open.letter()?);
+        }
+        first.push((ToPlane::Listeners(names), fds));
         let offers = certificates::messages(&self.offers);
         first.extend(offers.into_iter().map(|message| (message, Vec::new())));
         tokio::task::spawn_local(converse(
@@ -261,6 +272,22 @@ impl Planes {
             }
         }
         self.offers = offers;
+    }
+
+    /// Every plane, and those to come, log to this one from now on.
+    pub(super) fn log_to(&mut self, log: Option<OpenLog>) {
+        self.log = log;
+        for plane in self.set.values() {
+            let letter = match &self.log {
+                Some(open) => open.letter(),
+                None => Ok((ToPlane::AccessLog(None), Vec::new())),
+            };
+            // A full outbox is a plane that does not read, which is replaced.
+            match letter {
+                Ok(letter) => drop(plane.send(letter)),
+                Err(error) => tracing::warn!("the access log stays as it was: {error}"),
+            }
+        }
     }
 
     /// The newest epoch that every plane which can serve a request uses.
@@ -495,7 +522,11 @@ impl Planes {
 
 impl Plane {
     fn say(&self, message: ToPlane) -> bool {
-        self.outbox.try_send(message).is_ok()
+        self.send((message, Vec::new()))
+    }
+
+    fn send(&self, letter: Letter) -> bool {
+        self.outbox.try_send(letter).is_ok()
     }
 
     fn say_table(&mut self, now: Moment, table: &Arc<Table>) {
@@ -581,18 +612,23 @@ fn sum(parts: impl Iterator<Item = InFlight>) -> InFlight {
 async fn converse(
     channel: Channel,
     incarnation: u64,
-    first: Vec<(ToPlane, Vec<OwnedFd>)>,
-    mut queue: mpsc::Receiver<ToPlane>,
+    first: Vec<Letter>,
+    mut queue: mpsc::Receiver<Letter>,
     inputs: Inputs,
 ) {
     let (mut receiver, mut sender) = channel.split();
     let writing = async {
-        for (message, fds) in first {
+        let mut first = first.into_iter();
+        loop {
+            let next = match first.next() {
+                Some(letter) => Some(letter),
+                None => queue.recv().await,
+            };
+            let Some((message, fds)) = next else {
+                break;
+            };
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             sender.send(&message, &fds).await?;
-        }
-        while let Some(message) = queue.recv().await {
-            sender.send(&message, &[]).await?;
         }
         io::Result::Ok(())
     };

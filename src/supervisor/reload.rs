@@ -4,6 +4,7 @@
 use serde_json::json;
 use tracing::Level;
 
+use super::access_log;
 use super::certificates::Certificates;
 use super::control::Supervisor;
 use crate::config::{Config, ServiceConfig, Workers};
@@ -61,6 +62,16 @@ impl Supervisor {
                 "services cannot be added, removed or renamed while running in this version; restart remuda"
                     .to_owned(),
             ));
+        }
+        // Before anything is changed: a log that cannot be opened changes nothing.
+        let log = match self.config.access_log == new.access_log {
+            true => None,
+            false => Some(access_log::open(&new.access_log).map_err(Refusal::Invalid)?),
+        };
+        if let Some(log) = log {
+            self.planes.log_to(log);
+            self.config.access_log = new.access_log.clone();
+            changes.push("the access log changed (live)".to_owned());
         }
         // First, as services publish the table.
         let before = std::mem::replace(&mut self.config.front, new.front.clone());

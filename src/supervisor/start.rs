@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::access_log;
 use super::belonging::Belonging;
 use super::certificates::Certificates;
 use super::clock::Clock;
@@ -101,6 +102,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
     let (certificates, offers) = Certificates::read(&config, clock.now())?;
     let runtime = RuntimeDir::open(&config.admin.runtime_dir)?;
     let bound = Listeners::bind(&config.listen).map_err(|wrong| wrong.join("\n"))?;
+    let log = access_log::open(&config.access_log)?;
     let doors = open_doors(&config).await?;
     let (token, own_token) = token(&config, &runtime)?;
     let pid_file = config
@@ -168,6 +170,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
             loops,
             bound,
             offers,
+            log,
             inputs_end.clone(),
         ),
         workers: Workers::new(

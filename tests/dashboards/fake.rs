@@ -184,5 +184,6 @@ fn sample(service: &ServiceName) -> Sample {
         unrouted: 1,
         connections: 2,
         accept_errors: vec![(AcceptError::Descriptors, 1)],
+        log_dropped: 1,
     }
 }

@@ -10,6 +10,7 @@ mod http_requests;
 mod http_streams;
 mod plane;
 mod process_plane;
+mod proxy_access_log;
 mod proxy_drain;
 mod proxy_ejection;
 mod proxy_h2;

@@ -1,5 +1,6 @@
 //! A data plane in a thread of this process, with the test in the supervisor's place.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use remuda::link::channel::{Channel, Receiver, Sender};
 use remuda::link::message::{
-    Exchange, FromPlane, Front, GenerationEntry, MAGIC, PROTOCOL, PublicListener, Sample, Service,
-    ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry, WorkerSample,
+    AccessLog, Exchange, FromPlane, Front, GenerationEntry, LogFormat, MAGIC, PROTOCOL,
+    PublicListener, Sample, Service, ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry,
+    WorkerSample,
 };
 use remuda::rollout::{Epoch, GateState, Generation, Role, ServiceName, Slot, Weight, WorkerId};
 use tokio::runtime::Runtime;
@@ -170,6 +172,21 @@ impl Plane {
         self.runtime
             .block_on(sender.send(message, &[]))
             .expect("sent");
+    }
+
+    /// Logs requests to this file, as objects, from now on.
+    pub(crate) fn log_to(&mut self, file: &File) {
+        let log = AccessLog {
+            format: LogFormat::Json,
+            query: false,
+        };
+        let message = ToPlane::AccessLog(Some(log));
+        let sender = self.sender.as_mut().expect("alive");
+        self.runtime
+            .block_on(sender.send(&message, &[file.as_fd()]))
+            .expect("sent");
+        // What is answered after it is done after it.
+        self.sample();
     }
 
     /// The first message that `find` likes; those before are dropped.

@@ -14,6 +14,7 @@
     reason = "one harness for two test programs: a scripted worker misbehaves like a C program, tests poll"
 )]
 
+mod access_log;
 mod all_traffic;
 mod bad_input;
 mod certificates;

@@ -53,7 +53,7 @@ pub(super) async fn serve(
         }
         Err(rejection) => {
             lp.count_unreadable();
-            answer_bare(lp, &client, rejection.into(), true)
+            answer_bare(lp, &client, rejection.into(), true, None)
         }
     };
     if let Some(upgrade) = client.take_upgrade() {

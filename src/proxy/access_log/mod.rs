@@ -1,0 +1,236 @@
+//! The access log: one line for each request, made when it ends.
+//!
+//! ```text
+//!            loop's thread                                                       one thread a plane
+//!  begin ─▶ [`Notes`]: the parts of the line that are known ─┐
+//!  end   ─▶ [`Facts`]: the rest ─────────────────────────────┴─▶ buffer ─(full, or 100 ms)─▶ `queue` ─▶ `writer`
+//! ```
+//!
+//! A request costs its loop the writing of some hundred bytes, in two steps: no allocation, no system call,
+//! no lock. Buffers are handed over whole. When the writer cannot keep up, buffers are
+//! dropped whole and their lines counted; no loop ever waits. The formats are pure; what a client sent is
+//! escaped in every one of them, so that a line is printable ASCII and one line, whatever came (T22).
+//!
+//! The file is opened by the supervisor and comes over the link: a successor writes to the same one, and
+//! a plane needs no right to open anything.
+
+mod digits;
+mod escape;
+mod format;
+mod json;
+mod notes;
+mod queue;
+mod term;
+#[cfg(test)]
+mod tests;
+mod time;
+mod writer;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use self::format::address_of;
+pub(crate) use self::format::{FIELDS, Format, Unfit};
+use self::notes::Known;
+pub(super) use self::notes::Notes;
+use self::queue::{FULL, Lines, Queue};
+pub(super) use self::term::{End, Term};
+use self::time::Wall;
+pub(super) use self::writer::Writer;
+use super::client::Client;
+use super::head::RequestHead;
+
+/// Notes kept for the next requests: as many as a busy loop has in flight.
+const SPARE_NOTES: usize = 256;
+
+/// What is known of a request at its end, besides its notes.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// 499 if the client left before an answer began.
+    pub(super) status: u16,
+    /// Body bytes from the client.
+    pub(super) bytes_in: u64,
+    /// Body bytes of a worker's answer.
+    pub(super) bytes_out: u64,
+    /// From its head's end to its own.
+    pub(super) took: Duration,
+    /// How long the last connection to a worker took, if one was made for it.
+    pub(super) connect: Option<Duration>,
+    /// From the begin of the last try to the head of the answer.
+    pub(super) first_byte: Option<Duration>,
+    /// Slot and generation of the worker that had it last.
+    pub(super) worker: Option<(u32, u64)>,
+    /// Tries, 0 if no worker had it.
+    pub(super) attempt: u32,
+    pub(super) term: Term,
+}
+
+/// Whom a request is for, if that is known, and what it is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) request_id: &'a str,
+    pub(super) service: &'a str,
+    pub(super) host: &'a str,
+}
+
+/// Where the lines of all loops go, and how they look.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet {
+    pub(super) format: Arc<Format>,
+    pub(super) queue: Arc<Queue>,
+}
+
+/// One loop's part of the log.
+#[derive(Debug, Default)]
+pub(super) struct Log(RefCell<Option<Book>>);
+
+/// What is there only while the log is on.
+#[derive(Debug)]
+struct Book {
+    outlet: Outlet,
+    buffer: Vec<u8>,
+    lines: u64,
+    wall: Wall,
+    // They are lent out and come back as they are.
+    #[expect(clippy::vec_box, reason = "an exchange is to hold one word, not ten")]
+    spare: Vec<Box<Notes>>,
+}
+
+impl Log {
+    /// Switches it on, off or over. What was written so far is handed on before.
+    pub(super) fn set(&self, outlet: Option<Outlet>) {
+        *self.0.borrow_mut() = outlet.map(|outlet| Book {
+            outlet,
+            buffer: Vec::with_capacity(FULL),
+            lines: 0,
+            wall: Wall::now(),
+            spare: Vec::new(),
+        });
+    }
+
+    /// What the line will say of a request that begins now; `None` if the log is off.
+    pub(super) fn note(
+        &self,
+        client: &Client,
+        about: About<'_>,
+        request: &RequestHead,
+        began: Instant,
+    ) -> Option<Box<Notes>> {
+        let mut book = self.0.borrow_mut();
+        let book = book.as_mut()?;
+        let mut notes = book.spare.pop().unwrap_or_default();
+        book.note(&mut notes, client, about, Some(request), began);
+        Some(notes)
+    }
+
+    /// A request has ended.
+    pub(super) fn line(&self, facts: &Facts, notes: Box<Notes>) {
+        let mut book = self.0.borrow_mut();
+        let Some(book) = book.as_mut() else {
+            return;
+        };
+        book.write(facts, &notes);
+        if book.spare.len() < SPARE_NOTES && notes.is_small() {
+            book.spare.push(notes);
+        }
+    }
+
+    /// An answer to what never became an exchange.
+    pub(super) fn bare(
+        &self,
+        client: &Client,
+        request_id: &str,
+        request: Option<&RequestHead>,
+        status: StatusCode,
+        term: Term,
+    ) {
+        let mut book = self.0.borrow_mut();
+        let Some(book) = book.as_mut() else {
+            return;
+        };
+        let about = About {
+            request_id,
+            service: "",
+            host: "",
+        };
+        let mut notes = Notes::default();
+        book.note(&mut notes, client, about, request, Instant::now());
+        let facts = Facts {
+            status: status.as_u16(),
+            bytes_in: 0,
+            bytes_out: 0,
+            took: Duration::ZERO,
+            connect: None,
+            first_byte: None,
+            worker: None,
+            attempt: 0,
+            term,
+        };
+        book.write(&facts, &notes);
+    }
+
+    /// One turn of the loop's clock: no line waits longer than that.
+    pub(super) fn turn(&self) {
+        if let Some(book) = self.0.borrow_mut().as_mut() {
+            book.wall = Wall::now();
+            book.hand_over();
+        }
+    }
+}
+
+impl Book {
+    fn note(
+        &mut self,
+        notes: &mut Notes,
+        client: &Client,
+        about: About<'_>,
+        request: Option<&RequestHead>,
+        began: Instant,
+    ) {
+        let format = &self.outlet.format;
+        let mut known = Known {
+            stamp: self.wall.stamp(began),
+            request_id: about.request_id,
+            client: address_of(client.entry.client()),
+            tls: client.way().tls_version.unwrap_or_default(),
+            service: about.service,
+            host: about.host.as_bytes(),
+            method: "",
+            proto: "",
+            path: &[],
+            query: &[],
+            user_agent: &[],
+            referer: &[],
+            trace_id: &[],
+        };
+        if let Some(request) = request {
+            known.read(request, format.query);
+        }
+        format.note(notes, &known);
+    }
+
+    fn write(&mut self, facts: &Facts, notes: &Notes) {
+        self.outlet.format.write(&mut self.buffer, facts, notes);
+        self.lines += 1;
+        if self.buffer.len() >= FULL {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if !self.buffer.is_empty() {
+            let text = std::mem::take(&mut self.buffer);
+            let lines = std::mem::take(&mut self.lines);
+            self.buffer = self.outlet.queue.put(Lines { text, lines });
+        }
+    }
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
