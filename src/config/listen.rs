@@ -143,3 +143,180 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::super::{Config, Env, Loaded, RunFlags, load};
+
+    const APP: &str = "[services.app]\ncommand = [\"./server\"]\n";
+
+    /// A directory with three certificates and their keys.
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            let place = Self(tempfile::tempdir().expect("a temporary directory"));
+            for name in ["one", "two", "roots"] {
+                let key = KeyPair::generate().expect("a key");
+                let params = CertificateParams::new(vec![format!("{name}.test")]);
+                let certificate = params.expect("parameters").self_signed(&key);
+                let certificate = certificate.expect("a certificate").pem();
+                place.put(&format!("{name}.pem"), &certificate);
+                place.put(&format!("{name}.key"), &key.serialize_pem());
+                let both = key.serialize_pem() + &certificate;
+                place.put(&format!("{name}-both.pem"), &both);
+            }
+            place.put("empty.pem", "");
+            place.put(
+                "text.pem",
+                "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+            );
+            place
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            std::fs::write(self.path().join(name), text).expect("it is ours");
+        }
+
+        fn read(&self, text: &str) -> Result<Loaded, String> {
+            self.put("remuda.toml", text);
+            let flags = RunFlags {
+                config: Some(self.path().join("remuda.toml")),
+                ..RunFlags::default()
+            };
+            let env = Env::from([("RUNTIME_DIRECTORY".to_owned(), "/run/r".to_owned())]);
+            load(&flags, &env).map_err(|problems| problems.render(false))
+        }
+
+        fn with(&self, tls: &str) -> Result<Config, String> {
+            let text =
+                format!("[[listen]]\naddress = \"127.0.0.1:8443\"\ntls = {{ {tls} }}\n{APP}");
+            self.read(&text).map(|loaded| loaded.config)
+        }
+
+        /// The only mistake, which says this.
+        fn wrong(&self, tls: &str, what: &str) {
+            let said = self.with(tls).expect_err(tls);
+            assert!(said.contains(what), "{tls}: {what:?} not in\n{said}");
+            assert_eq!(said.matches("error[").count(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_read_beside_the_config_whatever_the_form() {
+        let place = Place::new();
+        let files = |tls: &str| {
+            let config = place.with(tls).expect(tls);
+            assert!(config.front.entrances[0].tls);
+            config.tls[0].clone().expect("TLS")
+        };
+        let at = |name: &str| place.path().join(name);
+        let one = files("cert = \"one.pem\", key = \"one.key\"");
+        assert_eq!(one.pairs, [(at("one.pem"), at("one.key"))]);
+        let both = files("cert = \"two-both.pem\"");
+        assert_eq!(both.pairs, [(at("two-both.pem"), at("two-both.pem"))]);
+        let list = "cert = [\"one.pem\", \"two.pem\"], key = [\"one.key\", \"two.key\"]";
+        assert_eq!(files(list).pairs.len(), 2);
+        let absolute = format!("cert = {:?}", at("one-both.pem").display().to_string());
+        assert_eq!(files(&absolute).pairs[0].0, at("one-both.pem"));
+        let asks = "cert = \"one-both.pem\", client_ca = \"roots.pem\"";
+        let required = files(asks);
+        assert_eq!(required.client_ca, Some(at("roots.pem")));
+        assert!(required.client_required);
+        let optional = files(&format!("{asks}, client_cert = \"optional\""));
+        assert!(!optional.client_required);
+    }
+
+    #[test]
+    fn t23_what_is_wrong_with_certificates_is_said_before_anybody_sees_them() {
+        let place = Place::new();
+        place.wrong("", "`tls` without `cert`");
+        place.wrong("key = \"one.key\"", "`tls` without `cert`");
+        place.wrong(
+            "cert = \"one.pem\", key = \"two.key\"",
+            "two.key: the key is not",
+        );
+        place.wrong("cert = \"one.pem\"", "one.pem: there is no private key");
+        place.wrong(
+            "cert = \"one.key\", key = \"one.key\"",
+            "there is no certificate",
+        );
+        place.wrong("cert = \"empty.pem\"", "empty.pem: there is no certificate");
+        place.wrong("cert = \"text.pem\"", "text.pem: it is no PEM file");
+        place.wrong("cert = \"none.pem\"", "none.pem");
+        place.wrong("cert = \".\"", "");
+        place.wrong(
+            "cert = [\"one.pem\", \"two.pem\"], key = \"one.key\"",
+            "differ in length",
+        );
+        place.wrong(
+            "cert = [\"one.pem\", \"two.pem\"], key = [\"two.key\", \"one.key\"]",
+            "the key is not",
+        );
+        place.wrong(
+            "cert = \"one-both.pem\", client_cert = \"required\"",
+            "`client_cert` without `client_ca`",
+        );
+        place.wrong("cert = \"one-both.pem\", client_cert = \"maybe\"", "maybe");
+        place.wrong(
+            "cert = \"one-both.pem\", client_ca = \"empty.pem\"",
+            "empty.pem",
+        );
+        place.wrong("cert = \"one-both.pem\", chain = \"x\"", "chain");
+        place.put("large.pem", &"x".repeat((1 << 20) + 1));
+        place.wrong("cert = \"large.pem\"", "larger than 1 MiB");
+    }
+
+    #[test]
+    fn a_redirect_is_for_listeners_without_tls() {
+        let place = Place::new();
+        let listen = "[[listen]]\naddress = \"127.0.0.1:8443\"\n";
+        let tls = "tls = { cert = \"one-both.pem\" }\n";
+        let text = format!("{listen}{tls}redirect_https = 443\n{APP}");
+        let said = place.read(&text).expect_err("a circle");
+        assert!(
+            said.contains("`redirect_https` of a listener that has `tls`"),
+            "{said}"
+        );
+        // What one listener says is not the next one's, whichever comes first.
+        let plain =
+            "[[listen]]\naddress = \"127.0.0.1:8080\"\nredirect_https = 8443\nhttp2 = false\n";
+        for text in [
+            format!("{listen}{tls}{plain}{APP}"),
+            format!("{plain}{listen}{tls}{APP}"),
+        ] {
+            let config = place.read(&text).expect("good").config;
+            for (entrance, files) in config.front.entrances.iter().zip(&config.tls) {
+                assert_eq!(entrance.tls, files.is_some());
+                assert_eq!(entrance.http2, entrance.tls);
+                assert_eq!(entrance.redirect, (!entrance.tls).then_some(8443));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_resolved_of_listeners_reads_again() {
+        let place = Place::new();
+        let text = format!(
+            "[[listen]]\naddress = \"127.0.0.1:8443\"\n\
+             tls = {{ cert = [\"one.pem\", \"two.pem\"], key = [\"one.key\", \"two.key\"], \
+             client_ca = \"roots.pem\", client_cert = \"optional\" }}\n\
+             [[listen]]\naddress = \"127.0.0.1:8080\"\nredirect_https = 8443\nhttp2 = false\n{APP}"
+        );
+        let first = place.read(&text).expect("good");
+        let again = place
+            .read(&first.resolved())
+            .expect("what is resolved reads again");
+        assert_eq!(first.config.tls, again.config.tls);
+        assert_eq!(first.config.front, again.config.front);
+        assert_eq!(first.config.listen, again.config.listen);
+    }
+}

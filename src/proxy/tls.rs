@@ -5,8 +5,11 @@
 //! stand keep the one they have.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use bytes::Bytes;
 use tokio_rustls::TlsAcceptor;
@@ -114,17 +117,24 @@ pub(super) async fn accept(
     socket: Socket,
     came: Bytes,
 ) -> io::Result<TlsStream<Socket>> {
+    let mut wrong = None;
     let accept = TlsAcceptor::from(config).accept_with(socket, |connection| {
         let mut rest = &came[..];
-        while !rest.is_empty() {
-            // What is wrong with it the handshake will say.
-            if connection.read_tls(&mut rest).is_err() || connection.process_new_packets().is_err()
-            {
-                break;
-            }
+        while !rest.is_empty() && wrong.is_none() {
+            let read = connection.read_tls(&mut rest).map(|_| ());
+            let processed = connection.process_new_packets().map(|_| ());
+            wrong = read.and(processed.map_err(io::Error::other)).err();
         }
     });
-    accept.await
+    let mut accept = pin!(accept);
+    match wrong {
+        None => accept.await,
+        Some(wrong) => {
+            // The alert goes out; the handshake itself would wait for more.
+            poll_fn(|cx| Poll::Ready(accept.as_mut().poll(cx).is_ready())).await;
+            Err(wrong)
+        }
+    }
 }
 
 /// Certificates by the names they are for.

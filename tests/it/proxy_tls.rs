@@ -214,6 +214,7 @@ fn t23_tls_1_2_and_1_3_are_spoken_and_nothing_older() {
         assert_eq!(client.stream.conn.protocol_version(), Some(spoken));
     }
     // A hello of TLS 1.1, and of 1.0.
+    let begun = Instant::now();
     for minor in [2, 1] {
         let mut hello = vec![3, minor];
         hello.extend([7; 32]);
@@ -228,6 +229,7 @@ fn t23_tls_1_2_and_1_3_are_spoken_and_nothing_older() {
         // A fatal alert: `handshake_failure` or `protocol_version`.
         assert!(matches!(said[..], [21, _, _, 0, 2, 2, 40 | 70]), "{said:?}");
     }
+    assert!(begun.elapsed() < Duration::from_secs(5), "closed at once");
     plane.until(|sample| sample.connections == 2 || sample.connections == 0);
     assert_eq!(refused(&mut plane), 2);
 }
@@ -300,6 +302,7 @@ fn http_without_tls_is_told_so_and_harms_nobody() {
     assert_eq!(answer.field("connection"), Some("close"));
     assert!(answer.text().contains("TLS"), "{}", answer.text());
     assert!(client.closed());
+    let begun = Instant::now();
     // What is neither gets no answer in a language that it may not speak.
     for nonsense in [
         "\0\0\0\0\0\0\0\0",
@@ -314,7 +317,9 @@ fn http_without_tls_is_told_so_and_harms_nobody() {
         assert!(!said.starts_with(b"HTTP"), "{nonsense:?}");
     }
     plane.until(|sample| sample.connections == 0);
-    assert!(refused(&mut plane) >= 5);
+    // Long before a handshake that stands still.
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(refused(&mut plane), 5);
     assert_eq!(ask(&mut greet(plane.address, &plain(&authority), "a")), "a");
     assert_eq!(a.requests().len(), 1);
 }
@@ -632,7 +637,10 @@ fn f46_a_drain_under_tls_loses_nothing_and_says_goodbye() {
     );
     assert!(busy.closed() && !busy.cut);
     assert_eq!(session.answer(response).expect("served").text(), "late");
-    session.ended().expect("an orderly end");
+    if let Err(error) = session.ended() {
+        // The client's own goodbye may come when we have gone.
+        assert!(error.is_io(), "{error}");
+    }
     plane.drained();
 }
 
