@@ -200,8 +200,8 @@ mod tests {
                 parked_and_refused,
                 ProxyReason::Unavailable,
                 "refused_parking",
-                "refused_queue",
             ),
+            (parked_and_refused, ProxyReason::QueueFull, "refused_queue"),
         ] {
             let end = End {
                 reason: Some(reason),
