@@ -121,6 +121,8 @@ tls = {{ cert = "{cert}", key = "{key}" }}
 [admin]
 address = "off"
 socket = "{dir}/a.sock"
+[access_log]
+to = "{dir}/access.log"
 [services.app]
 upstream = ["{up0}", "{up1}"]
 """

@@ -1,5 +1,7 @@
 //! Heads between HTTP/2 and what the rules know: fields of a request as lines, lines of an answer as fields.
 
+use std::sync::Arc;
+
 use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
@@ -9,11 +11,15 @@ use crate::proxy::front::Head;
 use crate::proxy::head::{Fields, RequestHead};
 use crate::proxy::rules::{self, Framing, Rejection, Returning};
 
-/// A request's head. `ends` if no body follows; `digits` are 32 hexadecimal ones by chance.
+/// A request's head. `ends` if no body follows; `digits` makes 32 hexadecimal ones by chance.
 ///
 /// # Errors
 /// The rejection to answer with.
-pub(super) fn request(mut parts: Parts, ends: bool, digits: &str) -> Result<Head, Rejection> {
+pub(super) fn request(
+    mut parts: Parts,
+    ends: bool,
+    digits: impl FnOnce() -> Arc<str>,
+) -> Result<Head, Rejection> {
     let must_upgrade = becomes_upgrade(&mut parts, digits);
     let ends = ends || must_upgrade;
     let fields = Fields::from_map(&parts.headers)
@@ -39,7 +45,7 @@ pub(super) fn request(mut parts: Parts, ends: bool, digits: &str) -> Result<Head
 
 /// CONNECT with a protocol asks for what HTTP/1.1 calls an upgrade (RFC 8441), and becomes one: the worker
 /// gets a handshake with a key of ours.
-fn becomes_upgrade(parts: &mut Parts, digits: &str) -> bool {
+fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> Arc<str>) -> bool {
     if parts.method != Method::CONNECT {
         return false;
     }
@@ -50,6 +56,7 @@ fn becomes_upgrade(parts: &mut Parts, digits: &str) -> bool {
         return false;
     };
     // Sixteen bytes in base64, of which hexadecimal digits are a part.
+    let digits = digits();
     let key = HeaderValue::from_str(&format!("{}A==", digits.get(..21).unwrap_or_default()));
     if protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
         && let Ok(key) = key
@@ -124,9 +131,12 @@ fn put_lines(fields: &mut HeaderMap, head: &[u8]) {
         if matches!(name, b"connection" | b"upgrade" | b"sec-websocket-accept") {
             continue;
         }
-        if let (Ok(name), Ok(value)) =
+        // One that is another each time would only drive the others out of the compressor's table.
+        let is_new = name == b"x-request-id";
+        if let (Ok(name), Ok(mut value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
         {
+            value.set_sensitive(is_new);
             fields.append(name, value);
         }
     }

@@ -14,8 +14,8 @@ mod head;
 mod inflow;
 mod rewound;
 mod stream;
+mod streams;
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -31,6 +31,7 @@ use super::socket::Socket;
 use crate::link::message::Front;
 pub(super) use inflow::Inflow;
 use rewound::Rewound;
+use streams::Streams;
 
 /// What a client may send ahead of the worker, on one stream and on all of a connection together.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -43,10 +44,6 @@ const SEND_BUFFER: usize = 64 << 10;
 const SMALL_PIECES: usize = 256 * (16 << 10);
 /// A client that was told to leave is served what comes so long after, in milliseconds.
 const HINT: u64 = 2_000;
-/// A connection on which so many streams were given up by the client, and more than were not, only costs
-/// (rapid reset, CVE-2023-44487).
-const RESETS: u32 = 200;
-
 /// Serves a connection until it is closed. `unread` was read from it already.
 pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unread: Bytes) {
     let client = present.client();
@@ -56,14 +53,8 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
         return;
     };
     client.turn(Phase::Idle);
-    let streams = Rc::new(Streams {
-        lp: Rc::clone(lp),
-        connection: Rc::clone(client),
-        spare: RefCell::default(),
-        open: Cell::new(0),
-        ended: Cell::new(0),
-        reset: Cell::new(0),
-    });
+    let streams = Streams::new(lp, client);
+    let _end = streams.until_dropped();
     let (mut told, mut gives_up) = (None, false);
     loop {
         let next = poll_fn(|cx| {
@@ -86,10 +77,7 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
                 // It does not take the hint, and would hold a drain for ever.
                 respond.send_reset(Reason::REFUSED_STREAM);
             }
-            Some(Ok((request, respond))) => {
-                let stream = stream::serve(Rc::clone(&streams), request, respond);
-                tokio::task::spawn_local(stream);
-            }
+            Some(Ok((request, respond))) => streams.begin(request, respond),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a connection of HTTP/2 broke off");
                 return;
@@ -123,79 +111,4 @@ async fn greet(
         handshake.as_mut().poll(cx).map(Result::ok)
     })
     .await
-}
-
-/// The streams of a connection.
-#[derive(Debug)]
-struct Streams {
-    lp: Rc<Loop>,
-    connection: Rc<Client>,
-    /// Places of streams that have ended, for those to come.
-    spare: RefCell<Vec<Present>>,
-    open: Cell<u32>,
-    ended: Cell<u32>,
-    /// Of those that have ended, the client gave up so many.
-    reset: Cell<u32>,
-}
-
-impl Streams {
-    fn are_abused(&self) -> bool {
-        let reset = self.reset.get();
-        reset > RESETS && reset > self.ended.get() / 2
-    }
-
-    /// A stream begins.
-    fn open(self: &Rc<Self>) -> Open {
-        let open = self.open.get();
-        self.open.set(open + 1);
-        if open == 0 {
-            self.connection.turn(Phase::Streams);
-        }
-        let spare = self.spare.borrow_mut().pop();
-        let present = spare.unwrap_or_else(|| Present::new(&self.lp, self.connection.way()));
-        present.client().begin_anew();
-        Open {
-            streams: Rc::clone(self),
-            present: Some(present),
-            given_up: Cell::new(false),
-        }
-    }
-}
-
-/// An open stream's place.
-#[derive(Debug)]
-struct Open {
-    streams: Rc<Streams>,
-    /// Taken when it ends.
-    present: Option<Present>,
-    given_up: Cell<bool>,
-}
-
-impl Open {
-    /// The client gave it up.
-    fn give_up(&self) {
-        self.given_up.set(true);
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let streams = &self.streams;
-        streams.ended.set(streams.ended.get().saturating_add(1));
-        if self.given_up.get() {
-            streams.reset.set(streams.reset.get().saturating_add(1));
-        }
-        if let Some(present) = self.present.take() {
-            present.client().turn(Phase::Spare);
-            streams.spare.borrow_mut().push(present);
-        }
-        let open = streams.open.get() - 1;
-        streams.open.set(open);
-        if open == 0 {
-            streams.connection.turn(Phase::Idle);
-        }
-        if streams.are_abused() {
-            streams.connection.wake();
-        }
-    }
 }

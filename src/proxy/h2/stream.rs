@@ -14,7 +14,7 @@ use super::answer::{self, End};
 use super::duplex::Duplex;
 use super::head;
 use super::inflow::Inflow;
-use super::{Open, Streams};
+use super::streams::Open;
 use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
@@ -24,40 +24,32 @@ use crate::proxy::upload::Source;
 
 /// Serves it until it is over.
 pub(super) async fn serve(
-    streams: Rc<Streams>,
+    open: &Open<'_>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let open = streams.open();
-    let Some(client) = open
-        .present
-        .as_ref()
-        .map(|present| Rc::clone(present.client()))
-    else {
-        return;
-    };
-    let lp = &streams.lp;
+    let (lp, client) = (&open.streams.lp, open.client);
     let (parts, body) = request.into_parts();
     let of_head = parts.method == Method::HEAD;
-    let head = head::request(parts, body.is_end_stream(), &lp.request_id());
+    let head = head::request(parts, body.is_end_stream(), || lp.request_id());
     // Kept to the end: without it the client would be told that nobody wants the rest of its body.
-    let inflow = Inflow::new(body, Rc::clone(&client));
+    let inflow = Inflow::new(body, Rc::clone(client));
     let (returning, reply) = match head {
         Ok(head) => {
             let source = Source::Stream(Rc::clone(&inflow));
-            let answer = handle(lp, &client, source, head);
-            match until_gone(&open, &client, &mut respond, answer).await {
+            let answer = handle(lp, client, source, head);
+            match until_gone(open, client, &mut respond, answer).await {
                 Some(answer) => answer,
                 None => return,
             }
         }
         Err(rejection) => {
             lp.count_unreadable();
-            answer_bare(lp, &client, rejection.into(), true, None)
+            answer_bare(lp, client, rejection.into(), true, None)
         }
     };
     if let Some(upgrade) = client.take_upgrade() {
-        let sent = answer::switch(lp, &client, &mut respond, &returning);
+        let sent = answer::switch(lp, client, &mut respond, &returning);
         drop(reply);
         if let (Some(outflow), Some(inflow)) = (sent, Rc::into_inner(inflow)) {
             let duplex = Duplex::new(inflow.into_stream(), outflow);
@@ -65,7 +57,7 @@ pub(super) async fn serve(
         }
         return;
     }
-    match answer::send(lp, &client, &mut respond, returning, reply, of_head).await {
+    match answer::send(lp, client, &mut respond, returning, reply, of_head).await {
         End::Whole => {}
         End::Gone => open.give_up(),
     }
@@ -73,7 +65,7 @@ pub(super) async fn serve(
 
 /// A request's answer; `None` if the client gives it up before it begins, or is given up.
 async fn until_gone(
-    open: &Open,
+    open: &Open<'_>,
     client: &Rc<Client>,
     respond: &mut SendResponse<Bytes>,
     answer: impl Future<Output = (Returning, Reply)>,
