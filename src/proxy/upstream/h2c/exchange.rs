@@ -115,20 +115,17 @@ where
 }
 
 async fn place(pool: &Pool, to: To<'_>) -> io::Result<Place> {
-    let standing = match to.fresh {
-        true => None,
-        false => pool.sessions.take(to.worker),
-    };
-    match standing {
-        Some(place) => Ok(place),
-        None => {
-            let connection = connect(to.address, to.connect).await?;
-            let opening = pool.sessions.open(to.worker, connection);
-            timeout(to.connect, opening)
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    let sessions = &pool.sessions;
+    let connecting = connect(to.address, to.connect);
+    let place = async {
+        match to.fresh {
+            true => sessions.open(to.worker, connecting.await?).await,
+            false => sessions.place(to.worker, connecting).await,
         }
-    }
+    };
+    timeout(to.connect, place)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// A request's head as HTTP/2 has it, from the one that the rules have made. What frames a message of

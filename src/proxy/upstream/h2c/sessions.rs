@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::proxy::upstream::connection::Connection;
@@ -21,8 +23,6 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 /// Longest fields of an answer, and longest trailers.
 const MAX_HEAD: u32 = 64 << 10;
-/// Streams before the worker has said how many it takes.
-const FIRST_STREAMS: usize = 100;
 /// A connection without a request is kept for so long: the worker ends it by GOAWAY, which loses nothing.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -30,6 +30,15 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(in crate::proxy::upstream) struct Sessions {
     of: RefCell<HashMap<WorkerId, Vec<Rc<Session>>, foldhash::fast::RandomState>>,
+    /// Connections that somebody opens now, by worker.
+    opening: RefCell<HashMap<WorkerId, Rc<Opening>>>,
+}
+
+/// A connection that is being opened, for all who wait for one.
+#[derive(Debug, Default)]
+struct Opening {
+    over: Notify,
+    failed: Cell<Option<io::ErrorKind>>,
 }
 
 /// A connection.
@@ -67,6 +76,33 @@ impl Drop for Place {
     }
 }
 
+/// Ends an opening, however it ends.
+struct InProgress<'a> {
+    sessions: &'a Sessions,
+    worker: WorkerId,
+    opening: Rc<Opening>,
+}
+
+impl<'a> InProgress<'a> {
+    fn new(sessions: &'a Sessions, worker: WorkerId) -> Self {
+        let opening = Rc::<Opening>::default();
+        let mut all = sessions.opening.borrow_mut();
+        all.insert(worker, Rc::clone(&opening));
+        Self {
+            sessions,
+            worker,
+            opening,
+        }
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.sessions.opening.borrow_mut().remove(&self.worker);
+        self.opening.over.notify_waiters();
+    }
+}
+
 impl Session {
     fn has_room(&self) -> bool {
         !self.ended.get() && self.open.get() < self.sender.current_max_send_streams()
@@ -90,6 +126,39 @@ impl Sessions {
         Some(Place::new(all.find(|session| session.has_room())?))
     }
 
+    /// A place on a connection that stands, or on one that is made by `connect`; who comes meanwhile waits for
+    /// it, too.
+    ///
+    /// # Errors
+    /// That of the connection waited for.
+    pub(super) async fn place(
+        &self,
+        worker: WorkerId,
+        connect: impl Future<Output = io::Result<Connection>>,
+    ) -> io::Result<Place> {
+        loop {
+            if let Some(place) = self.take(worker) {
+                return Ok(place);
+            }
+            let known = self.opening.borrow().get(&worker).map(Rc::clone);
+            let Some(opening) = known else {
+                break;
+            };
+            opening.over.notified().await;
+            if let Some(kind) = opening.failed.get() {
+                return Err(kind.into());
+            }
+        }
+        let opening = InProgress::new(self, worker);
+        let opened = match connect.await {
+            Ok(connection) => self.open(worker, connection).await,
+            Err(error) => Err(error),
+        };
+        let failed = opened.as_ref().err().map(io::Error::kind);
+        opening.opening.failed.set(failed);
+        opened
+    }
+
     /// A place on a new connection, which others may use, too.
     ///
     /// # Errors
@@ -100,7 +169,8 @@ impl Sessions {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD)
-            .initial_max_send_streams(FIRST_STREAMS)
+            // Until the worker has said how many it takes.
+            .initial_max_send_streams(0)
             .enable_push(false)
             .handshake(connection.socket);
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
@@ -112,14 +182,31 @@ impl Sessions {
         });
         let place = Place::new(&session);
         let weak = Rc::downgrade(&session);
+        let settled = Rc::new(Notify::new());
+        let mut settles = Some(Rc::clone(&settled));
+        let mut connection = Box::pin(connection);
+        let driving = poll_fn(move |cx| {
+            let driven = connection.as_mut().poll(cx);
+            let takes = connection.max_concurrent_send_streams() > 0;
+            if (takes || driven.is_ready())
+                && let Some(settles) = settles.take()
+            {
+                settles.notify_one();
+            }
+            driven
+        });
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = driving.await {
                 tracing::debug!(worker = worker.0, %error, "a connection to a worker broke off");
             }
             if let Some(session) = weak.upgrade() {
                 session.ended.set(true);
             }
         });
+        settled.notified().await;
+        if session.ended.get() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         self.of
             .borrow_mut()
             .entry(worker)
