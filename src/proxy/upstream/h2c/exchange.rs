@@ -53,7 +53,17 @@ where
 {
     let place = place(pool, to).await.map_err(|error| {
         tracing::debug!(worker = to.worker.0, %error, "cannot connect");
-        None
+        let kind = match error.kind() {
+            io::ErrorKind::InvalidData => SendErrorKind::BadAnswer,
+            io::ErrorKind::ConnectionReset => SendErrorKind::Reset,
+            _ => return None,
+        };
+        Some(SendError {
+            kind,
+            sent: false,
+            answered: false,
+            source: Some(error),
+        })
     })?;
     let unsent = |source| SendError {
         kind: SendErrorKind::Reset,

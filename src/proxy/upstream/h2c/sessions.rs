@@ -46,6 +46,8 @@ pub(super) struct Session {
     sender: SendRequest<Bytes>,
     open: Cell<usize>,
     ended: Cell<bool>,
+    /// Why it ended, if it should not have.
+    broke: Cell<Option<io::ErrorKind>>,
     idle_since: Cell<Instant>,
 }
 
@@ -178,6 +180,7 @@ impl Sessions {
             sender,
             open: Cell::new(0),
             ended: Cell::new(false),
+            broke: Cell::new(None),
             idle_since: Cell::new(Instant::now()),
         });
         let place = Place::new(&session);
@@ -196,16 +199,26 @@ impl Sessions {
             driven
         });
         tokio::task::spawn_local(async move {
-            if let Err(error) = driving.await {
-                tracing::debug!(worker = worker.0, %error, "a connection to a worker broke off");
-            }
-            if let Some(session) = weak.upgrade() {
+            let driven = driving.await;
+            let session = weak.upgrade();
+            if let Some(session) = &session {
                 session.ended.set(true);
+            }
+            let Err(error) = driven else {
+                return;
+            };
+            tracing::debug!(worker = worker.0, %error, "a connection to a worker broke off");
+            if let Some(session) = session {
+                session.broke.set(Some(match error.is_io() {
+                    true => io::ErrorKind::ConnectionReset,
+                    false => io::ErrorKind::InvalidData,
+                }));
             }
         });
         settled.notified().await;
         if session.ended.get() {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            let kind = session.broke.get();
+            return Err(kind.unwrap_or(io::ErrorKind::ConnectionReset).into());
         }
         self.of
             .borrow_mut()
