@@ -19,9 +19,9 @@ pub(super) struct Client {
 
 /// An instance with a port of TLS and one without.
 pub(super) struct Front {
-    instance: Instance,
-    plain: u16,
-    secure: u16,
+    pub(super) instance: Instance,
+    pub(super) plain: u16,
+    pub(super) secure: u16,
 }
 
 pub(super) const CLIENTS: [Client; 5] = [
@@ -104,10 +104,16 @@ pub(super) const CLIENTS: [Client; 5] = [
 ];
 
 impl Front {
+    /// In front of the scripted worker.
     pub(super) fn start() -> Self {
+        Self::begin(Start::default())
+    }
+
+    /// In front of what `start` says.
+    pub(super) fn begin(start: Start) -> Self {
         let authority = Authority::new();
         let pair = authority.pair();
-        let instance = Start::default()
+        let instance = start
             .top(LISTEN)
             .file("cert.pem", &pair.cert)
             .file("key.pem", &pair.key)
@@ -126,7 +132,7 @@ impl Front {
         }
     }
 
-    fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         self.instance.dir.path()
     }
 

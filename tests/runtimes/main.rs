@@ -27,6 +27,7 @@ use support::instance::{Start, processes_of};
 use support::load::{Load, Mix};
 
 mod clients;
+mod grpc;
 #[path = "../process/support/mod.rs"]
 mod support;
 
@@ -314,6 +315,11 @@ fn main() -> ExitCode {
             Box::new(|| (one.talk)(&Front::start())),
         )
     });
-    let trials = runtimes.chain(clients).collect();
+    let calls = trial(
+        "grpc_calls_of_all_kinds_go_on_through_rollouts",
+        grpc::NEEDS,
+        Box::new(grpc::calls_go_on),
+    );
+    let trials = runtimes.chain(clients).chain([calls]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
