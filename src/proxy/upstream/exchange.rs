@@ -28,7 +28,7 @@ const MAX_INFORMATIONAL: u32 = 32;
 /// Sends one request on a connection and resolves with the head of the final answer (101 included).
 ///
 /// The body is pumped while the answer is awaited and, if it comes early, while its body is read
-/// ([`Download`] drives both). With `outgoing.expects_continue` the body is not polled before a 100
+/// ([`AnswerBody`](super::AnswerBody) drives both). With `outgoing.expects_continue` the body is not polled before a 100
 /// arrives or one second has passed; a final answer before that means it is never polled.
 /// When the answer ended whole, no byte is left over and the request was sent whole, the connection goes
 /// back to `pool`; otherwise it is closed.
