@@ -13,7 +13,7 @@ use std::process::Command;
 use remuda::config::{self, Config, Env, RunFlags, reference, schema};
 
 /// Files of `config/` that must be read as they are.
-const EXAMPLES: [&str; 7] = [
+const EXAMPLES: [&str; 8] = [
     "minimal.toml",
     "reference.toml",
     "gunicorn.toml",
@@ -21,6 +21,7 @@ const EXAMPLES: [&str; 7] = [
     "node.toml",
     "go.toml",
     "services.toml",
+    "grpc.toml",
 ];
 
 fn root() -> PathBuf {

@@ -12,6 +12,7 @@ mod plane;
 mod process_plane;
 mod proxy_access_log;
 mod proxy_drain;
+mod proxy_edits;
 mod proxy_ejection;
 mod proxy_h2;
 mod proxy_h2_attacks;
