@@ -1,18 +1,13 @@
 //! Certificates and keys from PEM files, checked before anybody gets to see them (T23).
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{TlsFiles, reason};
+use super::{TlsFiles, read_bytes};
 use crate::link::message::{ClientAuthorities, Identity, Secret, TlsOffer};
 use crate::proxy::tls;
-
-/// A chain with its key has a few kilobytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// Reads what the listener at `place` shows by TLS.
 ///
@@ -80,14 +75,5 @@ fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| format!("{}: {}", path.display(), reason(&error));
-    let file = File::open(path).map_err(said)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(said)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(format!("{}: it is larger than 1 MiB", path.display())),
-        false => Ok(bytes),
-    }
+    read_bytes(path).map_err(|why| format!("{}: {why}", path.display()))
 }

@@ -158,10 +158,14 @@ pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
     listeners.iter().map(name).collect()
 }
 
-/// A config is short; more is a mistake, or somebody who wants our memory.
+/// A config is short, and so is a certificate; more is a mistake, or somebody who wants our memory.
 const MAX_FILE: u64 = 1 << 20;
 
 fn read_text(file: &Path) -> Result<String, String> {
+    String::from_utf8(read_bytes(file)?).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
     let opened = std::fs::File::open(file).map_err(|error| reason(&error))?;
     let mut bytes = Vec::new();
     opened
@@ -171,7 +175,7 @@ fn read_text(file: &Path) -> Result<String, String> {
     if bytes.len() as u64 > MAX_FILE {
         return Err("it is larger than 1 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    Ok(bytes)
 }
 
 fn reason(error: &std::io::Error) -> String {
