@@ -146,8 +146,8 @@ fn too_many_fields_and_too_long_ones_are_431() {
         .until(|sample| worker(sample, 1).in_flight.total() == 0);
 }
 
-#[test]
-fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
+/// A worker that answers at the door's opening, but `/well` at once.
+fn slow_but_well() -> (Worker, Door) {
     let door = Door::new();
     let inside = door.clone();
     let slow = Worker::scripted(move |request, stream| {
@@ -156,6 +156,12 @@ fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
         }
         reply(stream, "a")
     });
+    (slow, door)
+}
+
+#[test]
+fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
+    let (slow, door) = slow_but_well();
     let mut target = Target::new(&slow);
     let raw = Raw::connect(target.plane.address);
     let block = fields(&ROOT);
@@ -180,14 +186,7 @@ fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
 
 #[test]
 fn t10_resets_that_wait_for_each_request_to_begin_end_the_connection() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |request, stream| {
-        if request.path() != "/well" {
-            inside.wait();
-        }
-        reply(stream, "a")
-    });
+    let (slow, door) = slow_but_well();
     let mut target = Target::new(&slow);
     let mut raw = Raw::connect(target.plane.address);
     let mut number = 0;
@@ -239,14 +238,7 @@ fn t10_resets_that_wait_for_each_request_to_begin_end_the_connection() {
 
 #[test]
 fn t10_resets_that_a_client_makes_us_send_end_the_connection_and_free_the_workers() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |request, stream| {
-        if request.path() != "/well" {
-            inside.wait();
-        }
-        reply(stream, "a")
-    });
+    let (slow, door) = slow_but_well();
     let mut target = Target::new(&slow);
     let raw = Raw::connect(target.plane.address);
     let block = fields(&ROOT);
