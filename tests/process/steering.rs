@@ -342,12 +342,18 @@ fn f56_a_release_that_fails_in_live_traffic_is_undone_by_judgement() {
     instance.wait_metric("remuda_rollouts_total", &["result=\"rolled_back\""], 1.0);
 }
 
+/// One answer that the supervisor has heard of: a service without any is idle and is not soaked.
+fn answer_and_know(instance: &Instance) {
+    assert_eq!(instance.get("/").status, 200);
+    instance.wait_metric("remuda_http_requests_total", &[], 1.0);
+}
+
 #[test]
 fn f57_too_little_traffic_is_said_and_never_a_silent_pass() {
     let mut instance = Start::default()
         .flags(&["--soak", "600ms", "--ramp", "0s", "--workers", "1"])
         .ready();
-    assert_eq!(instance.get("/").status, 200);
+    answer_and_know(&instance);
     instance.signal(Signal::SIGUSR2);
     watching(&mut instance, 2);
     for _ in 0..3 {
@@ -369,7 +375,7 @@ fn f57_with_hold_somebody_decides() {
         .flags(&["--soak", "300ms", "--ramp", "0s", "--workers", "1"])
         .service("judge = { not_enough = \"hold\" }")
         .ready();
-    assert_eq!(instance.get("/").status, 200);
+    answer_and_know(&instance);
     instance.signal(Signal::SIGUSR2);
     watching(&mut instance, 2);
     assert_eq!(instance.get("/").status, 200);
@@ -507,7 +513,7 @@ fn exit_1_shows_what_is_needed_to_see_why() {
 #[test]
 fn exit_3_and_130_leave_the_rollout_alone() {
     let instance = Start::default().flags(&LONG).ready();
-    assert_eq!(instance.get("/").status, 200);
+    answer_and_know(&instance);
     instance
         .cli(&["rollout", "--timeout", "500ms"])
         .expect(3)

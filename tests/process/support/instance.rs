@@ -427,7 +427,7 @@ impl Instance {
     }
 }
 
-/// Living processes (no zombies) whose environment names the directory.
+/// Living processes (no zombies) whose environment or command line names the directory.
 pub(crate) fn processes_of(dir: &Path) -> Vec<(u32, String)> {
     let needle = dir.to_str().expect("ASCII").as_bytes();
     let mut found = Vec::new();
@@ -442,14 +442,13 @@ pub(crate) fn processes_of(dir: &Path) -> Vec<(u32, String)> {
         else {
             continue;
         };
-        let Ok(environment) = std::fs::read(entry.path().join("environ")) else {
-            continue;
-        };
-        if environment
+        // Gone meanwhile, or a zombie, which has neither.
+        let of = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let (environment, command) = (of("environ"), of("cmdline"));
+        let mut both = environment
             .windows(needle.len())
-            .any(|window| window == needle)
-        {
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            .chain(command.windows(needle.len()));
+        if both.any(|window| window == needle) {
             found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
