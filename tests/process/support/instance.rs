@@ -136,12 +136,13 @@ impl Start {
         self
     }
 
-    /// Starts and waits until the wanted workers are ready.
+    /// Starts and waits until the wanted workers are ready, and the data plane accepts.
     pub(crate) fn ready(self) -> Instance {
         let mut instance = self.launch();
         instance.wait("all workers to be ready", |status| {
             let app = &status["services"]["app"];
-            app["ready"] == app["wanted"] && app["ready"] != 0
+            let accepting = status["data_planes"][0]["state"] == "accepting";
+            app["ready"] == app["wanted"] && app["ready"] != 0 && accepting
         });
         instance
     }
