@@ -78,11 +78,13 @@ fn main() {
         there.is_ok_and(|output| output.status.success()),
         "valgrind is needed (Debian: apt install valgrind)"
     );
-    let scratch = tempfile::tempdir().expect("a temporary directory");
+    // Kept for `callgrind_annotate`.
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
+    std::fs::create_dir_all(&scratch).expect("a directory");
     let mut over = Vec::new();
     for workload in workloads() {
-        let few = instructions(&workload, FEW, scratch.path());
-        let many = instructions(&workload, MANY, scratch.path());
+        let few = instructions(&workload, FEW, &scratch);
+        let many = instructions(&workload, MANY, &scratch);
         let each = many.saturating_sub(few) / (MANY - FEW);
         println!(
             "{}: {each} user instructions per request, at most {}",

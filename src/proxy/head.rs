@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// Room for so many fields without growing; browsers send a dozen.
 const USUAL: usize = 16;
@@ -48,11 +48,36 @@ impl AnswerHead {
 /// The fields of a head, in the order they came: slices of its text, names in lower case.
 ///
 /// A map would be dearer to make than all look-ups in it together save: a head is read once, passed on
-/// once, and asked for a handful of names.
+/// once, and asked for a handful of names, most of which are not there; that the filter tells.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
     text: Bytes,
     lines: Vec<Line>,
+    filter: Filter,
+}
+
+/// Names that may be there: one bit each of 64, so that a name whose bit is missing is not there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Filter(u64);
+
+impl Filter {
+    /// A name's bit, of its length and its ends.
+    fn bit(name: &[u8]) -> u64 {
+        let (Some(first), Some(last)) = (name.first(), name.last()) else {
+            return 0;
+        };
+        let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        let mixed = first.wrapping_mul(7) ^ last.wrapping_mul(13) ^ length.wrapping_mul(3);
+        1 << (mixed % 64)
+    }
+
+    fn note(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
 }
 
 /// Where in the text a field's name and value are.
@@ -96,10 +121,16 @@ impl Fields {
     /// Reads the lines behind a head's first one to its empty line, which must be the end of `section`.
     /// Every line ends in CRLF; nothing else is mended either (T9).
     pub(super) fn parse(mut section: BytesMut, most: usize) -> Result<Self, Unfit> {
+        let bad = |why| Err(Unfit::Malformed(why));
+        // All of it at once, for that is done by vectors: line ends are told apart below.
+        if has_control_inside(&section) {
+            return bad("byte in a field value");
+        }
+        let returns = memchr_iter(b'\r', &section).count();
         let mut at = 0;
         let mut lines = Vec::with_capacity(USUAL);
+        let mut filter = Filter::default();
         loop {
-            let bad = |why| Err(Unfit::Malformed(why));
             let rest = section.get_mut(at..).unwrap_or_default();
             let Some(lf) = memchr(b'\n', rest) else {
                 return bad("head without an end");
@@ -127,10 +158,8 @@ impl Fields {
             if name == 0 || line.get(name) != Some(&b':') {
                 return bad("malformed field name");
             }
+            filter.note(&line[..name]);
             let value = &line[name + 1..];
-            if value.iter().fold(false, |bad, b| bad | is_control(*b)) {
-                return bad("byte in a field value");
-            }
             let blank = |b: &u8| matches!(b, b' ' | b'\t');
             let before = value.iter().take_while(|b| blank(b)).count();
             let after = value[before..]
@@ -146,9 +175,14 @@ impl Fields {
             lines.push(Line { name, value });
             at += lf + 1;
         }
+        // Each line, the empty one too, ends in one; any other stands alone.
+        if returns != lines.len() + 1 {
+            return bad("bare CR in a head");
+        }
         Ok(Self {
             text: section.freeze(),
             lines,
+            filter,
         })
     }
 
@@ -157,8 +191,10 @@ impl Fields {
     pub(super) fn from_map(map: &HeaderMap) -> Option<Self> {
         let mut text = BytesMut::with_capacity(USUAL * 32);
         let mut lines = Vec::with_capacity(map.len());
+        let mut filter = Filter::default();
         for name in map.keys() {
             let bytes = name.as_str().as_bytes();
+            filter.note(bytes);
             let mut values = map.get_all(name).iter().peekable();
             while let Some(value) = values.next() {
                 let start = text.len();
@@ -187,6 +223,7 @@ impl Fields {
         Some(Self {
             text: text.freeze(),
             lines,
+            filter,
         })
     }
 
@@ -199,8 +236,13 @@ impl Fields {
 
     /// The values of a field; the name in lower case.
     pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let named = move |(one, value): (&'a [u8], &'a [u8])| (one == name).then_some(value);
-        self.iter().filter_map(named)
+        let text = &self.text[..];
+        let lines = match self.filter.may_have(name) {
+            true => &self.lines[..],
+            false => &[],
+        };
+        let named = move |line: &Line| (line.name.of(text) == name).then(|| line.value.of(text));
+        lines.iter().filter_map(named)
     }
 
     /// Whether there is such a field.
@@ -270,6 +312,15 @@ pub(crate) fn is_token(byte: u8) -> bool {
 /// A byte that may stand in no value.
 pub(crate) fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+/// Whether lines have a byte that may stand in no value and ends no line.
+fn has_control_inside(lines: &[u8]) -> bool {
+    let bad = |byte: u8| is_control(byte) & (byte != b'\r') & (byte != b'\n');
+    // No early end, or it would go byte by byte.
+    let (blocks, rest) = lines.as_chunks::<32>();
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | bad(*byte));
+    blocks.iter().fold(false, |found, block| found | any(block)) || any(rest)
 }
 
 #[cfg(test)]

@@ -344,7 +344,7 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
         }
         if let Some(address) = client {
             put_member(head, start, b"");
-            let _ = write!(head, "{address}");
+            put_address(head, address);
         }
         head.put_slice(b"\r\n");
     }
@@ -382,6 +382,26 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
     }
     if is_request_id(&origin.request_id) {
         fields::write(head, b"x-request-id", origin.request_id.as_bytes());
+    }
+}
+
+/// An address as its `Display` writes it, which for one of IPv4 takes ten times as long.
+fn put_address(head: &mut BytesMut, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        let _ = write!(head, "{address}");
+        return;
+    };
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            head.put_u8(b'.');
+        }
+        if octet >= 100 {
+            head.put_u8(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            head.put_u8(b'0' + octet / 10 % 10);
+        }
+        head.put_u8(b'0' + octet % 10);
     }
 }
 
