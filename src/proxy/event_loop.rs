@@ -203,11 +203,14 @@ impl Loop {
     /// An id for a request whose client gave none that is believed.
     pub(super) fn request_id(&self) -> Arc<str> {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let number = (u128::from(self.random.next()) << 64) | u128::from(self.random.next());
-        let digits: [u8; 32] = std::array::from_fn(|at| {
-            let digit = (number >> (124 - 4 * at)) & 0xf;
-            HEX[usize::try_from(digit).unwrap_or(0)]
-        });
+        let mut digits = [0; 32];
+        let (halves, _) = digits.as_chunks_mut::<16>();
+        for half in halves {
+            let (pairs, _) = half.as_chunks_mut::<2>();
+            for (pair, byte) in pairs.iter_mut().zip(self.random.next().to_be_bytes()) {
+                *pair = [byte >> 4, byte & 0xf].map(|digit| HEX[usize::from(digit)]);
+            }
+        }
         // Hexadecimal digits are text.
         std::str::from_utf8(&digits).unwrap_or_default().into()
     }

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
 /// Room for so many fields without growing; browsers send a dozen.
 const USUAL: usize = 16;
@@ -123,10 +123,10 @@ impl Fields {
     pub(super) fn parse(mut section: BytesMut, most: usize) -> Result<Self, Unfit> {
         let bad = |why| Err(Unfit::Malformed(why));
         // All of it at once, for that is done by vectors: line ends are told apart below.
-        if has_control_inside(&section) {
+        let (is_bad, returns) = look_over(&section);
+        if is_bad {
             return bad("byte in a field value");
         }
-        let returns = memchr_iter(b'\r', &section).count();
         let mut at = 0;
         let mut lines = Vec::with_capacity(USUAL);
         let mut filter = Filter::default();
@@ -314,13 +314,23 @@ pub(crate) fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
-/// Whether lines have a byte that may stand in no value and ends no line.
-fn has_control_inside(lines: &[u8]) -> bool {
-    let bad = |byte: u8| is_control(byte) & (byte != b'\r') & (byte != b'\n');
+/// Whether lines have a byte that may stand in no value and ends no line, and how many CR they have.
+fn look_over(lines: &[u8]) -> (bool, usize) {
     // No early end, or it would go byte by byte.
+    let look = |bytes: &[u8]| {
+        let (mut bad, mut returns) = (false, 0_u8);
+        for byte in bytes {
+            let ends_line = (*byte == b'\r') | (*byte == b'\n');
+            bad |= is_control(*byte) & !ends_line;
+            returns += u8::from(*byte == b'\r');
+        }
+        (bad, usize::from(returns))
+    };
     let (blocks, rest) = lines.as_chunks::<32>();
-    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | bad(*byte));
-    blocks.iter().fold(false, |found, block| found | any(block)) || any(rest)
+    let all = blocks.iter().map(|block| look(block)).chain([look(rest)]);
+    all.fold((false, 0), |(any, sum), (bad, returns)| {
+        (any | bad, sum + returns)
+    })
 }
 
 #[cfg(test)]

@@ -70,6 +70,11 @@ impl Routes {
 
 /// A prefix ends where a segment does: `/api` is for `/api` and `/api/x`, not for `/apix`.
 fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
+    if let [(prefix, only)] = &prefixes[..]
+        && prefix.is_empty()
+    {
+        return Some(*only);
+    }
     let path = path.split('?').next().unwrap_or_default();
     let fits = |(prefix, _): &&(String, usize)| {
         let rest = path.strip_prefix(prefix.as_str());

@@ -88,7 +88,9 @@ pub(super) fn is_forwarding(name: &[u8]) -> bool {
 /// A name that a worker with CGI-like variables cannot tell from one of ours, or from framing:
 /// `X_Forwarded_For` becomes `HTTP_X_FORWARDED_FOR` too. Such a field never goes on.
 pub(super) fn is_disguised(name: &[u8]) -> bool {
-    if !name.contains(&b'_') {
+    // Quickly: they all begin so.
+    let may_be = matches!(name.first(), Some(b'c' | b'f' | b'h' | b'p' | b't' | b'x'));
+    if !may_be || !name.contains(&b'_') {
         return false;
     }
     let dash = |b: &u8| if *b == b'_' { b'-' } else { *b };

@@ -329,10 +329,12 @@ fn put_length(head: &mut BytesMut, length: u64) {
 /// Who the client is and what it asked (T7). Only a trusted peer's word is kept, and added to. Of the two
 /// forms the worker always gets `X-Forwarded-*`; `Forwarded` only if a trusted peer uses it.
 fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, host: &str) {
-    let theirs = |name: &'static [u8]| {
-        let lines = origin.trusted.then(|| request.fields.all(name));
-        lines.into_iter().flatten()
+    let nothing = Fields::default();
+    let believed = match origin.trusted {
+        true => &request.fields,
+        false => &nothing,
     };
+    let theirs = |name: &'static [u8]| believed.all(name);
     let client = origin.client.map(|address| address.to_canonical());
 
     // A unix peer has no address; a made-up word in the list would break those who parse it.

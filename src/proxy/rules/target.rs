@@ -107,8 +107,8 @@ fn is_host(text: &str) -> bool {
                 },
             }
         }
-        None => match text.split_once(':') {
-            Some((name, port)) => (name, port),
+        None => match text.bytes().position(|b| b == b':') {
+            Some(colon) => (&text[..colon], &text[colon + 1..]),
             None => (text, ""),
         },
     };
