@@ -570,6 +570,8 @@ pub struct Sample {
     pub accepted: u64,
     /// Requests for a host or path that no service has.
     pub unrouted: u64,
+    /// Client connections that were ended because they only cost.
+    pub abused: u64,
     /// Client connections open now.
     pub connections: u32,
     /// Accepts that failed, by reason.

@@ -76,6 +76,8 @@ families! {
         "Client connections open now.";
     ACCEPTED: Counter "remuda_client_connections_accepted_total" []
         "Client connections accepted.";
+    ABUSED: Counter "remuda_client_connections_abused_total" []
+        "Client connections of HTTP/2 that were ended because most of what they sent moved no request.";
     ACCEPT_ERRORS: Counter "remuda_accept_errors_total" ["reason"]
         "Client connections that could not be accepted.";
 

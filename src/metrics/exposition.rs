@@ -132,6 +132,7 @@ impl Page {
     fn planes(&mut self, total: &PlaneSums) {
         self.set(&names::ACCEPTED, &[], total.accepted);
         self.set(&names::UNROUTED, &[], total.unrouted);
+        self.set(&names::ABUSED, &[], total.abused);
         self.set(&names::ACCESS_LOG_DROPPED, &[], total.log_dropped);
         for error in labels::ACCEPT_ERRORS {
             let count = total.accept_errors.get(&error).copied().unwrap_or(0);

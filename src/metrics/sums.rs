@@ -40,6 +40,7 @@ pub(super) struct PlaneSums {
     pub(super) services: BTreeMap<ServiceName, ServiceSums>,
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
+    pub(super) abused: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) log_dropped: u64,
 }
@@ -90,6 +91,7 @@ impl PlaneSums {
         let mut read = Self {
             accepted: sample.accepted,
             unrouted: sample.unrouted,
+            abused: sample.abused,
             log_dropped: sample.log_dropped,
             ..Self::default()
         };
@@ -109,6 +111,7 @@ impl PlaneSums {
     pub(super) fn add(&mut self, other: &Self) {
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.unrouted = self.unrouted.saturating_add(other.unrouted);
+        self.abused = self.abused.saturating_add(other.abused);
         self.log_dropped = self.log_dropped.saturating_add(other.log_dropped);
         add_all(&mut self.accept_errors, &other.accept_errors);
         for (name, sums) in &other.services {
@@ -120,6 +123,7 @@ impl PlaneSums {
     pub(super) fn is_ahead_of(&self, newer: &Self) -> bool {
         self.accepted > newer.accepted
             || self.unrouted > newer.unrouted
+            || self.abused > newer.abused
             || self.log_dropped > newer.log_dropped
             || any_ahead(&self.accept_errors, &newer.accept_errors)
             || self

@@ -21,6 +21,7 @@ pub(super) struct LoopCounters {
     pub(super) accepted: AtomicU64,
     /// Requests that are for no service.
     pub(super) unrouted: AtomicU64,
+    abused: AtomicU64,
     pub(super) connections: AtomicU32,
     /// Accept tasks that still run.
     pub(super) accepting: AtomicU32,
@@ -45,10 +46,16 @@ impl LoopCounters {
         *lock(&self.accept_errors).entry(error).or_default() += 1;
     }
 
+    /// A connection was ended because it only costs.
+    pub(super) fn abused(&self) {
+        self.abused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds this loop's part.
     pub(super) fn add_to(&self, sums: &mut Sums) {
         sums.accepted += self.accepted.load(Ordering::Relaxed);
         sums.unrouted += self.unrouted.load(Ordering::Relaxed);
+        sums.abused += self.abused.load(Ordering::Relaxed);
         sums.connections += self.connections.load(Ordering::Relaxed);
         for (error, count) in lock(&self.accept_errors).iter() {
             *sums.accept_errors.entry(*error).or_default() += count;
@@ -71,6 +78,7 @@ impl LoopCounters {
 pub(super) struct Sums {
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
+    pub(super) abused: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) services: Vec<(ServiceName, Tally)>,

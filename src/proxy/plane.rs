@@ -487,6 +487,7 @@ impl Plane {
             workers,
             accepted: sums.accepted,
             unrouted: sums.unrouted,
+            abused: sums.abused,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
             log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),

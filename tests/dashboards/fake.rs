@@ -182,6 +182,7 @@ fn sample(service: &ServiceName) -> Sample {
         workers: workers.to_vec(),
         accepted: 3,
         unrouted: 1,
+        abused: 1,
         connections: 2,
         accept_errors: vec![(AcceptError::Descriptors, 1)],
         log_dropped: 1,

@@ -377,10 +377,20 @@ impl Raw {
             stream: self.stream.try_clone().expect("a copy"),
             buffer: std::mem::take(&mut self.buffer),
         };
-        let reading = std::thread::spawn(move || reader.end());
+        let (over, is_over) = mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            let reason = reader.end();
+            let _ = over.send(());
+            reason
+        });
         let mut sent = 0;
         let mut outcome = Outcome::Endured;
         for block in 0..blocks {
+            // Whoever has closed its own way may still throw away what comes by the other one.
+            if is_over.try_recv().is_ok() {
+                outcome = Outcome::Ended;
+                break;
+            }
             match self.stream.write_all(&make(block)) {
                 Ok(()) => sent += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -392,6 +402,9 @@ impl Raw {
                     break;
                 }
             }
+        }
+        if outcome == Outcome::Endured && is_over.recv_timeout(patience).is_ok() {
+            outcome = Outcome::Ended;
         }
         Flooded {
             raw: self,

@@ -16,6 +16,8 @@ use crate::worker::{Door, Worker, reply};
 /// What an attacker may make a plane hold, beyond what it held before.
 const COST: u64 = 48 << 20;
 const ENHANCE_YOUR_CALM: u32 = 11;
+const PROTOCOL_ERROR: u32 = 1;
+const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 
 /// A plane in a process of its own, whose memory is nobody else's.
@@ -258,7 +260,7 @@ fn t10_resets_that_a_client_makes_us_send_end_the_connection_and_free_the_worker
 }
 
 #[test]
-fn t10_floods_of_small_frames_are_held_or_ended() {
+fn t10_floods_of_small_frames_are_ended_with_a_reason() {
     let a = Worker::named("a");
     let mut target = Target::new(&a);
     let settings = [0, 3, 0, 0, 0, 100];
@@ -277,8 +279,157 @@ fn t10_floods_of_small_frames_are_held_or_ended() {
         let raw = Raw::connect(target.plane.address);
         let block = frame.bytes().repeat(500);
         let flooded = raw.flood(200, |_| block.clone());
-        println!("{name}: {:?} after {}", flooded.outcome, flooded.sent);
-        target.endures(flooded);
+        let reason = target.endures(flooded);
+        assert_eq!(reason, Some(ENHANCE_YOUR_CALM), "{name}");
+    }
+    assert_eq!(target.plane.sample().abused, 6);
+}
+
+/// The frames of one stream.
+type Trick<'a> = dyn Fn(u32) -> Vec<Frame> + 'a;
+
+#[test]
+fn t10_frames_that_make_us_reset_end_the_connection() {
+    let (slow, door) = slow_but_well();
+    let mut target = Target::new(&slow);
+    let block = fields(&ROOT);
+    let large = 0x7fff_ffff_u32.to_be_bytes();
+    let open = END_HEADERS | END_STREAM;
+    let mut post = fields(&ROOT);
+    literal(&mut post, 0, "content-length", "1");
+    let head = |id| Frame::new(HEADERS, open, id, &block);
+    // The first and the last are errors of the whole connection to `h2`.
+    let tricks: [(&str, &[u32], &Trick<'_>); 4] = [
+        ("no window", &[PROTOCOL_ERROR], &|id| {
+            let none = Frame::new(WINDOW_UPDATE, 0, id, &0_u32.to_be_bytes());
+            vec![head(id), none]
+        }),
+        ("too much window", &[ENHANCE_YOUR_CALM], &|id| {
+            vec![head(id), Frame::new(WINDOW_UPDATE, 0, id, &large)]
+        }),
+        ("more than it said", &[ENHANCE_YOUR_CALM], &|id| {
+            let head = Frame::new(HEADERS, END_HEADERS, id, &post);
+            vec![head, Frame::new(DATA, 0, id, b"xx")]
+        }),
+        (
+            "data behind the end",
+            &[PROTOCOL_ERROR, STREAM_CLOSED],
+            &|id| vec![head(id), Frame::new(DATA, 0, id, b"x")],
+        ),
+    ];
+    for (name, wanted, trick) in tricks {
+        let raw = Raw::connect(target.plane.address);
+        let flooded = raw.flood(2_000, |n| frames(10, |m| trick(id(10 * n + m))));
+        assert_eq!(flooded.outcome, Outcome::Ended, "{name} {}", flooded.sent);
+        let reason = target.endures(flooded);
+        let is_wanted = reason.is_some_and(|reason| wanted.contains(&reason));
+        assert!(is_wanted, "{name}: {reason:?}");
+    }
+    assert_eq!(target.plane.sample().abused, 2);
+    door.open();
+}
+
+#[test]
+fn t10_answers_that_are_taken_byte_by_byte_end_the_connection() {
+    let large = Worker::scripted(|request, stream| {
+        let size = if request.path() == "/well" {
+            1
+        } else {
+            1 << 20
+        };
+        reply(stream, &"x".repeat(size))
+    });
+    let mut target = Target::new(&large);
+    let mut raw = Raw::silent(target.plane.address);
+    raw.stream.write_all(PREFACE).expect("sent");
+    // No byte of an answer before the window is opened.
+    raw.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    raw.get(1);
+    let one = Frame::new(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes());
+    let block = one.bytes().repeat(100);
+    let flooded = raw.flood(2_000, |_| block.clone());
+    assert_eq!(target.endures(flooded), Some(ENHANCE_YOUR_CALM));
+}
+
+#[test]
+fn clients_that_measure_and_update_much_are_served() {
+    const SIZE: usize = 8 << 20;
+    let both = Worker::scripted(|request, stream| {
+        if request.method() == "POST" {
+            return reply(stream, &request.body.len().to_string());
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&vec![b'x'; SIZE]).is_ok()
+    });
+    let mut plane = Plane::serving(&[open(1, both.address)]);
+    // An update of both windows and a PING for each piece of a download.
+    let mut raw = Raw::connect(plane.address);
+    let mut number = 1;
+    for _ in 0..4 {
+        raw.get(number);
+        let mut taken = 0;
+        while taken < SIZE {
+            let frame = raw.next().expect("it is served");
+            assert!(!matches!(frame.kind, GOAWAY | RST_STREAM), "{frame:?}");
+            if frame.kind != DATA || frame.payload.is_empty() {
+                continue;
+            }
+            taken += frame.payload.len();
+            let length = u32::try_from(frame.payload.len()).expect("short");
+            for stream in [0, number] {
+                raw.send(WINDOW_UPDATE, 0, stream, &length.to_be_bytes());
+            }
+            raw.send(PING, 0, 0, &[1; 8]);
+        }
+        number += 2;
+    }
+    // An upload in messages of some bytes, of which each is a piece of its own.
+    let mut session = Session::connect(plane.address);
+    let (response, mut stream) = session.begin(crate::h2::request("POST", "/"), false);
+    session.block(async {
+        for _ in 0..30_000 {
+            let message = bytes::Bytes::from_static(b"a small message.");
+            crate::h2::send(&mut stream, message, false).await;
+        }
+    });
+    stream.send_data(bytes::Bytes::new(), true).expect("sent");
+    let answer = session.answer(response).expect("served");
+    assert_eq!(answer.text(), (30_000 * 16).to_string());
+    assert_eq!(plane.sample().abused, 0);
+}
+
+#[test]
+fn what_was_said_last_is_read_though_the_client_still_sends() {
+    // More than a client takes that does not read, so that the rest waits in our socket.
+    const SIZE: usize = 400_000;
+    let large = Worker::scripted(|_, stream| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&vec![b'x'; SIZE]).is_ok()
+    });
+    let mut plane = Plane::serving(&[open(1, large.address)]);
+    for n in 1..=5 {
+        let mut raw = Raw::silent(plane.address);
+        raw.stream.write_all(PREFACE).expect("sent");
+        raw.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        raw.send(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+        raw.get(1);
+        plane.until(|sample| sample.services[0].response_bytes == n * SIZE as u64);
+        // An error of the whole connection, and more behind it than anybody reads.
+        raw.send(PING, 0, 0, &[0; 7]);
+        raw.stream.write_all(&vec![0; 1 << 20]).expect("taken");
+        let (mut taken, mut last) = (0, None);
+        while let Some(frame) = raw.next() {
+            if frame.kind == DATA {
+                taken += frame.payload.len();
+            }
+            last = Some(frame);
+        }
+        assert_eq!(taken, SIZE);
+        let last = last.expect("a frame");
+        assert_eq!(last.kind, GOAWAY);
+        assert_ne!(last.number(4), 0, "an error");
+        drop(raw);
+        plane.until(|sample| sample.connections == 0);
     }
 }
 

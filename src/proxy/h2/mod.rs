@@ -12,9 +12,10 @@ mod answer;
 mod duplex;
 mod head;
 mod inflow;
-mod rewound;
+mod meter;
 mod stream;
 mod streams;
+mod wire;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,12 +27,13 @@ use h2::Reason;
 use h2::server::{Builder, Connection};
 
 use super::client::{Client, Phase, Present};
+use super::connection::linger;
 use super::event_loop::Loop;
 use super::socket::Socket;
 use crate::link::message::Front;
 pub(super) use inflow::Inflow;
-use rewound::Rewound;
 use streams::Streams;
+use wire::Wire;
 
 /// What a client may send ahead of the worker, on one stream and on all of a connection together.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -44,13 +46,34 @@ const SEND_BUFFER: usize = 64 << 10;
 const SMALL_PIECES: usize = 256 * (16 << 10);
 /// A client that was told to leave is served what comes so long after, in milliseconds.
 const HINT: u64 = 2_000;
+
 /// Serves a connection until it is closed. `unread` was read from it already.
 pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unread: Bytes) {
-    let client = present.client();
+    let wire = Wire::new(lp, socket, unread);
+    let end = converse(lp, present.client(), &wire).await;
+    // What the client still sends would have the last of what we said thrown away by a reset.
+    if end == End::Said
+        && let Some(mut socket) = wire.into_socket()
+    {
+        linger(&mut socket).await;
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was to be said was handed to the socket.
+    Said,
+    /// In the middle of something.
+    Cut,
+}
+
+/// Serves streams until there is no further one.
+async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
     client.turn(Phase::Head);
-    let greeted = greet(&lp.table().front, client, Rewound::new(socket, unread)).await;
+    let greeted = greet(&lp.table().front, client, wire.clone()).await;
     let Some(mut connection) = greeted else {
-        return;
+        return End::Cut;
     };
     client.turn(Phase::Idle);
     let streams = Streams::new(lp, client);
@@ -67,7 +90,9 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
                 // Two steps: the client is told, and what it had sent by then is still served (F45).
                 connection.graceful_shutdown();
             }
-            if streams.are_abused() && !std::mem::replace(&mut gives_up, true) {
+            let abused = streams.are_abused() || wire.is_abused();
+            if abused && !std::mem::replace(&mut gives_up, true) {
+                lp.counters.abused();
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
             connection.poll_accept(cx)
@@ -80,19 +105,23 @@ pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unre
             Some(Ok((request, respond))) => streams.begin(request, respond),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a connection of HTTP/2 broke off");
-                return;
+                let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                if calm && error.is_library() {
+                    lp.counters.abused();
+                }
+                return match error.is_io() {
+                    true => End::Cut,
+                    false => End::Said,
+                };
             }
-            None => return,
+            None if client.is_killed() => return End::Cut,
+            None => return End::Said,
         }
     }
 }
 
 /// Exchanges settings; `None` if the client does not, or not in time.
-async fn greet(
-    front: &Front,
-    client: &Client,
-    socket: Rewound,
-) -> Option<Connection<Rewound, Bytes>> {
+async fn greet(front: &Front, client: &Client, socket: Wire) -> Option<Connection<Wire, Bytes>> {
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,0 +1,404 @@
+//! What a connection's frames cost, and what they bring: a client that sends on and on what moves no
+//! request is told to be calm and left (RFC 9113 §10.5, T10).
+//!
+//! Memory is bounded without it: `h2` holds what is not taken. What a flood of small frames takes is time,
+//! and for as long as it likes. So each frame that came has a price, and the frames of answers that went
+//! pay for those that belong to them: a download's updates of its window, the PINGs by which a client of
+//! gRPC measures its way. Some more are free each second, and many at first.
+
+/// So many frames that bring nothing may come at once: more than a client has that begins all its streams.
+const BURST: u32 = 10_000;
+/// And so many each second, however little is answered: a thousand PINGs cost less than a millisecond.
+const PER_MILLISECOND: u64 = 1;
+/// What precedes the first frame (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+/// A head, and of a payload what is looked at.
+const HEAD: usize = 9;
+const LOOKED_AT: usize = HEAD + 4;
+
+// Kinds and flags (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const PADDED: u8 = 8;
+
+/// A piece of a body, or a window, smaller than this is small.
+const SMALL: u32 = 256;
+
+/// The account of a connection.
+#[derive(Debug)]
+pub(super) struct Meter {
+    came: Frames,
+    went: Frames,
+    left: u32,
+    /// Until when time has paid, on the plane's clock.
+    paid: u64,
+    overdrawn: bool,
+}
+
+impl Meter {
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            came: Frames::behind(PREFACE),
+            went: Frames::behind(0),
+            left: BURST,
+            paid: now,
+            overdrawn: false,
+        }
+    }
+
+    /// The client sent this.
+    pub(super) fn came(&mut self, bytes: &[u8], now: u64) {
+        let time = now.saturating_sub(self.paid).min(u64::from(BURST));
+        self.paid = self.paid.max(now);
+        let time = u32::try_from(time * PER_MILLISECOND).unwrap_or(BURST);
+        let left = &mut self.left;
+        *left = left.saturating_add(time).min(BURST);
+        let overdrawn = &mut self.overdrawn;
+        self.came.pass(bytes, |frame| {
+            let price = frame.price();
+            *overdrawn |= price > *left;
+            *left = left.saturating_sub(price);
+        });
+    }
+
+    /// We sent this.
+    pub(super) fn went(&mut self, bytes: &[u8]) {
+        let left = &mut self.left;
+        self.went.pass(bytes, |frame| {
+            let after = left.saturating_add(frame.worth());
+            *left = after.saturating_sub(frame.toll()).min(BURST);
+        });
+    }
+
+    /// It has sent too much for what it asked for. It stays so.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.overdrawn
+    }
+}
+
+/// A frame, as far as it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    length: u32,
+    /// The first bytes of its payload, as many as were looked at.
+    payload: [u8; LOOKED_AT - HEAD],
+}
+
+impl Frame {
+    fn is(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// What one that came costs. Nothing, if it brings a byte of a body.
+    fn price(self) -> u32 {
+        match self.kind {
+            DATA => {
+                let padding = match self.is(PADDED) {
+                    true => 1 + u32::from(self.payload[0]),
+                    false => 0,
+                };
+                match self.length <= padding && !self.is(END_STREAM) {
+                    true => 2,
+                    false => 0,
+                }
+            }
+            // A request that is answered brings back more.
+            HEADERS => 4,
+            // Together with its request it costs more than what an answer brings.
+            RST_STREAM => 8,
+            // Each may let all streams send a byte. A client sends one or two, and some more as it learns
+            // how much its way takes.
+            SETTINGS if !self.is(ACK) => SMALL,
+            GOAWAY => 16,
+            WINDOW_UPDATE => match u32::from_be_bytes(self.payload) {
+                // An error, by which it has us reset a stream.
+                0 => 16,
+                // Twice what the small piece brings that it lets go.
+                1..SMALL => 2,
+                SMALL.. => 1,
+            },
+            _ => 1,
+        }
+    }
+
+    /// What one that went brings.
+    fn worth(self) -> u32 {
+        match self.kind {
+            DATA => 1 + self.length / SMALL,
+            HEADERS => 8,
+            _ => 0,
+        }
+    }
+
+    /// What one that went costs all the same: by what it sent the client had us send it (CVE-2025-8671).
+    fn toll(self) -> u32 {
+        match self.kind {
+            RST_STREAM => 4,
+            _ => 0,
+        }
+    }
+}
+
+/// Finds the frames in a stream of bytes that comes in pieces.
+#[derive(Debug)]
+struct Frames {
+    /// The begin of the next one, of which so much is here.
+    begin: [u8; LOOKED_AT],
+    here: usize,
+    /// So much passes before it begins.
+    skip: usize,
+}
+
+impl Frames {
+    fn behind(skip: usize) -> Self {
+        Self {
+            begin: [0; LOOKED_AT],
+            here: 0,
+            skip,
+        }
+    }
+
+    /// How much of the next frame has to be here before it is counted.
+    fn wanted(&self) -> usize {
+        if self.here < HEAD {
+            return HEAD;
+        }
+        let looked_at = match (self.begin[3], self.begin[4]) {
+            (WINDOW_UPDATE, _) => 4,
+            (DATA, flags) if flags & PADDED != 0 => 1,
+            _ => 0,
+        };
+        HEAD + looked_at.min(self.length())
+    }
+
+    fn length(&self) -> usize {
+        let [a, b, c, ..] = self.begin;
+        usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
+    }
+
+    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let wanted = self.wanted();
+            let taken = (wanted - self.here).min(bytes.len());
+            self.begin[self.here..self.here + taken].copy_from_slice(&bytes[..taken]);
+            self.here += taken;
+            bytes = &bytes[taken..];
+            if self.here < wanted {
+                return;
+            }
+            if self.here < self.wanted() {
+                continue;
+            }
+            let length = self.length();
+            let [.., a, b, c, d] = self.begin;
+            each(Frame {
+                kind: self.begin[3],
+                flags: self.begin[4],
+                // Three bytes.
+                length: u32::try_from(length).unwrap_or(u32::MAX),
+                payload: [a, b, c, d],
+            });
+            self.skip = length - (self.here - HEAD);
+            self.begin = [0; LOOKED_AT];
+            self.here = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short");
+        let mut bytes = length.to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn greeted(now: u64) -> Meter {
+        let mut meter = Meter::new(now);
+        meter.came(&[b'P'; PREFACE], now);
+        meter
+    }
+
+    /// How often it is taken, if nothing is answered and no time passes.
+    fn endured(frame: &[u8]) -> usize {
+        let mut meter = greeted(0);
+        let taken = (0..=20_000).take_while(|_| {
+            meter.came(frame, 0);
+            !meter.is_overdrawn()
+        });
+        taken.count()
+    }
+
+    #[test]
+    fn t10_what_brings_nothing_is_taken_for_a_while() {
+        let update = |by: u32| frame(WINDOW_UPDATE, 0, &by.to_be_bytes());
+        for (name, bytes, wanted) in [
+            ("settings", frame(SETTINGS, 0, &[0; 6]), 39),
+            ("their acknowledgement", frame(SETTINGS, ACK, &[]), 10_000),
+            ("pings", frame(PING, 0, &[7; 8]), 10_000),
+            ("priority", frame(2, 0, &[0; 5]), 10_000),
+            ("unknown", frame(0x42, 0, &[1; 64]), 10_000),
+            ("window", update(65_535), 10_000),
+            ("a small window", update(1), 5_000),
+            ("none", update(0), 625),
+            ("requests", frame(HEADERS, 5, &[0x82]), 2_500),
+            ("resets", frame(RST_STREAM, 0, &[0, 0, 0, 8]), 1_250),
+            ("empty data", frame(DATA, 0, &[]), 5_000),
+            ("padding", frame(DATA, PADDED, &[3, 0, 0, 0]), 5_000),
+            ("goodbyes", frame(GOAWAY, 0, &[0; 8]), 625),
+        ] {
+            assert_eq!(endured(&bytes), wanted, "{name}");
+        }
+        // Bytes of bodies, and their ends.
+        for bytes in [
+            frame(DATA, 0, b"x"),
+            frame(DATA, PADDED, &[1, b'x', 0]),
+            frame(DATA, END_STREAM, &[]),
+        ] {
+            assert_eq!(endured(&bytes), 20_001);
+        }
+    }
+
+    #[test]
+    fn requests_that_are_answered_pay_for_what_belongs_to_them() {
+        let mut meter = greeted(0);
+        let update = frame(WINDOW_UPDATE, 0, &65_535_u32.to_be_bytes());
+        for _ in 0..50_000 {
+            meter.came(&frame(HEADERS, 5, &[0x82]), 0);
+            meter.came(&update, 0);
+            meter.came(&update, 0);
+            meter.went(&frame(HEADERS, 4, &[0x88]));
+            meter.went(&frame(DATA, END_STREAM, b"small"));
+        }
+        // A third of them is given up after its answer began, as by one that scrolls.
+        for n in 0..50_000 {
+            meter.came(&frame(HEADERS, 5, &[0x82]), 0);
+            meter.went(&frame(HEADERS, 4, &[0x88]));
+            meter.went(&frame(DATA, 0, &[0; 4_096]));
+            if n % 3 == 0 {
+                meter.came(&frame(RST_STREAM, 0, &[0, 0, 0, 8]), 0);
+            }
+        }
+        // Messages of some bytes, each with a PING to measure the way.
+        for _ in 0..50_000 {
+            meter.came(&frame(PING, 0, &[7; 8]), 0);
+            meter.went(&frame(DATA, 0, b"tiny"));
+        }
+        // A download, with two updates for each piece.
+        for _ in 0..50_000 {
+            meter.went(&frame(DATA, 0, &[0; 1_024]));
+            meter.came(&update, 0);
+            meter.came(&update, 0);
+        }
+        assert!(!meter.is_overdrawn());
+    }
+
+    #[test]
+    fn t10_answers_drop_by_drop_and_resets_do_not_pay() {
+        let mut meter = greeted(0);
+        let one = frame(WINDOW_UPDATE, 0, &1_u32.to_be_bytes());
+        for _ in 0..11_000 {
+            meter.came(&one, 0);
+            meter.went(&frame(DATA, 0, b"x"));
+        }
+        assert!(meter.is_overdrawn());
+        let mut meter = greeted(0);
+        for _ in 0..2_000 {
+            meter.came(&frame(HEADERS, 5, &[0x82]), 0);
+            meter.went(&frame(RST_STREAM, 0, &[0, 0, 0, 8]));
+        }
+        assert!(meter.is_overdrawn());
+        // The answers to PINGs and settings are none to a request.
+        let mut meter = greeted(0);
+        for _ in 0..10_001 {
+            meter.came(&frame(PING, 0, &[7; 8]), 0);
+            meter.went(&frame(PING, ACK, &[7; 8]));
+            meter.went(&frame(SETTINGS, ACK, &[]));
+        }
+        assert!(meter.is_overdrawn());
+    }
+
+    #[test]
+    fn time_pays_for_a_slow_one_and_saves_up_no_more_than_at_first() {
+        let ping = frame(PING, 0, &[7; 8]);
+        let mut meter = greeted(5_000);
+        for second in 0..100 {
+            for _ in 0..1_000 {
+                meter.came(&ping, 5_000 + second * 1_000);
+            }
+        }
+        assert!(!meter.is_overdrawn());
+        for _ in 0..10_000 {
+            meter.came(&ping, u64::MAX);
+        }
+        assert!(!meter.is_overdrawn());
+        // A clock that goes back brings nothing.
+        meter.came(&ping, 0);
+        assert!(meter.is_overdrawn());
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_wherever_the_pieces_end(
+            frames in prop::collection::vec(
+                (0_u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)),
+                0..12,
+            ),
+            pieces in prop::collection::vec(1_usize..30, 1..40),
+        ) {
+            let mut all = vec![b'P'; PREFACE];
+            for (kind, flags, payload) in &frames {
+                all.extend(frame(*kind, *flags, payload));
+            }
+            let mut found = Vec::new();
+            let mut parser = Frames::behind(PREFACE);
+            let (mut rest, mut sizes) = (&all[..], pieces.iter().cycle());
+            while !rest.is_empty() {
+                let size = sizes.next().map_or(1, |size| (*size).min(rest.len()));
+                let (piece, after) = rest.split_at(size);
+                parser.pass(piece, |frame| found.push(frame));
+                rest = after;
+            }
+            prop_assert_eq!(found.len(), frames.len());
+            for (found, (kind, flags, payload)) in found.iter().zip(&frames) {
+                prop_assert_eq!(found.kind, *kind);
+                prop_assert_eq!(found.flags, *flags);
+                prop_assert_eq!(usize::try_from(found.length), Ok(payload.len()));
+                if *kind == WINDOW_UPDATE && payload.len() >= 4 {
+                    prop_assert_eq!(&found.payload[..], &payload[..4]);
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_that_comes_makes_it_panic(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..32),
+            times in prop::collection::vec(any::<u64>(), 32),
+        ) {
+            let mut meter = Meter::new(0);
+            for (piece, now) in pieces.iter().zip(times) {
+                meter.came(piece, now);
+                meter.went(piece);
+            }
+        }
+    }
+}

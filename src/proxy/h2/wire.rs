@@ -1,0 +1,130 @@
+//! The socket under a connection of HTTP/2, of which something was read already.
+//!
+//! `h2` owns what it reads from and never gives it back, so it is shared: what passes is counted here, and
+//! the socket is still there when `h2` is done.
+
+use std::cell::{RefCell, RefMut};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::meter::Meter;
+use crate::proxy::event_loop::Loop;
+use crate::proxy::socket::Socket;
+
+/// A socket; what was read from it comes first, once more.
+#[derive(Debug, Clone)]
+pub(super) struct Wire(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    lp: Rc<Loop>,
+    socket: Socket,
+    unread: Bytes,
+    meter: Meter,
+    /// No more is read.
+    deaf: bool,
+}
+
+impl Wire {
+    pub(super) fn new(lp: &Rc<Loop>, socket: Socket, unread: Bytes) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            lp: Rc::clone(lp),
+            socket,
+            unread,
+            meter: Meter::new(lp.now()),
+            deaf: false,
+        })))
+    }
+
+    /// The client sends what nobody asked for, and is not listened to any more.
+    pub(super) fn is_abused(&self) -> bool {
+        self.0.borrow().meter.is_overdrawn()
+    }
+
+    /// The socket, if nobody else has it any more.
+    pub(super) fn into_socket(self) -> Option<Socket> {
+        Some(Rc::into_inner(self.0)?.into_inner().socket)
+    }
+
+    fn inner(&self) -> RefMut<'_, Inner> {
+        self.0.borrow_mut()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let inner = &mut *self.inner();
+        if inner.meter.is_overdrawn() {
+            // Once more to whoever has to end it, and never again.
+            if !std::mem::replace(&mut inner.deaf, true) {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if inner.unread.is_empty() {
+            ready!(Pin::new(&mut inner.socket).poll_read(cx, buffer))?;
+        } else {
+            let taken = inner.unread.len().min(buffer.remaining());
+            buffer.put_slice(&inner.unread[..taken]);
+            inner.unread.advance(taken);
+            if inner.unread.is_empty() {
+                // Its buffer is no longer held.
+                inner.unread = Bytes::new();
+            }
+        }
+        let came = &buffer.filled()[before..];
+        inner.meter.came(came, inner.lp.now());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.inner();
+        let sent = ready!(Pin::new(&mut inner.socket).poll_write(cx, bytes))?;
+        inner.meter.went(&bytes[..sent.min(bytes.len())]);
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.inner();
+        let sent = ready!(Pin::new(&mut inner.socket).poll_write_vectored(cx, slices))?;
+        let mut left = sent;
+        for slice in slices {
+            let part = left.min(slice.len());
+            inner.meter.went(&slice[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.borrow().socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner().socket).poll_shutdown(cx)
+    }
+}
