@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::event_loop::Loop;
@@ -19,6 +19,7 @@ use super::head::AnswerHead;
 use super::live::{Entry, millis};
 use super::rules;
 use super::socket::Peer;
+use super::tls::Known;
 use super::upstream::Tunnel;
 
 /// What a client gets that waits to be asked for its body.
@@ -42,14 +43,12 @@ pub(super) enum Phase {
 }
 
 /// How a client reached us.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) peer: Peer,
     pub(super) fd: RawFd,
-    /// By TLS.
-    pub(super) secure: bool,
-    /// By this version of it.
-    pub(super) tls_version: Option<&'static str>,
+    /// What is known by TLS, if it is spoken.
+    pub(super) tls: Option<Rc<Known>>,
     /// Its requests are sent to this port by `https`.
     pub(super) redirect: Option<u16>,
 }
@@ -108,8 +107,8 @@ impl Client {
     }
 
     /// How it reached us.
-    pub(super) fn way(&self) -> Way {
-        self.way
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// The peer's address; none on a unix socket.
@@ -119,7 +118,28 @@ impl Client {
 
     /// How it reached us, as `X-Forwarded-Proto` has it.
     pub(super) fn scheme(&self) -> &'static str {
-        if self.way.secure { "https" } else { "http" }
+        if self.way.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    /// The version of TLS; empty without.
+    pub(super) fn tls_version(&self) -> &'static str {
+        let version = self.way.tls.as_ref().and_then(|tls| tls.version);
+        version.unwrap_or_default()
+    }
+
+    /// Whether a request for this host should have come by another certificate (RFC 9110 §15.5.20).
+    pub(super) fn is_misdirected(&self, host: &str) -> bool {
+        let asked = self.way.tls.as_ref().and_then(|tls| tls.asked.as_ref());
+        asked.is_some_and(|asked| asked.misdirects(host))
+    }
+
+    /// The certificate that it showed, as lines of a head.
+    pub(super) fn certificate(&self) -> Option<Bytes> {
+        self.way.tls.as_ref()?.certificate.clone()
     }
 
     /// A stream begins where another has ended.

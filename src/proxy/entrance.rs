@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -48,8 +49,7 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
     let mut way = Way {
         peer: socket.peer(),
         fd: socket.as_raw_fd(),
-        tls_version: None,
-        secure: false,
+        tls: None,
         redirect: entrance.redirect,
     };
     let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
@@ -65,7 +65,6 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
             speaks,
         });
     }
-    way.secure = true;
     let greeting = async {
         let first = poll_fn(|cx| inlet.poll_first(cx)).await;
         let socket = inlet.take_socket();
@@ -78,16 +77,16 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
             linger(&mut socket).await;
             return Err("HTTP without TLS".to_owned());
         }
-        let config = lp.greeting(place).ok_or("no certificate")?;
-        match tls::accept(config, socket, came).await {
-            Ok(stream) => Ok(Some(stream)),
+        let greeting = lp.greeting(place).ok_or("no certificate")?;
+        match tls::accept(Arc::clone(&greeting.config), socket, came).await {
+            Ok(stream) => Ok(Some((tls::Known::of(&stream, &greeting), stream))),
             // One that only asks whether somebody listens.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     };
-    let stream = in_time(lp, way.peer, AcceptError::Tls, greeting).await??;
-    way.tls_version = tls::version(&stream);
+    let (known, stream) = in_time(lp, way.peer, AcceptError::Tls, greeting).await??;
+    way.tls = Some(Rc::new(known));
     let agreed = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
     let socket = Socket::Tls(Box::new(stream));
     // By TLS it must be agreed on (RFC 9113 §3.2).

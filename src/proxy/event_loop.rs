@@ -18,7 +18,6 @@ use tokio::runtime::Builder as RuntimeBuilder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_rustls::rustls::ServerConfig;
 
 use super::accept::{self, Listener};
 use super::access_log::{Log, Outlet};
@@ -29,6 +28,7 @@ use super::live::{Clock, Registry, millis};
 use super::park::{Line, Lot};
 use super::pick::Random;
 use super::table::{Published, View};
+use super::tls::Greeting;
 use super::upstream::Pool;
 use crate::link::message::{ProxyReason, PublicListener};
 use crate::rollout::WorkerId;
@@ -70,7 +70,7 @@ pub(super) enum Order {
 }
 
 /// How clients of each listener are greeted that speak TLS, by the listener's place.
-pub(super) type Greetings = HashMap<usize, Arc<ServerConfig>>;
+pub(super) type Greetings = HashMap<usize, Arc<Greeting>>;
 
 /// The main task's end of a loop.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Loop {
     }
 
     /// How clients of the listener at this place are greeted, if they speak TLS.
-    pub(super) fn greeting(&self, place: usize) -> Option<Arc<ServerConfig>> {
+    pub(super) fn greeting(&self, place: usize) -> Option<Arc<Greeting>> {
         self.greetings.borrow().get(&place).map(Arc::clone)
     }
 

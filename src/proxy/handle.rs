@@ -62,6 +62,7 @@ pub(super) async fn handle(
         trusted,
         scheme: client.scheme(),
         request_id: given.map_or_else(|| lp.request_id(), Arc::from),
+        certificate: client.certificate(),
     };
     let rules = &service.rules;
     let limit = rules.max_body;
@@ -81,8 +82,10 @@ pub(super) async fn handle(
         front: &view.front,
         edits: &rules.edits,
     };
-    let outgoing =
-        target.and_then(|target| rules::outgoing(&request, target, framing, &origin, terms));
+    let outgoing = target.and_then(|target| match client.is_misdirected(target.host) {
+        true => Err(rules::misdirected()),
+        false => rules::outgoing(&request, target, framing, &origin, terms),
+    });
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin),

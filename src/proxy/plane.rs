@@ -24,8 +24,9 @@ use super::access_log::{Format, Outlet, Writer};
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
+use super::names::Names;
 use super::table::{Gates, Published};
-use super::tls;
+use super::tls::{self, Greeting};
 use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
@@ -317,10 +318,18 @@ impl Plane {
             return Ok(());
         }
         let mut greetings = Greetings::new();
-        for (place, offer) in std::mem::take(&mut self.offers) {
+        let offers = std::mem::take(&mut self.offers);
+        let names = Arc::new(Names::of(offers.values()));
+        for (place, offer) in offers {
             match tls::config(&offer) {
                 Ok(config) => {
-                    greetings.insert(place, config);
+                    let names = Arc::clone(&names);
+                    let greeting = Greeting {
+                        config,
+                        names,
+                        place,
+                    };
+                    greetings.insert(place, Arc::new(greeting));
                 }
                 // The supervisor has checked it.
                 Err(why) => tracing::error!(place, why, "no TLS for a listener"),

@@ -84,7 +84,7 @@ fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
 }
 
 /// The host's name without port and final dot, in lower case.
-fn name(host: &str) -> Cow<'_, str> {
+pub(super) fn name(host: &str) -> Cow<'_, str> {
     let end = match host.rfind(']') {
         Some(bracket) => bracket + 1,
         None => host.find(':').unwrap_or(host.len()),

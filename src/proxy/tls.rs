@@ -23,6 +23,8 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use webpki::EndEntityCert;
 
+use super::names::{Asked, Names};
+use super::shown;
 use super::socket::Socket;
 use crate::link::message::{Identity, TlsOffer};
 
@@ -42,8 +44,39 @@ fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
     TICKETER.get_or_init(|| ring::Ticketer::new().ok()).clone()
 }
 
+/// How the clients of a listener are greeted.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) config: Arc<ServerConfig>,
+    /// Whom its certificates are for, and those of all others.
+    pub(super) names: Arc<Names>,
+    pub(super) place: usize,
+}
+
+/// What is known of a client by TLS.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The version agreed on.
+    pub(super) version: Option<&'static str>,
+    /// Whom it asked for.
+    pub(super) asked: Option<Asked>,
+    /// The certificate that it showed, as lines of a head.
+    pub(super) certificate: Option<Bytes>,
+}
+
+impl Known {
+    pub(super) fn of(stream: &TlsStream<Socket>, greeting: &Greeting) -> Self {
+        let connection = &stream.get_ref().1;
+        Self {
+            version: version(stream),
+            asked: Asked::new(&greeting.names, greeting.place, connection.server_name()),
+            certificate: connection.peer_certificates().and_then(shown::lines),
+        }
+    }
+}
+
 /// What was agreed on, by the name that is usual.
-pub(super) fn version(stream: &TlsStream<Socket>) -> Option<&'static str> {
+fn version(stream: &TlsStream<Socket>) -> Option<&'static str> {
     Some(match stream.get_ref().1.protocol_version()? {
         rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
         rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
@@ -137,6 +170,20 @@ pub(super) async fn accept(
     }
 }
 
+/// The names of hosts that a certificate is for, in lower case.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn names(leaf: &[u8]) -> Result<Vec<String>, String> {
+    let leaf = CertificateDer::from(leaf);
+    let leaf = EndEntityCert::try_from(&leaf).map_err(|e| e.to_string())?;
+    let names = leaf.valid_dns_names().map(str::to_ascii_lowercase);
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
 /// Certificates by the names they are for.
 #[derive(Debug)]
 struct ByName {
@@ -156,14 +203,7 @@ impl ByName {
         for identity in &offer.identities {
             let certified = Arc::new(certified(identity)?);
             let leaf = certified.end_entity_cert().map_err(|e| e.to_string())?;
-            let leaf = EndEntityCert::try_from(leaf).map_err(|e| e.to_string())?;
-            let mut names: Vec<_> = leaf
-                .valid_dns_names()
-                .map(str::to_ascii_lowercase)
-                .collect();
-            names.sort_unstable();
-            names.dedup();
-            for name in names {
+            for name in names(leaf)? {
                 let (map, name) = match name.strip_prefix("*.") {
                     Some(suffix) => (&mut by_name.below, suffix.to_owned()),
                     None => (&mut by_name.exact, name),

@@ -11,6 +11,7 @@ mod http_streams;
 mod plane;
 mod process_plane;
 mod proxy_access_log;
+mod proxy_certificates;
 mod proxy_drain;
 mod proxy_edits;
 mod proxy_ejection;

@@ -195,7 +195,7 @@ impl Book {
             stamp: self.wall.stamp(began),
             request_id: about.request_id,
             client: address_of(client.entry.client()),
-            tls: client.way().tls_version.unwrap_or_default(),
+            tls: client.tls_version(),
             service: about.service,
             host: about.host.as_bytes(),
             method: "",

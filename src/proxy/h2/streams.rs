@@ -107,7 +107,7 @@ impl Streams {
             return;
         }
         let seat = Rc::new(Seat {
-            present: Present::new(&self.lp, self.connection.way()),
+            present: Present::new(&self.lp, self.connection.way().clone()),
             next: RefCell::new(Some((request, respond))),
             waker: RefCell::new(None),
         });

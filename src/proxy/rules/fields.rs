@@ -82,7 +82,10 @@ fn is_usual(member: &[u8]) -> bool {
 /// Fields that tell a worker who the client is and what it asked. Whoever may set them can pretend.
 pub(super) fn is_forwarding(name: &[u8]) -> bool {
     name.starts_with(b"x-forwarded-")
-        || matches!(name, b"forwarded" | b"x-real-ip" | b"x-request-id")
+        || matches!(
+            name,
+            b"forwarded" | b"x-real-ip" | b"x-request-id" | b"client-cert" | b"client-cert-chain"
+        )
 }
 
 /// A name that a worker with CGI-like variables cannot tell from one of ours, or from framing:

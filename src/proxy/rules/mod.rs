@@ -53,7 +53,7 @@ impl Framing {
 /// Why a request is refused before anybody sees it; the connection is closed after the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// 400, 405, 413, 414, 417, 431 or 501.
+    /// 400, 405, 413, 414, 417, 421, 431 or 501.
     pub status: StatusCode,
     /// For the log; never sent to the client.
     pub why: &'static str,
@@ -70,6 +70,8 @@ pub struct Origin {
     pub scheme: &'static str,
     /// This request's id: the client's if trusted and well-formed (see [`request_id`]), else a new one.
     pub request_id: Arc<str>,
+    /// The certificate that the client showed and that was verified, as whole lines of a head.
+    pub certificate: Option<Bytes>,
 }
 
 /// A request that passed the rules, as it goes to a worker.
@@ -171,6 +173,12 @@ pub fn outgoing(
     })
 }
 
+/// The certificate that the client was shown is not for the host, and another one is.
+pub(super) fn misdirected() -> Rejection {
+    let why = "the host is another certificate's";
+    reject(StatusCode::MISDIRECTED_REQUEST, why)
+}
+
 pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {
     Rejection { status, why }
 }
@@ -263,6 +271,9 @@ fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &Fiel
                 | b"x-forwarded-proto"
                 | b"x-forwarded-host"
                 | b"forwarded"
+                // Nobody's word is taken for a certificate that we have not seen (RFC 9440 §4).
+                | b"client-cert"
+                | b"client-cert-chain"
         );
         // What it says of others is passed on.
         let forged = !trusted && fields::is_forwarding(name);
@@ -384,6 +395,9 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
     }
     if is_request_id(&origin.request_id) {
         fields::write(head, b"x-request-id", origin.request_id.as_bytes());
+    }
+    if let Some(certificate) = &origin.certificate {
+        head.put_slice(certificate);
     }
 }
 

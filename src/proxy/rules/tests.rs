@@ -11,6 +11,7 @@ fn origin() -> Origin {
         trusted: false,
         scheme: "http",
         request_id: "id-1".into(),
+        certificate: None,
     }
 }
 
@@ -298,6 +299,28 @@ fn t7_a_trusted_peers_word_is_kept_and_added_to() {
             "",
         ]
     );
+}
+
+#[test]
+fn only_a_certificate_that_we_have_seen_is_passed_on() {
+    let shown = Origin {
+        certificate: Some("client-cert: :AAAA:\r\n".into()),
+        ..trusted()
+    };
+    let text = "GET / HTTP/1.1\nHost: a\nClient-Cert: :BBBB:\nClient-Cert-Chain: :CCCC:\n\
+                Client_Cert: :DDDD:";
+    assert_eq!(values(text, &shown, "client-cert"), [":AAAA:"]);
+    for origin in [origin(), trusted(), shown] {
+        let none = values(text, &origin, "client-cert-chain");
+        assert!(none.is_empty(), "{none:?}");
+        let none = values(text, &origin, "client_cert");
+        assert!(none.is_empty(), "{none:?}");
+        if origin.certificate.is_none() {
+            assert!(values(text, &origin, "client-cert").is_empty());
+        }
+    }
+    assert!(is_ours(b"client-cert"), "no config may write it");
+    assert!(!trailer_allowed(b"client-cert"));
 }
 
 #[test]

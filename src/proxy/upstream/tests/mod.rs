@@ -135,6 +135,7 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
         trusted: false,
         scheme: "http",
         request_id: "id".into(),
+        certificate: None,
     };
     let front = Front::default();
     let target = rules::target(&request, &front).expect("a good target");
