@@ -226,8 +226,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "\"json\", \"common\", \"combined\", or a template such as \"{ts} {method} {path} {status} {term}\"; {{ is a brace.\n\
                  Fields: ts (when the head was complete, UTC) request_id trace_id (of a W3C traceparent) client method host\n\
                  path query proto status (499: the client left before an answer) bytes_in bytes_out (of bodies) duration\n\
-                 upstream_connect upstream_ttfb (of the last try, its connecting included; seconds) service slot generation\n\
-                 attempt (0: no worker had it) tls_version user_agent referer term, and as Common has them time request bytes.\n\
+                 upstream_connect upstream_ttfb (of the last try, its connecting included; seconds) grpc_status (of a call of gRPC)\n\
+                 service slot generation attempt (0: no worker had it) tls_version user_agent referer term, and as Common has them time request bytes.\n\
                  term says who ended it, and when:\n\
                  complete: the answer went on to its end, or both ends closed a tunnel\n\
                  client_head, client_upload: the head or the body did not come, or not in time\n\

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::access_log::{About, End, Facts, Notes, Term};
 use super::client::Client;
 use super::counters::method_label;
 use super::event_loop::Loop;
+use super::grpc;
 use super::head::{AnswerHead, RequestHead};
 use super::live::{Live, millis};
 use super::table::{Service, Worker};
@@ -65,6 +66,10 @@ pub(super) struct Exchange {
     answered: Cell<Option<(StatusCode, u64)>>,
     /// The answer says that it is a stream of events.
     events: Cell<bool>,
+    /// The answer is one of gRPC.
+    grpc: Cell<bool>,
+    /// What it says of the call.
+    grpc_status: Cell<Option<grpc::Status>>,
     tunnel: Cell<bool>,
     /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
     uploaded: Cell<Option<u64>>,
@@ -144,6 +149,8 @@ impl Exchange {
             first_byte: Cell::new(None),
             answered: Cell::new(None),
             events: Cell::new(false),
+            grpc: Cell::new(false),
+            grpc_status: Cell::new(None),
             tunnel: Cell::new(false),
             uploaded: Cell::new(None),
             whole: Cell::new(false),
@@ -192,6 +199,10 @@ impl Exchange {
         self.answered.set(Some((head.status, self.lp.now())));
         self.progress(0, 0);
         self.events.set(head.is_event_stream());
+        if self.events.get() && head.is_grpc() {
+            self.grpc.set(true);
+            self.grpc_status.set(grpc::Status::of_head(head));
+        }
         let now = Instant::now();
         self.first_byte
             .set(Some(now - self.tried.get().unwrap_or(self.began)));
@@ -218,6 +229,14 @@ impl Exchange {
     /// A connection was made for it, which took so long.
     pub(super) fn connected(&self, took: Duration) {
         self.connect.set(Some(took));
+    }
+
+    /// The answer has these behind its body.
+    pub(super) fn trailers_come(&self, trailers: &HeaderMap) {
+        if self.grpc.get() {
+            let status = grpc::Status::of_trailers(trailers);
+            self.grpc_status.set(status.or(self.grpc_status.get()));
+        }
     }
 
     /// An answer of ours goes to the client.
@@ -376,7 +395,8 @@ impl Exchange {
     fn end(&self) {
         let (bytes_in, bytes_out) = self.live.bytes();
         let answered = self.answered.get();
-        let bad = answered.is_some_and(|(status, _)| status.is_server_error());
+        let bad = answered.is_some_and(|(status, _)| status.is_server_error())
+            || self.grpc_status.get().is_some_and(grpc::Status::is_failure);
         if bad && self.reason.get().is_none() {
             self.blame_worker();
         }
@@ -422,6 +442,7 @@ impl Exchange {
             took,
             connect: self.connect.get(),
             first_byte: self.first_byte.get(),
+            grpc_status: self.grpc_status.get().map(|status| status.0),
             worker: had.map(|(slot, generation)| (slot.0, generation.0)),
             attempt: had.map_or(0, |_| self.live.attempt()),
             term: Term::of(end),

@@ -35,13 +35,18 @@ impl AnswerHead {
     /// It says that its body is a stream of events (Server-Sent Events) or messages (gRPC), which is silent
     /// for as long as nothing happens.
     pub(super) fn is_event_stream(&self) -> bool {
-        const TYPES: [&[u8]; 2] = [b"text/event-stream", b"application/grpc"];
-        let kind = self.fields.all(b"content-type").next().unwrap_or_default();
-        let begins = |with: &[u8]| {
-            let start = kind.get(..with.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(with))
-        };
-        TYPES.iter().any(|with| begins(with))
+        self.is_of(b"text/event-stream") || self.is_grpc()
+    }
+
+    /// It is an answer of gRPC, which says behind its body how it went.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.is_of(b"application/grpc")
+    }
+
+    fn is_of(&self, kind: &[u8]) -> bool {
+        let says = self.fields.all(b"content-type").next().unwrap_or_default();
+        let start = says.get(..kind.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(kind))
     }
 }
 

@@ -25,6 +25,7 @@ mod exchange;
 mod forward;
 mod front;
 mod gate;
+mod grpc;
 mod h1;
 mod h2;
 mod handle;

@@ -76,6 +76,11 @@ impl Body for Reply {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            held.0.trailers_come(trailers);
+        }
         if matches!(frame, Some(Err(_))) {
             held.0.breaks(ProxyReason::BadResponse);
             this.held = None;

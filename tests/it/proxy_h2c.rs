@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::Reason;
 use h2::ext::Protocol as Asked;
 use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use remuda::link::message::Protocol;
+use remuda::link::message::{Protocol, Sample, WorkerSample};
 
 use crate::h2::{Session, get, piece, request, send};
 use crate::h2_worker::{H2Worker, reply};
@@ -106,6 +106,96 @@ fn messages_go_both_ways_at_once_and_trailers_come_last() {
         assert_eq!(trailers["grpc-status"], "0");
         assert_eq!(trailers["x-sum"], "50");
     });
+}
+
+/// A worker of gRPC whose calls end all alike, or as their path says: by trailers alone, or behind a message.
+fn ending(always: Option<&'static str>) -> H2Worker {
+    H2Worker::start(Builder::new(), move |_, mut stream| {
+        Box::pin(async move {
+            let path = stream.request.uri().path().to_owned();
+            let (alone, status) = match path.strip_prefix("/alone/") {
+                Some(status) => (true, status),
+                None => (false, path.trim_start_matches('/')),
+            };
+            let status = HeaderValue::from_str(always.unwrap_or(status)).expect("a value");
+            let head = Response::builder().header("content-type", "application/grpc+proto");
+            if alone {
+                let head = head.header("grpc-status", status).body(());
+                let _ = stream.respond.send_response(head.expect("a head"), true);
+                return;
+            }
+            let head = head.body(()).expect("a head");
+            let sent = stream.respond.send_response(head, false);
+            let mut out = sent.expect("the client is there");
+            send(&mut out, Bytes::from_static(b"message"), false).await;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", status);
+            let _ = out.send_trailers(trailers);
+        })
+    })
+}
+
+#[test]
+fn f53_calls_of_grpc_that_fail_are_failures_though_the_status_is_200() {
+    let worker = ending(None);
+    let mut plane = serving(&[open(1, worker.address)]);
+    let mut session = Session::connect(plane.address);
+    let mut failures = 0;
+    for (status, fails) in [
+        ("0", false),
+        // Cancelled, invalid, late, not found, denied, exhausted, not implemented, not authenticated.
+        ("1", false),
+        ("3", false),
+        ("4", false),
+        ("5", false),
+        ("7", false),
+        ("8", false),
+        ("12", false),
+        ("16", false),
+        ("nonsense", false),
+        // Unknown, internal, unavailable, data lost.
+        ("2", true),
+        ("13", true),
+        ("14", true),
+        ("15", true),
+    ] {
+        for path in [format!("/{status}"), format!("/alone/{status}")] {
+            let answer = session.ask(get(&path));
+            assert_eq!(answer.status, 200);
+            let trailers = answer.trailers.as_ref();
+            let said = trailers.unwrap_or(&answer.fields).get("grpc-status");
+            assert_eq!(said.expect("it is passed on"), status);
+            failures += u64::from(fails);
+            let sample = plane.until(|sample| worker_of(sample).in_flight.total() == 0);
+            assert_eq!(worker_of(&sample).failures, failures, "{path}");
+        }
+    }
+}
+
+fn worker_of(sample: &Sample) -> WorkerSample {
+    crate::plane::worker(sample, 1)
+}
+
+#[test]
+fn f53_a_worker_whose_calls_fail_is_ejected() {
+    let (a, b) = (ending(Some("14")), ending(None));
+    let mut plane = Plane::serving_by(&[open(1, a.address), open(2, b.address)], |plane| {
+        plane.rules.protocol = Protocol::H2c;
+        plane.rules.ejection.base_time = Duration::from_secs(60);
+        plane.rules.slow_start = Duration::ZERO;
+    });
+    let mut session = Session::connect(plane.address);
+    let begun = Instant::now();
+    loop {
+        let answer = session.ask(get("/alone/0"));
+        assert_eq!(answer.status, 200);
+        let sample = plane.sample();
+        assert!(!crate::plane::worker(&sample, 2).ejected);
+        if crate::plane::worker(&sample, 1).ejected {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it is never ejected");
+    }
 }
 
 #[test]
@@ -247,7 +337,7 @@ fn more_requests_than_a_worker_takes_on_one_connection_get_more_connections() {
         .map(|number| session.begin(get(&format!("/{number}")), true).0)
         .collect();
     // All of them are at work at the same time.
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while worker.seen().len() < 21 {
         assert!(started.elapsed() < PATIENCE, "{:?}", worker.seen().len());
         std::thread::yield_now();

@@ -84,6 +84,7 @@ fields! {
         Duration "duration"
         UpstreamConnect "upstream_connect"
         UpstreamTtfb "upstream_ttfb"
+        GrpcStatus "grpc_status"
         Slot "slot"
         Generation "generation"
         Attempt "attempt"
@@ -279,6 +280,7 @@ fn write_late(out: &mut Vec<u8>, field: Late, facts: &Facts) {
         Late::Duration => digits::seconds(out, facts.took),
         Late::UpstreamConnect => time(out, facts.connect),
         Late::UpstreamTtfb => time(out, facts.first_byte),
+        Late::GrpcStatus => number(out, facts.grpc_status.map(u64::from)),
         Late::Slot => number(out, facts.worker.map(|(slot, _)| slot.into())),
         Late::Generation => number(out, facts.worker.map(|(_, generation)| generation)),
         Late::Attempt => digits::whole(out, facts.attempt.into()),

@@ -63,6 +63,11 @@ pub(super) fn write(out: &mut Vec<u8>, facts: &Facts, notes: &Notes) {
     time(out, facts.connect);
     out.extend_from_slice(b",\"upstream_ttfb\":");
     time(out, facts.first_byte);
+    out.extend_from_slice(b",\"grpc_status\":");
+    match facts.grpc_status {
+        Some(status) => digits::whole(out, status.into()),
+        None => out.extend_from_slice(b"null"),
+    }
     out.extend_from_slice(next());
     if let Some((slot, generation)) = facts.worker {
         digits::whole(out, slot.into());

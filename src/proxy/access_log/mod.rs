@@ -61,6 +61,8 @@ pub(super) struct Facts {
     pub(super) connect: Option<Duration>,
     /// From the begin of the last try to the head of the answer.
     pub(super) first_byte: Option<Duration>,
+    /// How a call of gRPC went, if it was one and its answer says so.
+    pub(super) grpc_status: Option<u32>,
     /// Slot and generation of the worker that had it last.
     pub(super) worker: Option<(u32, u64)>,
     /// Tries, 0 if no worker had it.
@@ -165,6 +167,7 @@ impl Log {
             took: Duration::ZERO,
             connect: None,
             first_byte: None,
+            grpc_status: None,
             worker: None,
             attempt: 0,
             term,

@@ -18,6 +18,7 @@ const FACTS: Facts = Facts {
     took: Duration::from_micros(1_500),
     connect: None,
     first_byte: Some(Duration::from_micros(999)),
+    grpc_status: None,
     worker: Some((3, 12)),
     attempt: 2,
     term: Term::Complete,
@@ -92,7 +93,7 @@ fn a_line_of_json_has_every_field_in_its_order() {
         "{\"ts\":\"TS\",\"request_id\":\"1f\",\"trace_id\":\"0af7651916cd43dd8448eb211c80319c\",\
          \"client\":\"192.0.2.7\",\"method\":\"GET\",\"host\":\"shop.example\",\"path\":\"/a\",\
          \"query\":\"b=c\",\"proto\":\"HTTP/1.1\",\"status\":200,\"bytes_in\":0,\"bytes_out\":1234,\
-         \"duration\":0.001500,\"upstream_connect\":null,\"upstream_ttfb\":0.000999,\
+         \"duration\":0.001500,\"upstream_connect\":null,\"upstream_ttfb\":0.000999,\"grpc_status\":null,\
          \"service\":\"shop\",\"slot\":3,\"generation\":12,\"attempt\":2,\
          \"tls_version\":\"TLSv1.3\",\"user_agent\":\"curl/8\",\"referer\":null,\
          \"term\":\"complete\"}\n"
@@ -114,7 +115,7 @@ fn what_is_not_known_is_null_and_a_query_that_is_not_kept_has_no_key() {
     let parsed: Value = serde_json::from_str(&shown).expect("an object");
     let object = parsed.as_object().expect("an object");
     let nulls: Vec<_> = object.iter().filter(|(_, value)| value.is_null()).collect();
-    assert_eq!(nulls.len(), 13, "{nulls:?}");
+    assert_eq!(nulls.len(), 14, "{nulls:?}");
     assert!(!object.contains_key("query"));
     assert_eq!(parsed["status"], 400);
     assert_eq!(parsed["term"], "refused_request");

@@ -1,0 +1,62 @@
+//! How a call of gRPC went, which its answer says in `grpc-status`: in its trailers, or in its head if it has
+//! nothing else. The status of HTTP is 200 in either case.
+
+use http::HeaderMap;
+
+use super::head::AnswerHead;
+
+/// The name of the field.
+const FIELD: &str = "grpc-status";
+
+/// What a call ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Status(pub(super) u32);
+
+impl Status {
+    /// What an answer's head says, if it is all there is.
+    pub(super) fn of_head(head: &AnswerHead) -> Option<Self> {
+        Self::read(head.fields.only(FIELD.as_bytes())?)
+    }
+
+    /// What the trailers say.
+    pub(super) fn of_trailers(trailers: &HeaderMap) -> Option<Self> {
+        Self::read(trailers.get(FIELD)?.as_bytes())
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        let number = super::rules::decimal(value)?;
+        u32::try_from(number).ok().map(Self)
+    }
+
+    /// The worker failed. All others may be what the client asked for: had it not the right, or not the
+    /// time, or asked for what is not there (UNIMPLEMENTED, 12, is the 501 of gRPC) or for too much, it could
+    /// have any worker ejected.
+    pub(super) fn is_failure(self) -> bool {
+        const UNKNOWN: u32 = 2;
+        const INTERNAL: u32 = 13;
+        const UNAVAILABLE: u32 = 14;
+        const DATA_LOSS: u32 = 15;
+        matches!(self.0, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_worker_is_to_blame_for_is_its_failure() {
+        let failures: Vec<_> = (0..20).filter(|n| Status(*n).is_failure()).collect();
+        assert_eq!(failures, [2, 13, 14, 15]);
+    }
+
+    #[test]
+    fn a_status_is_a_number() {
+        let read = |value: &[u8]| Status::read(value).map(|status| status.0);
+        assert_eq!(read(b"0"), Some(0));
+        assert_eq!(read(b"14"), Some(14));
+        for bad in [&b""[..], b"-1", b"x", b"4294967296", b"\xff", b"1 4"] {
+            assert_eq!(read(bad), None);
+        }
+    }
+}
