@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::diagnose::Problems;
-use super::file::{Source, Values};
+use super::file::{Found, Source, Values};
 use super::keys;
 use super::value::{Kind, Value, Wrong};
+use crate::link::message::Entrance;
 
 /// Name of the service that `-- CMD` or `--upstream` makes.
 const APP: &str = "app";
@@ -177,6 +178,7 @@ impl RunFlags {
             values.put("exit_on_failed_start".to_owned(), Value::Bool(true), flag);
         }
         if !self.listen.is_empty() {
+            keeps_manners(values, problems);
             let mut all = Vec::new();
             for one in &self.listen {
                 match Kind::Listener.flag(one) {
@@ -276,6 +278,39 @@ fn put(
     match key.kind.flag(text) {
         Ok(value) => values.put(path, value, Source::Flag(flag)),
         Err(wrong) => complain(problems, flag, wrong),
+    }
+}
+
+/// A flag has addresses only. What else the file says of its listeners, TLS first of all, would be gone
+/// without a word.
+fn keeps_manners(values: &Values, problems: &mut Problems) {
+    let Some(Found {
+        value: Value::Listeners(all),
+        source: Source::File(place),
+    }) = values.found.get("listen.address")
+    else {
+        return;
+    };
+    let lost = all.iter().find_map(|one| {
+        let plain = Entrance::default();
+        if one.tls.is_some() {
+            Some("tls")
+        } else if one.entrance.proxy_protocol {
+            Some("proxy_protocol")
+        } else if one.entrance.redirect.is_some() {
+            Some("redirect_https")
+        } else {
+            (one.entrance.http2 != plain.http2).then_some("http2")
+        }
+    });
+    if let Some(key) = lost {
+        let help = "leave out `--listen` (and `REMUDA_LISTEN`), or change `address` here";
+        problems.error(
+            "conflict",
+            Some(place.clone()),
+            format!("`--listen` takes the place of `[[listen]]`, whose `{key}` would be lost"),
+            Some(help.to_owned()),
+        );
     }
 }
 

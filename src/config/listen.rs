@@ -303,6 +303,43 @@ mod tests {
     }
 
     #[test]
+    fn t23_a_flag_never_takes_tls_away_without_a_word() {
+        let place = Place::new();
+        let by_flag = |text: &str| {
+            place.put("remuda.toml", text);
+            let flags = RunFlags {
+                config: Some(place.path().join("remuda.toml")),
+                listen: vec!["127.0.0.1:9".to_owned()],
+                ..RunFlags::default()
+            };
+            let env = Env::from([("RUNTIME_DIRECTORY".to_owned(), "/run/r".to_owned())]);
+            load(&flags, &env).map_err(|problems| problems.render(false))
+        };
+        let listen = "[[listen]]\naddress = \"127.0.0.1:8443\"\n";
+        for (key, text) in [
+            ("tls", "tls = { cert = \"one-both.pem\" }"),
+            ("proxy_protocol", "proxy_protocol = true"),
+            ("redirect_https", "redirect_https = 443"),
+            ("http2", "http2 = false"),
+        ] {
+            for others in ["", listen] {
+                let said = by_flag(&format!("{others}{listen}{text}\n{APP}"));
+                let said = said.expect_err(key);
+                assert!(
+                    said.contains(&format!("whose `{key}` would be lost")),
+                    "{said}"
+                );
+                assert!(said.contains("leave out `--listen`"), "{said}");
+                assert_eq!(said.matches("error[").count(), 1, "{said}");
+            }
+        }
+        let config = by_flag(&format!("{listen}{APP}"))
+            .expect("nothing is lost")
+            .config;
+        assert_eq!(config.listen.len(), 1);
+    }
+
+    #[test]
     fn what_is_resolved_of_listeners_reads_again() {
         let place = Place::new();
         let text = format!(
