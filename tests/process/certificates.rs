@@ -1,6 +1,6 @@
 //! TLS by the real binary: certificates that change while connections stand, and rollouts under it (T23).
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::support::checker::assert_clean;
+use super::planes::plane;
+use super::support::checker::{Allowed, Executed, Outcome, assert_clean, violations};
+use super::support::h2::ask_unix;
 use super::support::http::{Client, PATIENCE, shown};
 use super::support::instance::{Instance, Start};
 use super::support::load::{Load, Mix};
@@ -139,21 +141,104 @@ fn f01_the_successor_of_a_plane_has_the_certificates_of_now() {
     for pair in [&old, &new] {
         pair.replace(&dir);
         until_shown(address, &config, pair);
-        let plane = |status: &serde_json::Value| {
-            let planes = status["data_planes"].as_array()?;
-            let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
-            accepting["pid"].as_i64()
-        };
         let status = instance.wait("a plane", |status| plane(status).is_some());
         let victim = plane(&status).expect("just seen");
-        let pid = Pid::from_raw(i32::try_from(victim).expect("a pid"));
-        kill(pid, Signal::SIGKILL).expect("it lives");
+        kill(Pid::from_raw(victim), Signal::SIGKILL).expect("it lives");
         instance.wait("the successor", |status| {
             plane(status).is_some_and(|pid| pid != victim)
         });
         assert!(pair.is(&shown(address, &config).expect("a handshake")));
         let mut client = Client::tls(address, &config).expect("a connection");
         assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+}
+
+#[test]
+fn f33_a_plane_that_dies_under_http_2_and_tls_refuses_nobody() {
+    const KILLS: usize = 4;
+    // What every client of the load has in flight, twice: a connection may be accepted by a plane that dies.
+    const LOST: usize = 2 * (2 + 1 + 1 + 1 + 1 + 1 + 2 * 4);
+    let authority = Authority::new();
+    let mut instance = start(&authority.pair()).flags(&["--workers", "3"]).ready();
+    let address = instance.address;
+    let config = authority.client(&[]);
+    let load = load(&instance, &authority, MIX);
+    for _ in 0..KILLS {
+        let status = instance.wait("a plane", |status| plane(status).is_some());
+        let victim = plane(&status).expect("just seen");
+        kill(Pid::from_raw(victim), Signal::SIGKILL).expect("it lives");
+        let began = Instant::now();
+        // They wait in the queue of the socket that the supervisor holds.
+        let mut waiting: Vec<_> = (0..20)
+            .map(|_| TcpStream::connect(address).expect("never refused"))
+            .collect();
+        let ask = || Client::tls(address, &config)?.get("/");
+        // The one that is just being killed may have accepted it: then it is reset, and only then.
+        let answer = ask().or_else(|_| ask());
+        assert_eq!(answer.expect("the successor answers").status, 200);
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            began.elapsed()
+        );
+        waiting.clear();
+        instance.wait("the successor", |status| {
+            plane(status).is_some_and(|pid| pid != victim)
+        });
+        load.wait_for(50);
+    }
+    let entries = load.stop();
+    for entry in &entries {
+        if let Outcome::Failed(why) = &entry.outcome {
+            assert!(!why.contains("refused"), "{entry:?}");
+        }
+    }
+    let executed = Executed::read(&instance.dir.path().join("executed"));
+    let allowed = Allowed {
+        failures: KILLS * LOST,
+    };
+    let found = violations(&entries, &executed, allowed);
+    assert!(
+        found.is_empty(),
+        "{} requests; {}",
+        entries.len(),
+        found.join("\n")
+    );
+    assert!(entries.len() > 200, "only {} requests", entries.len());
+}
+
+#[test]
+fn tls_is_spoken_on_a_unix_socket_also_by_the_successor_of_a_plane() {
+    let authority = Authority::new();
+    let pair = authority.pair();
+    let begin = Start::default();
+    let path = begin.place().join("public");
+    let listen = format!(
+        "[[listen]]\naddress = \"unix:{}\"\ntls = {{ cert = \"cert.pem\", key = \"key.pem\" }}",
+        path.display()
+    );
+    let mut instance = begin
+        .top(&listen)
+        .file("cert.pem", &pair.cert)
+        .file("key.pem", &pair.key)
+        .ready();
+    for _ in 0..2 {
+        let status = instance.wait("a plane", |status| plane(status).is_some());
+        let mut client = Client::tls_unix(&path, &authority.client(&[])).expect("TLS");
+        for _ in 0..3 {
+            assert_eq!(client.get("/").expect("an answer").status, 200);
+        }
+        ask_unix(&path, &authority.client(&["h2"]), 8).expect("answers");
+        // Who speaks none is told so.
+        let mut bare = Client::unix(&path).expect("it listens");
+        let answer = bare.get("/").expect("an answer");
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("TLS"), "{}", answer.text());
+        let victim = plane(&status).expect("just seen");
+        kill(Pid::from_raw(victim), Signal::SIGKILL).expect("it lives");
+        instance.wait("the successor", |status| {
+            plane(status).is_some_and(|pid| pid != victim)
+        });
     }
 }
 

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::support::http::Client;
 use super::support::instance::{Start, processes_of};
 
-fn plane(status: &Value) -> Option<i32> {
+/// The process of the plane that accepts.
+pub(super) fn plane(status: &Value) -> Option<i32> {
     let planes = status["data_planes"].as_array()?;
     let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
     i32::try_from(accepting["pid"].as_i64()?).ok()

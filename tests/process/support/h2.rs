@@ -1,12 +1,14 @@
 //! Load by HTTP/2 over TLS: several streams at once on one connection, which is kept.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -83,6 +85,13 @@ async fn connect(
 ) -> Result<SendRequest<Bytes>, Failure> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    greet(stream, config).await
+}
+
+async fn greet<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    config: &Arc<ClientConfig>,
+) -> Result<SendRequest<Bytes>, Failure> {
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector
         .connect(ServerName::try_from(NAME)?, stream)
@@ -90,6 +99,37 @@ async fn connect(
     let (sender, connection) = h2::client::handshake(stream).await?;
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// Requests by TLS on a unix socket, several at once on one connection; what went wrong, if something did.
+pub(crate) fn ask_unix(
+    path: &Path,
+    config: &Arc<ClientConfig>,
+    count: usize,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(path).await?;
+        let sender = greet(stream, config).await?;
+        let begin = |n| {
+            one(
+                sender.clone(),
+                "POST",
+                "/echo",
+                format!("unix-{n}"),
+                100_000,
+            )
+        };
+        let running: Vec<_> = (0..count)
+            .map(|n| tokio::spawn(timeout(PATIENCE, begin(n))))
+            .collect();
+        for one in running {
+            one.await???;
+        }
+        Ok(())
+    })
 }
 
 /// One request; its body, if it has one, must come back.

@@ -24,12 +24,16 @@ pub(crate) struct Client {
     writer: Box<dyn Stream>,
 }
 
-type Secure = StreamOwned<ClientConnection, TcpStream>;
+type Secure<S> = StreamOwned<ClientConnection, S>;
 
-fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Secure> {
-    let mut stream = TcpStream::connect(address)?;
+fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Secure<TcpStream>> {
+    let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    greet(stream, config)
+}
+
+fn greet<S: Read + Write>(mut stream: S, config: &Arc<ClientConfig>) -> io::Result<Secure<S>> {
     let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
     let connection = ClientConnection::new(Arc::clone(config), name);
     let mut connection = connection.map_err(io::Error::other)?;
@@ -53,16 +57,15 @@ pub(crate) fn shown(
 }
 
 /// Both ends of a client's own use of one connection.
-#[derive(Clone)]
-struct Shared(Arc<Mutex<Secure>>);
+struct Shared<S: Read + Write>(Arc<Mutex<Secure<S>>>);
 
-impl Read for Shared {
+impl<S: Read + Write> Read for Shared<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic holds it").read(buffer)
     }
 }
 
-impl Write for Shared {
+impl<S: Read + Write> Write for Shared<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic holds it").write(bytes)
     }
@@ -112,11 +115,22 @@ impl Client {
 
     /// By TLS; the handshake is over.
     pub(crate) fn tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        let stream = Shared(Arc::new(Mutex::new(secure(address, config)?)));
-        Ok(Self {
-            reader: BufReader::new(Box::new(stream.clone())),
-            writer: Box::new(stream),
-        })
+        Ok(Self::sealed(secure(address, config)?))
+    }
+
+    /// By TLS on a unix socket.
+    pub(crate) fn tls_unix(path: &Path, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self::sealed(greet(stream, config)?))
+    }
+
+    fn sealed<S: Read + Write + Send + 'static>(stream: Secure<S>) -> Self {
+        let stream = Arc::new(Mutex::new(stream));
+        Self {
+            reader: BufReader::new(Box::new(Shared(Arc::clone(&stream)))),
+            writer: Box::new(Shared(stream)),
+        }
     }
 
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
