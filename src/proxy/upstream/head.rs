@@ -101,7 +101,9 @@ impl Framing {
         for (name, value) in fields.iter() {
             match name {
                 b"content-length" => {
-                    let length = rules::decimal(value).ok_or("malformed Content-Length")?;
+                    // As in requests: others may count with a sign.
+                    let length = rules::decimal(value).filter(|n| i64::try_from(*n).is_ok());
+                    let length = length.ok_or("malformed Content-Length")?;
                     if framing.length.is_some_and(|other| other != length) {
                         return Err("two Content-Lengths");
                     }
@@ -150,6 +152,8 @@ impl Framing {
         let body = if never {
             // Whoever announces a body here may also send one: nothing after it can be trusted.
             keep_alive &= !self.chunked && self.length.unwrap_or(0) == 0;
+            // Of a 205 that says nothing, others read a body up to the connection's end (RFC 9112 §6.3).
+            keep_alive &= status != StatusCode::RESET_CONTENT || self.length.is_some();
             Decoder::Empty
         } else if method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
             Decoder::Empty
