@@ -13,7 +13,7 @@ use super::head::{self, Head};
 use super::proxy_protocol::{self, Header};
 use crate::link::message::Front;
 use crate::proxy::client::CONTINUE;
-use crate::proxy::h1::{Decoder, LARGE, Piece, READ, section_end};
+use crate::proxy::h1::{Decoder, LARGE, Piece, READ};
 use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pool;
@@ -23,7 +23,6 @@ use crate::proxy::upstream::Pool;
 const AHEAD: usize = READ;
 /// What looks like a head in the preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-const BLANK: &[u8] = b"\r\n";
 
 /// A client's socket with what came from it.
 #[derive(Debug)]
@@ -145,22 +144,14 @@ impl Inlet {
     ) -> Poll<Result<Next, Rejection>> {
         let inner = &mut *self.inner.borrow_mut();
         loop {
-            // An empty line before a head is no part of it (RFC 9112 §2.2).
-            while inner.came.starts_with(BLANK) {
-                inner.came.advance(BLANK.len());
-                inner.searched = 0;
-            }
+            head::skip_empty_lines(&mut inner.came, &mut inner.searched);
             if !inner.came.is_empty() {
                 begun();
-                if let Some(end) = section_end(&inner.came, &mut inner.searched) {
-                    if may_be_preface && inner.came[..end] == *PREFACE {
-                        return Poll::Ready(Ok(Next::Preface));
-                    }
-                    let section = inner.came.split_to(end);
-                    return Poll::Ready(head::parse(section, front).map(Next::Head));
+                if may_be_preface && inner.came.starts_with(PREFACE) {
+                    return Poll::Ready(Ok(Next::Preface));
                 }
-                if inner.came.len() > front.max_head as usize {
-                    return Poll::Ready(Err(head::too_large(&inner.came, front)));
+                if let Some(head) = head::take(&mut inner.came, &mut inner.searched, front)? {
+                    return Poll::Ready(Ok(Next::Head(head)));
                 }
             }
             match ready!(inner.poll_read(cx, &self.pool)) {
