@@ -66,6 +66,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod feed;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod link;
 pub mod metrics;
 pub mod proxy;

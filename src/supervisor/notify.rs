@@ -146,9 +146,9 @@ mod tests {
     use std::time::Duration;
 
     use nix::unistd::getsid;
-    use proptest::prelude::*;
 
     use super::{Notice, Notify, parse};
+    use crate::fuzz::{self, Tally};
 
     #[test]
     fn t19_status_is_escaped_and_cut_and_the_rest_ignored() {
@@ -189,14 +189,35 @@ mod tests {
         assert_eq!(notices, [Notice::Status("warm".into()), Notice::Ready]);
     }
 
-    proptest! {
-        #[test]
-        fn t19_any_datagram_is_parsed_or_ignored(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
-            for notice in parse(&bytes) {
+    #[test]
+    fn t19_any_datagram_is_parsed_or_ignored() {
+        const LINES: [&[u8]; 6] = [
+            b"READY=1",
+            b"STATUS=",
+            b"STOPPING=1",
+            b"\n",
+            b"=",
+            b"\x1b[2J",
+        ];
+        let datagram = fuzz::from(|choices| {
+            let part = |choices: &mut fuzz::Choices<'_>| match choices.once_in(3) {
+                true => choices.bytes(60),
+                false => choices.of(&LINES).to_vec(),
+            };
+            let parts: Vec<_> = (0..choices.below(12)).map(|_| part(choices)).collect();
+            parts.concat()
+        });
+        let noticed = Tally::default();
+        let check = bolero::check!().with_generator(datagram);
+        check.with_iterations(500).for_each(|datagram: &Vec<u8>| {
+            let notices = parse(datagram);
+            noticed.count(!notices.is_empty());
+            for notice in notices {
                 if let Notice::Status(text) = notice {
-                    prop_assert!(!text.contains('\x1b') && !text.contains('\n'));
+                    assert!(!text.contains('\x1b') && !text.contains('\n'));
                 }
             }
-        }
+        });
+        noticed.both("datagrams with a notice", 5);
     }
 }

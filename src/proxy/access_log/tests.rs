@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
 use serde_json::Value;
 
 use super::format::{FIELDS, Format};
 use super::notes::Known;
 use super::time::{Stamp, Wall};
 use super::{Facts, Notes, Term};
+use crate::fuzz::{self, Choices};
 use crate::link::message::{AccessLog, LogFormat};
 
 const FACTS: Facts = Facts {
@@ -182,48 +182,72 @@ fn every_field() -> LogFormat {
     LogFormat::Template(all)
 }
 
-proptest! {
-    #[test]
-    fn t22_every_line_of_json_parses_and_gives_the_bytes_back(
-        values in any::<[Vec<u8>; 6]>(),
-        printable in "[ -~]{0,80}",
-        text in any::<String>(),
-        id in any::<String>(),
-    ) {
+/// Any values and any request id.
+fn anything(choices: &mut Choices<'_>) -> ([Vec<u8>; 6], String) {
+    (std::array::from_fn(|_| choices.bytes(60)), choices.text(40))
+}
+
+#[test]
+fn t22_every_line_of_json_parses_and_gives_the_bytes_back() {
+    let values = fuzz::from(|choices| {
+        let printable = choices.bytes(80).into_iter().map(|byte| b' ' + byte % 95);
+        let printable: Vec<u8> = printable.collect();
+        (anything(choices), printable, choices.text(60))
+    });
+    let check = bolero::check!().with_generator(values).with_iterations(200);
+    check.for_each(|((values, id), printable, text)| {
         let [host, path, query, _, _, trace] = values.each_ref().map(Vec::as_slice);
         // A trace id is hexadecimal digits, which need no escape.
         let trace: Vec<u8> = trace.iter().map(|byte| b'a' + byte % 6).collect();
-        let values = [host, path, query, printable.as_bytes(), text.as_bytes(), &trace];
+        let values = [host, path, query, printable, text.as_bytes(), &trace];
         let stamp = stamp();
-        let known = Known { request_id: &id, ..known(&stamp, values) };
+        let known = Known {
+            request_id: id,
+            ..known(&stamp, values)
+        };
         let shown = line(LogFormat::Json, true, &FACTS, &known);
         let parsed: Value = serde_json::from_str(&shown).expect("an object");
         let names = ["host", "path", "query", "user_agent", "referer", "trace_id"];
         for (name, value) in names.into_iter().zip(values) {
             let expected = String::from_utf8_lossy(value);
-            prop_assert_eq!(parsed[name].as_str().unwrap_or_default(), &*expected, "{}", name);
+            assert_eq!(
+                parsed[name].as_str().unwrap_or_default(),
+                &*expected,
+                "{name}"
+            );
         }
-        prop_assert_eq!(parsed["request_id"].as_str().unwrap_or_default(), &*id);
-        is_one_printable_line(&shown)?;
-    }
+        assert_eq!(parsed["request_id"].as_str().unwrap_or_default(), id);
+        is_one_printable_line(&shown);
+    });
+}
 
-    #[test]
-    fn t22_no_line_of_text_has_a_byte_that_is_not_printable(
-        values in any::<[Vec<u8>; 6]>(),
-        id in any::<String>(),
-    ) {
+#[test]
+fn t22_no_line_of_text_has_a_byte_that_is_not_printable() {
+    let check = bolero::check!().with_generator(fuzz::from(anything));
+    check.with_iterations(200).for_each(|(values, id)| {
         let stamp = stamp();
         let values = values.each_ref().map(Vec::as_slice);
-        let known = Known { request_id: &id, ..known(&stamp, values) };
+        let known = Known {
+            request_id: id,
+            ..known(&stamp, values)
+        };
         for format in [LogFormat::Common, LogFormat::Combined, every_field()] {
-            is_one_printable_line(&line(format, true, &FACTS, &known))?;
+            is_one_printable_line(&line(format, true, &FACTS, &known));
         }
-    }
+    });
+}
 
-    #[test]
-    fn t22_a_value_in_quotes_ends_at_its_quote(agent in any::<Vec<u8>>()) {
+#[test]
+fn t22_a_value_in_quotes_ends_at_its_quote() {
+    let agent = fuzz::from(|choices| {
+        let mut agent = choices.bytes(60);
+        choices.mutate(&mut agent, &[b"\"", b"\\", b"\\\"", b"\n"]);
+        agent
+    });
+    let check = bolero::check!().with_generator(agent).with_iterations(200);
+    check.for_each(|agent: &Vec<u8>| {
         let stamp = stamp();
-        let known = known(&stamp, [b"h", b"/", b"", &agent, b"r", b""]);
+        let known = known(&stamp, [b"h", b"/", b"", agent, b"r", b""]);
         let shown = line(LogFormat::Combined, false, &FACTS, &known);
         // Quotes without a backslash before them: those of the request, the referer and the agent.
         let (mut quotes, mut escaped) = (0, false);
@@ -231,12 +255,11 @@ proptest! {
             quotes += usize::from(byte == b'"' && !escaped);
             escaped = byte == b'\\' && !escaped;
         }
-        prop_assert_eq!(quotes, 6, "{}", shown);
-    }
+        assert_eq!(quotes, 6, "{shown}");
+    });
 }
 
-fn is_one_printable_line(line: &str) -> Result<(), TestCaseError> {
+fn is_one_printable_line(line: &str) {
     let text = line.strip_suffix('\n');
-    prop_assert!(text.is_some_and(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b))));
-    Ok(())
+    assert!(text.is_some_and(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b))));
 }

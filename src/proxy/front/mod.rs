@@ -12,6 +12,8 @@
 //! go on: those are `pick`'s and [`super::rules`]' work.
 
 mod answer;
+#[cfg(test)]
+mod differential;
 mod head;
 mod inlet;
 mod proxy_protocol;

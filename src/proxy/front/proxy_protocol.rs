@@ -136,9 +136,8 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::fuzz::{self, Choices, Cut, Tally};
 
     fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let mut header = BINARY.to_vec();
@@ -222,35 +221,89 @@ mod tests {
         assert!(client(&binary(0x21, 0x00, &[0; MAX_BINARY])).is_err());
     }
 
-    proptest! {
-        /// However it comes apart, nothing is decided before all of it is there, and then the same.
-        #[test]
-        fn a_header_in_two_pieces_is_the_same(
-            extension in prop::collection::vec(any::<u8>(), 0..300),
-            cut in any::<prop::sample::Index>(),
-            as_text in any::<bool>(),
-        ) {
-            let header = match as_text {
-                true => b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n".to_vec(),
-                false => binary(0x21, 0x11, &[&[0; 12], &extension[..]].concat()),
-            };
-            let whole = parse(&header).expect("good").expect("whole");
-            prop_assert_eq!(whole.length, header.len());
-            prop_assert_eq!(parse(&header[..cut.index(header.len())]), Ok(None));
-        }
-
-        #[test]
-        fn no_bytes_are_a_longer_header_than_there_are(
-            bytes in prop::collection::vec(any::<u8>(), 0..600),
-            signed in any::<bool>(),
-        ) {
-            let bytes = match signed {
-                true => [&BINARY[..], &bytes[..]].concat(),
-                false => bytes,
-            };
-            if let Ok(Some(header)) = parse(&bytes) {
-                prop_assert!(header.length <= bytes.len());
+    /// A header of either version, perhaps damaged, and what comes behind it.
+    fn nearly_a_header(choices: &mut Choices<'_>) -> Vec<u8> {
+        let mut header = match choices.below(3) {
+            0 => {
+                let words = [
+                    choices.of(&["PROXY", "PROXY", "PROXY", "proxy", ""]),
+                    choices.of(&["TCP4", "TCP6", "UNKNOWN", "UDP4"]),
+                    choices.of(&["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7", "256.0.0.1"]),
+                    choices.of(&["192.0.2.1", "::1", ""]),
+                    choices.of(&["56324", "0", "65536", "01"]),
+                    choices.of(&["443", "+443", ""]),
+                ];
+                let keep = words.len() - usize::from(choices.once_in(6));
+                format!("{}\r\n", words[..keep].join(" ")).into_bytes()
             }
+            1 => good(choices),
+            _ => {
+                let command = *choices.of(&[&0x21, &0x20, &0x22, &0x11]);
+                let family = *choices.of(&[&0x11, &0x21, &0x31, &0x00, &0x12]);
+                let body = choices.bytes(300);
+                binary(command, family, &body)
+            }
+        };
+        if choices.once_in(3) {
+            choices.mutate(
+                &mut header,
+                &[b" ", b"\r", b"\n", b"\0", b"\r\n", b"1", b"\xff"],
+            );
         }
+        header.extend(b"GET / HTTP/1.1\r\n\r\n");
+        header
+    }
+
+    fn good(choices: &mut Choices<'_>) -> Vec<u8> {
+        match choices.below(2) {
+            0 => b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n".to_vec(),
+            _ => binary(0x21, 0x11, &[&[0; 12][..], &choices.bytes(300)].concat()),
+        }
+    }
+
+    /// T7: any bytes, in any cuts, are a header, none, or not yet one, and always the same.
+    #[test]
+    fn t7_any_bytes_in_any_cuts_are_read_as_in_one_piece() {
+        let headers = fuzz::from(|choices| {
+            let bytes = nearly_a_header(choices);
+            choices.cut(bytes)
+        });
+        let read = Tally::default();
+        let check = bolero::check!()
+            .with_generator(headers)
+            .with_iterations(500);
+        check.for_each(|bytes: &Cut| {
+            let whole = parse(&bytes.bytes);
+            let (mut came, mut first) = (Vec::new(), Ok(None));
+            for piece in bytes.pieces() {
+                came.extend_from_slice(piece);
+                first = parse(&came);
+                if first != Ok(None) {
+                    break;
+                }
+            }
+            // Which mistake is told may depend on how much is there, but not that there is one.
+            assert_eq!(first.map_err(|_why| ()), whole.map_err(|_why| ()));
+            read.count(whole.is_ok());
+            if let Ok(Some(header)) = whole {
+                assert!(header.length <= bytes.bytes.len());
+                let alone = parse(&bytes.bytes[..header.length]);
+                assert_eq!(alone, whole, "what is behind it says nothing");
+            }
+        });
+        read.both("PROXY headers read", 15);
+    }
+
+    /// Nothing is decided before all of it is there.
+    #[test]
+    fn a_part_of_a_header_is_not_one_yet() {
+        let check = bolero::check!().with_generator(fuzz::from(good));
+        check.with_iterations(50).for_each(|header: &Vec<u8>| {
+            let whole = parse(header).expect("good").expect("whole");
+            assert_eq!(whole.length, header.len());
+            for cut in 0..header.len() {
+                assert_eq!(parse(&header[..cut]), Ok(None), "{cut}");
+            }
+        });
     }
 }

@@ -6,6 +6,10 @@ mod chunked;
 mod lines;
 mod outbox;
 mod read;
+#[cfg(test)]
+pub(super) mod script;
+#[cfg(test)]
+pub(super) mod tricks;
 
 pub(super) use body::Decoder;
 pub(super) use chunked::{Chunked, Piece};

@@ -1,5 +1,7 @@
 //! Scripted workers on real sockets: each test plays the worker by hand.
 
+mod answers;
+mod differential;
 mod duplex;
 mod framing;
 mod property;
