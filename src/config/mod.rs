@@ -12,6 +12,8 @@ mod identity;
 mod keys;
 mod listen;
 pub mod paths;
+#[cfg(test)]
+mod property;
 pub mod reference;
 mod resolved;
 pub mod schema;

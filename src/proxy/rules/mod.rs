@@ -12,6 +12,8 @@ mod fields;
 mod target;
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 
 use std::fmt::Write as _;
