@@ -218,9 +218,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::fuzz::{self, Choices, Cut};
 
     const PING: u8 = 6;
 
@@ -356,49 +355,63 @@ mod tests {
         assert!(meter.is_overdrawn());
     }
 
-    proptest! {
-        #[test]
-        fn frames_are_found_wherever_the_pieces_end(
-            frames in prop::collection::vec(
-                (0_u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)),
-                0..12,
-            ),
-            pieces in prop::collection::vec(1_usize..30, 1..40),
-        ) {
-            let mut all = vec![b'P'; PREFACE];
-            for (kind, flags, payload) in &frames {
-                all.extend(frame(*kind, *flags, payload));
-            }
-            let mut found = Vec::new();
-            let mut parser = Frames::behind(PREFACE);
-            let (mut rest, mut sizes) = (&all[..], pieces.iter().cycle());
-            while !rest.is_empty() {
-                let size = sizes.next().map_or(1, |size| (*size).min(rest.len()));
-                let (piece, after) = rest.split_at(size);
+    /// The frames of a connection, and what it sends, in pieces.
+    type Sent = (Vec<(u8, u8, Vec<u8>)>, Cut);
+
+    fn sent(choices: &mut Choices<'_>) -> Sent {
+        let count = choices.below(12);
+        let one = |choices: &mut Choices<'_>| {
+            let kind = u8::try_from(choices.below(12)).unwrap_or_default();
+            (kind, choices.byte(), choices.bytes(40))
+        };
+        let frames: Vec<_> = (0..count).map(|_| one(choices)).collect();
+        let mut all = vec![b'P'; PREFACE];
+        for (kind, flags, payload) in &frames {
+            all.extend(frame(*kind, *flags, payload));
+        }
+        (frames, choices.cut(all))
+    }
+
+    #[test]
+    fn frames_are_found_wherever_the_pieces_end() {
+        let check = bolero::check!().with_generator(fuzz::from(sent));
+        let check = check.with_iterations(300);
+        check.for_each(|(frames, stream): &Sent| {
+            let (mut found, mut parser) = (Vec::new(), Frames::behind(PREFACE));
+            for piece in stream.pieces() {
                 parser.pass(piece, |frame| found.push(frame));
-                rest = after;
             }
-            prop_assert_eq!(found.len(), frames.len());
-            for (found, (kind, flags, payload)) in found.iter().zip(&frames) {
-                prop_assert_eq!(found.kind, *kind);
-                prop_assert_eq!(found.flags, *flags);
-                prop_assert_eq!(usize::try_from(found.length), Ok(payload.len()));
+            assert_eq!(found.len(), frames.len());
+            for (found, (kind, flags, payload)) in found.iter().zip(frames) {
+                assert_eq!((found.kind, found.flags), (*kind, *flags));
+                assert_eq!(usize::try_from(found.length), Ok(payload.len()));
                 if *kind == WINDOW_UPDATE && payload.len() >= 4 {
-                    prop_assert_eq!(&found.payload[..], &payload[..4]);
+                    assert_eq!(&found.payload[..], &payload[..4]);
                 }
             }
-        }
+        });
+    }
 
-        #[test]
-        fn nothing_that_comes_makes_it_panic(
-            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..32),
-            times in prop::collection::vec(any::<u64>(), 32),
-        ) {
+    #[test]
+    fn nothing_that_comes_makes_it_panic() {
+        let pieces = fuzz::from(|choices| {
+            let count = choices.below(32);
+            let one = |choices: &mut Choices<'_>| {
+                let time = choices.bytes(8);
+                let time = time
+                    .iter()
+                    .fold(0, |time, byte| time << 8 | u64::from(*byte));
+                (choices.bytes(64), time)
+            };
+            (0..count).map(|_| one(choices)).collect::<Vec<_>>()
+        });
+        let check = bolero::check!().with_generator(pieces);
+        check.with_iterations(300).for_each(|pieces| {
             let mut meter = Meter::new(0);
-            for (piece, now) in pieces.iter().zip(times) {
-                meter.came(piece, now);
+            for (piece, now) in pieces {
+                meter.came(piece, *now);
                 meter.went(piece);
             }
-        }
+        });
     }
 }
