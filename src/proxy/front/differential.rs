@@ -129,6 +129,7 @@ fn goes_on(head: &Head, front: &Front) -> bool {
         trusted: false,
         scheme: "http",
         request_id: Arc::from("id"),
+        certificate: None,
     };
     let terms = Terms {
         front,

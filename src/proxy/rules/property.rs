@@ -9,7 +9,10 @@ use crate::fuzz::{self, Choices, Tally};
 use crate::link::message::Front;
 
 /// Fields that tell who the client is, or only of this hop, or how the message is framed; some disguised.
-const OURS: [&str; 30] = [
+const OURS: [&str; 33] = [
+    "client-cert",
+    "client-cert-chain",
+    "client_cert",
     "connection",
     "te",
     "trailer",
@@ -224,6 +227,7 @@ fn t8_no_field_of_this_hop_goes_on_and_none_is_forged() {
             trusted: case.trusted,
             scheme: "http",
             request_id: "id-1".into(),
+            certificate: None,
         };
         let terms = Terms {
             front: &front,
