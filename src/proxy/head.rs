@@ -331,7 +331,7 @@ fn look_over(lines: &[u8]) -> (bool, usize) {
         }
         (bad, usize::from(returns))
     };
-    let (blocks, rest) = lines.as_chunks::<32>();
+    let (blocks, rest) = lines.as_chunks::<16>();
     let all = blocks.iter().map(|block| look(block)).chain([look(rest)]);
     all.fold((false, 0), |(any, sum), (bad, returns)| {
         (any | bad, sum + returns)
