@@ -1,6 +1,7 @@
 //! Mixed load with a log: keep-alive, connection per request, POST with a checked echo, slow requests,
 //! event streams and upgraded connections. A client never repeats a request; what fails has failed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -122,6 +123,28 @@ impl Load {
     pub(crate) fn wait_for(&self, more: usize) {
         let (from, deadline) = (self.count(), Instant::now() + Duration::from_secs(30));
         while self.count() < from + more {
+            assert!(Instant::now() < deadline, "the load does not go on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until every client has ended another request: what was in flight before is over then.
+    pub(crate) fn wait_for_each(&self) {
+        let ended = |log: &[Entry]| {
+            let mut ended: BTreeMap<String, usize> = BTreeMap::new();
+            for entry in log {
+                let (client, _) = entry.id.rsplit_once('-').expect("client and number");
+                *ended.entry(client.to_owned()).or_default() += 1;
+            }
+            ended
+        };
+        let all = || ended(&self.log.lock().expect("no panic holds it"));
+        let (before, deadline) = (all(), Instant::now() + Duration::from_secs(30));
+        let is_over = |now: &BTreeMap<String, usize>| {
+            let goes_on = |client: &String| now.get(client) > before.get(client);
+            now.len() == self.clients.len() && now.keys().all(goes_on)
+        };
+        while !is_over(&all()) {
             assert!(Instant::now() < deadline, "the load does not go on");
             std::thread::sleep(Duration::from_millis(10));
         }
