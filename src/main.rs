@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Most of what a request costs in user space beyond its own work is memory taken and given back.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // The roles that the supervisor starts come first: they take no flags and must not see the tree.
     let role = std::env::args_os().nth(1);
