@@ -12,12 +12,58 @@ use crate::proxy::{route, tls};
 /// A certificate, by the place of its listener and its own place there.
 type Certificate = (usize, usize);
 
-/// The names of all listeners' certificates, in lower case.
+/// Certificates, or what stands for them, by the names of hosts that they are for, in lower case.
+#[derive(Debug)]
+pub(super) struct ByName<T> {
+    exact: HashMap<String, Vec<T>>,
+    /// By what stands behind `*.`, which is for one label (RFC 6125 §6.4.3).
+    below: HashMap<String, Vec<T>>,
+}
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self {
+            exact: HashMap::new(),
+            below: HashMap::new(),
+        }
+    }
+}
+
+impl<T> ByName<T> {
+    /// Adds one under a name of its certificate.
+    pub(super) fn add(&mut self, name: String, one: T) {
+        let (map, name) = match name.strip_prefix("*.") {
+            Some(suffix) => (&mut self.below, suffix.to_owned()),
+            None => (&mut self.exact, name),
+        };
+        map.entry(name).or_default().push(one);
+    }
+
+    /// Those that bear the name itself.
+    fn exact(&self, name: &str) -> &[T] {
+        self.exact.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that are for it by a `*`.
+    fn below(&self, name: &str) -> &[T] {
+        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+        let found = suffix.and_then(|suffix| self.below.get(suffix));
+        found.map_or(&[], Vec::as_slice)
+    }
+
+    /// Those to show to who asks for the name: the ones that bear it, or else those for it by a `*`.
+    pub(super) fn best(&self, name: &str) -> &[T] {
+        match self.exact(name) {
+            [] => self.below(name),
+            exact => exact,
+        }
+    }
+}
+
+/// The names of all listeners' certificates.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    exact: HashMap<String, Vec<Certificate>>,
-    /// By what stands behind `*.`, which is for one label (RFC 6125 §6.4.3).
-    below: HashMap<String, Vec<Certificate>>,
+    certificates: ByName<Certificate>,
     all: BTreeSet<Certificate>,
 }
 
@@ -38,36 +84,23 @@ impl Names {
     fn add(&mut self, certificate: Certificate, names: impl IntoIterator<Item = String>) {
         self.all.insert(certificate);
         for name in names {
-            let (map, name) = match name.strip_prefix("*.") {
-                Some(suffix) => (&mut self.below, suffix.to_owned()),
-                None => (&mut self.exact, name),
-            };
-            map.entry(name).or_default().push(certificate);
+            self.certificates.add(name, certificate);
         }
-    }
-
-    fn exact(&self, name: &str) -> &[Certificate] {
-        self.exact.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    fn below(&self, name: &str) -> &[Certificate] {
-        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
-        let found = suffix.and_then(|suffix| self.below.get(suffix));
-        found.map_or(&[], Vec::as_slice)
     }
 
     /// Whether a request for `host` came by the wrong certificate: none of those that the listener at
     /// `place` may have shown to who asked it for `named` is for the host, and another one is.
     fn misdirects(&self, place: usize, named: &str, host: &str) -> bool {
-        let covering = || self.exact(host).iter().chain(self.below(host));
+        let by_name = &self.certificates;
+        let covering = || by_name.exact(host).iter().chain(by_name.below(host));
         if covering().next().is_none() {
             return false;
         }
         let here = |found: &[Certificate]| found.iter().any(|one| one.0 == place);
-        let shown = if here(self.exact(named)) {
-            Some(self.exact(named))
-        } else if here(self.below(named)) {
-            Some(self.below(named))
+        let shown = if here(by_name.exact(named)) {
+            Some(by_name.exact(named))
+        } else if here(by_name.below(named)) {
+            Some(by_name.below(named))
         } else {
             // It was shown one that is for others, and did not mind.
             None

@@ -4,7 +4,6 @@
 //! made once for all connections of a listener, and again when its certificates change; connections that
 //! stand keep the one they have.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -23,7 +22,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use webpki::EndEntityCert;
 
-use super::names::{Asked, Names};
+use super::names::{Asked, ByName, Names};
 use super::shown;
 use super::socket::Socket;
 use crate::link::message::{Identity, TlsOffer};
@@ -128,7 +127,7 @@ pub(crate) fn config(offer: &TlsOffer) -> Result<Arc<ServerConfig>, String> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(offer)?));
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(offer)?));
     if let Some(ticketer) = ticketer() {
         config.ticketer = ticketer;
         // Tickets do what it would do, and other loops and planes need nothing of it.
@@ -184,49 +183,37 @@ pub(super) fn names(leaf: &[u8]) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Certificates by the names they are for.
-#[derive(Debug)]
-struct ByName {
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    /// By what stands behind `*.`, which is for one label (RFC 6125 §6.4.3).
-    below: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    fallback: Vec<Arc<CertifiedKey>>,
+/// The certificates of a listener.
+#[derive(Debug, Default)]
+struct Certificates {
+    named: ByName<Arc<CertifiedKey>>,
+    all: Vec<Arc<CertifiedKey>>,
 }
 
-impl ByName {
+impl Certificates {
     fn new(offer: &TlsOffer) -> Result<Self, String> {
-        let mut by_name = Self {
-            exact: HashMap::new(),
-            below: HashMap::new(),
-            fallback: Vec::new(),
-        };
+        let mut certificates = Self::default();
         for identity in &offer.identities {
             let certified = Arc::new(certified(identity)?);
             let leaf = certified.end_entity_cert().map_err(|e| e.to_string())?;
             for name in names(leaf)? {
-                let (map, name) = match name.strip_prefix("*.") {
-                    Some(suffix) => (&mut by_name.below, suffix.to_owned()),
-                    None => (&mut by_name.exact, name),
-                };
-                map.entry(name).or_default().push(Arc::clone(&certified));
+                certificates.named.add(name, Arc::clone(&certified));
             }
-            by_name.fallback.push(certified);
+            certificates.all.push(certified);
         }
-        Ok(by_name)
+        Ok(certificates)
     }
 
     /// Those that are for this name, or all, best first.
     fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
-        let named = name.and_then(|name| {
-            let below = name.split_once('.').map(|(_, suffix)| suffix);
-            let exact = self.exact.get(name);
-            exact.or_else(|| self.below.get(below?))
-        });
-        named.unwrap_or(&self.fallback)
+        match name.map_or(&[][..], |name| self.named.best(name)) {
+            [] => &self.all,
+            named => named,
+        }
     }
 }
 
-impl ResolvesServerCert for ByName {
+impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls hands a name over in lower case.
         let candidates = self.candidates(hello.server_name());
