@@ -17,6 +17,7 @@ mod access_log;
 mod client;
 mod connection;
 mod counters;
+mod digits;
 mod drain;
 mod ejection;
 mod entrance;

@@ -1,8 +1,9 @@
 //! How a line looks: JSON, or a template of text and fields, of which Common and Combined are two.
 
 use super::notes::Known;
-use super::{Facts, Notes, digits, escape, json};
+use super::{Facts, Notes, escape, json};
 use crate::link::message::{AccessLog, LogFormat};
+use crate::proxy::digits;
 
 /// As the first log analysers knew it: `%h %l %u %t "%r" %>s %b`.
 const COMMON: &str = "{client} - - [{time}] \"{request}\" {status} {bytes}";

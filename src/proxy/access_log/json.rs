@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::notes::{Known, Notes};
-use super::{Facts, digits, escape};
+use super::{Facts, escape};
+use crate::proxy::digits;
 
 /// Writes what is known at the begin, in the three parts that [`write`] puts together. What there is not
 /// is null; the query has no key unless it is kept.

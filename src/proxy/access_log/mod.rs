@@ -14,7 +14,6 @@
 //! The file is opened by the supervisor and comes over the link: a successor writes to the same one, and
 //! a plane needs no right to open anything.
 
-mod digits;
 mod escape;
 mod format;
 mod json;

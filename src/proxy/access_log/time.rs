@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::digits::pair;
+use crate::proxy::digits::pair;
 
 const DAY: u64 = 24 * 3600;
 const MONTHS: [&[u8; 3]; 12] = [

@@ -10,6 +10,7 @@ use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
 use super::inlet::Inlet;
+use crate::proxy::digits::Digits;
 use crate::proxy::h1::{Outbox, SizeLine};
 use crate::proxy::head::RequestHead;
 use crate::proxy::reply::Reply;
@@ -248,44 +249,6 @@ impl Answering {
                 };
             }
             Coding::None | Coding::Length(0) | Coding::Close => {}
-        }
-    }
-}
-
-/// A number in decimal, without an allocation.
-struct Digits {
-    /// The digits stand at the end.
-    bytes: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    fn of(mut number: u64) -> Self {
-        let (mut bytes, mut start) = ([b'0'; 20], 20);
-        loop {
-            start -= 1;
-            // A remainder of ten is one digit.
-            bytes[start] += u8::try_from(number % 10).unwrap_or(0);
-            number /= 10;
-            if number == 0 {
-                return Self { bytes, start };
-            }
-        }
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_they_are() {
-        for number in [0, 7, 10, 65_535, u64::MAX] {
-            assert_eq!(Digits::of(number).text(), number.to_string().as_bytes());
         }
     }
 }

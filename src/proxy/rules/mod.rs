@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 
+use super::digits::Digits;
 use super::head::{AnswerHead, Fields, RequestHead};
 use crate::link::message::{Edits, FieldEdits, Front};
 pub(super) use fields::write as write_field;
@@ -335,8 +336,7 @@ fn put_hop(
 }
 
 fn put_length(head: &mut BytesMut, length: u64) {
-    // Writing to memory cannot fail.
-    let _ = write!(head, "content-length: {length}\r\n");
+    fields::write(head, b"content-length", Digits::of(length).text());
 }
 
 /// Who the client is and what it asked (T7). Only a trusted peer's word is kept, and added to. Of the two
@@ -413,13 +413,7 @@ fn put_address(head: &mut BytesMut, address: IpAddr) {
         if place > 0 {
             head.put_u8(b'.');
         }
-        if octet >= 100 {
-            head.put_u8(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            head.put_u8(b'0' + octet / 10 % 10);
-        }
-        head.put_u8(b'0' + octet % 10);
+        head.put_slice(Digits::of(octet.into()).text());
     }
 }
 

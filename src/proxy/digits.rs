@@ -18,32 +18,48 @@ pub(super) fn pair(number: u64) -> [u8; 2] {
     PAIRS[usize::try_from(number % 100).unwrap_or(0)]
 }
 
+/// A whole number in decimal.
+#[derive(Debug)]
+pub(super) struct Digits {
+    /// The digits stand at the end.
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    /// Those of a number.
+    pub(super) fn of(mut number: u64) -> Self {
+        let mut text = [0; 20];
+        let mut start = text.len();
+        while number >= 100 {
+            start -= 2;
+            text[start..start + 2].copy_from_slice(&pair(number));
+            number /= 100;
+        }
+        if number >= 10 {
+            start -= 2;
+            text[start..start + 2].copy_from_slice(&pair(number));
+        } else {
+            start -= 1;
+            text[start] = pair(number)[1];
+        }
+        Self { text, start }
+    }
+
+    /// As text.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
 /// Writes a whole number.
 #[inline]
 pub(super) fn whole(out: &mut Vec<u8>, number: u64) {
     match u8::try_from(number) {
         // Most slots, attempts and empty bodies.
         Ok(digit @ 0..=9) => out.push(b'0' + digit),
-        _ => long(out, number),
+        _ => out.extend_from_slice(Digits::of(number).text()),
     }
-}
-
-fn long(out: &mut Vec<u8>, mut number: u64) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    while number >= 100 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&pair(number));
-        number /= 100;
-    }
-    if number >= 10 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&pair(number));
-    } else {
-        at -= 1;
-        text[at] = pair(number)[1];
-    }
-    out.extend_from_slice(&text[at..]);
 }
 
 /// Writes a time in seconds, to the microsecond.
@@ -61,10 +77,12 @@ mod tests {
     #[test]
     fn numbers_are_what_fmt_writes() {
         let powers = (0..20).map(|power| 10_u64.pow(power));
-        for number in powers.flat_map(|p| [p - 1, p, p + 1]).chain([u64::MAX]) {
+        let others = [7, 65_535, u64::MAX];
+        for number in powers.flat_map(|p| [p - 1, p, p + 1]).chain(others) {
             let mut out = Vec::new();
             whole(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
+            assert_eq!(Digits::of(number).text(), out);
         }
     }
 
