@@ -210,7 +210,10 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
     let remark = match worker.state.as_str() {
         "draining" => words::drain(worker, now),
         _ if worker.ejected => "fails far more than the others: no requests for a while".to_owned(),
-        _ if worker.failures > 0 => words::counted(worker.failures.into(), "failed start"),
+        // To start, or while it served.
+        _ if worker.failures > 0 => {
+            format!("failed {}", words::counted(worker.failures.into(), "time"))
+        }
         _ if worker.pid.is_none() => worker.address.clone().unwrap_or_default(),
         _ => String::new(),
     };

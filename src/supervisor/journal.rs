@@ -269,6 +269,19 @@ pub(super) fn sentence(event: &Event) -> String {
                 trigger_word(*trigger)
             )
         }
+        // Its reason alone would say again what was just said of the worker.
+        Event::RolloutState {
+            state: RolloutState::RollingBack,
+            to,
+            message,
+            ..
+        } => format!("the rollout to generation {to} is undone: {message}"),
+        Event::RolloutState {
+            state: RolloutState::RolledBack,
+            to,
+            message,
+            ..
+        } => format!("the rollout to generation {to} was rolled back: {message}"),
         Event::RolloutState { message, .. }
         | Event::RolloutVerdict { message, .. }
         | Event::NobodyReady { message }

@@ -497,6 +497,12 @@ fn exit_1_shows_what_is_needed_to_see_why() {
         "cannot open database",
         "generation 1 serves at full strength",
     ]);
+    // The log says what became of the rollout, and not three times what became of the worker.
+    let why = "worker 2 of generation 2 ended before it was ready: exit status 7";
+    instance.wait_said(&format!("the rollout to generation 2 is undone: {why}"));
+    instance.wait_said(&format!(
+        "the rollout to generation 2 was rolled back: {why}"
+    ));
     instance.knobs.set(&[("never_ready", "1")]);
     instance
         .cli(&["rollout"])
