@@ -37,6 +37,7 @@ pub(super) async fn forward(
         unanswered: 0,
         failed: Vec::new(),
         fresh: false,
+        doubtful: None,
         patience: None,
         queue_patience: None,
     };
@@ -64,6 +65,9 @@ struct Errand<'a> {
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
     fresh: bool,
+    /// It failed on a connection that had waited: perhaps it only closed that, perhaps it dies, and its
+    /// listener goes last. Asked again only if nobody else can be.
+    doubtful: Option<WorkerId>,
     /// When waiting for a worker ends, once it has begun.
     patience: Option<Instant>,
     /// When waiting for a place at a worker ends, once it has begun.
@@ -112,15 +116,26 @@ impl Errand<'_> {
             .iter()
             .find(|s| s.name == exchange.service.name);
         let service = known.unwrap_or(&exchange.service);
-        let seeker = Seeker {
-            index: lp.index,
-            random: &lp.random,
-            avoid: &self.failed,
-            now: lp.now(),
+        let seek = |avoid: &[WorkerId]| {
+            let seeker = Seeker {
+                index: lp.index,
+                random: &lp.random,
+                avoid,
+                now: lp.now(),
+            };
+            match first_of {
+                None => seeker.pick(service),
+                Some(generation) => seeker.pick_first(service, generation),
+            }
         };
-        let picked = match first_of {
-            None => seeker.pick(service),
-            Some(generation) => seeker.pick_first(service, generation),
+        let others = self.doubtful.map(|doubtful| {
+            let mut avoid = self.failed.clone();
+            avoid.push(doubtful);
+            seek(&avoid)
+        });
+        let picked = match others {
+            Some(picked @ Picked::Worker(_)) => picked,
+            Some(Picked::Full(..) | Picked::Nobody) | None => seek(&self.failed),
         };
         if let Picked::Worker(worker) = &picked {
             exchange.lease(worker, self.tries + 1);
@@ -383,8 +398,9 @@ impl Errand<'_> {
             .tally()
             .retried(failure.error.reason);
         self.fresh = true;
-        if !failure.reused {
-            self.failed.push(worker.id);
+        match failure.reused {
+            true => self.doubtful = Some(worker.id),
+            false => self.failed.push(worker.id),
         }
         if !again {
             // Its tries are used up: nobody is asked before somebody may have come.

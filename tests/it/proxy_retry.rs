@@ -1,7 +1,8 @@
 //! Second tries: never lost without need, never executed twice.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use remuda::link::message::ProxyReason;
 
@@ -100,6 +101,42 @@ fn f41_an_idle_connection_that_the_worker_closed_costs_no_get() {
     for _ in 0..50 {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.answer().text(), "x");
+    }
+}
+
+#[test]
+fn f41_a_worker_that_dies_is_not_asked_again_while_its_listener_still_stands() {
+    // The kernel closes a killed process's connections one by one, and its listener when it comes to that.
+    let dying = Arc::new(AtomicBool::new(false));
+    let dies = {
+        let dying = Arc::clone(&dying);
+        Worker::scripted(move |_, stream| !dying.load(Ordering::SeqCst) && reply(stream, "dies"))
+    };
+    let well = Worker::named("well");
+    let plane = Plane::serving(&[open(1, dies.address), open(2, well.address)]);
+    let mut client = plane.client();
+    let mut ask = || {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.answer()
+    };
+    for round in 0..20 {
+        dying.store(false, Ordering::SeqCst);
+        // Until a connection to it waits for its next request.
+        while ask().text() != "dies" {}
+        dying.store(true, Ordering::SeqCst);
+        let before = dies.requests().len();
+        let mut asked = 0;
+        while dies.requests().len() == before {
+            let answer = ask();
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, "well"),
+                "round {round}"
+            );
+            asked += 1;
+            assert!(asked < 1_000, "chance never picked it");
+        }
+        assert_eq!(dies.requests().len(), before + 1, "round {round}");
     }
 }
 
