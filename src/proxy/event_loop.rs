@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use tokio::runtime::Builder as RuntimeBuilder;
+use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::accept::{self, Listener};
@@ -89,15 +88,24 @@ impl Handle {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let counters = Arc::<LoopCounters>::default();
         let theirs = Arc::clone(&counters);
-        let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
+        // A local runtime cannot leave the thread that makes it, so that thread tells how it went.
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name(format!("loop-{index}"))
             .spawn(move || {
-                let local = LocalSet::new();
-                local.block_on(&runtime, async move {
-                    Rc::new(Loop::new(index, shared, theirs)).run(inbox).await;
-                });
+                let mut builder = RuntimeBuilder::new_current_thread();
+                let built = builder.enable_all().build_local(LocalOptions::default());
+                let (runtime, result) = match built {
+                    Ok(runtime) => (Some(runtime), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                // Somebody listens: `told` is read below.
+                let _ = tell.send(result);
+                if let Some(runtime) = runtime {
+                    runtime.block_on(Rc::new(Loop::new(index, shared, theirs)).run(inbox));
+                }
             })?;
+        told.recv().map_err(io::Error::other)??;
         Ok(Self {
             orders,
             counters,
