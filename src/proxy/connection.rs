@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::access_log::Term;
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
-use super::event_loop::Loop;
+use super::event_loop::{Loop, after_the_others};
 use super::front::{Answering, Inlet, Next, Wants};
 use super::h2;
 use super::handle::{answer_bare, handle};
@@ -111,6 +111,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         true => wants.last(),
         false => wants,
     };
+    after_the_others().await;
     let switches = client.will_upgrade();
     let mut early = inlet.take_early();
     early.extend_from_slice(&client.take_informed());

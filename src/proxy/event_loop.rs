@@ -5,12 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +68,24 @@ pub(super) enum Order {
     Turn,
     /// Stop accepting and let everything end.
     Drain(Draining),
+}
+
+/// Lets everybody else on this loop go first who is ready.
+///
+/// Whoever is about to write waits here, and so all that a loop has to write is written in a row, after
+/// all that it had to read. Else a receiver that sleeps is woken for each single write, works, and sleeps
+/// again before the next: waking costs as much as writing.
+pub(super) async fn after_the_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        // Behind all that are ready now.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// How clients of each listener are greeted that speak TLS, by the listener's place.
