@@ -84,7 +84,10 @@ pub(super) async fn handle(
     };
     let outgoing = target.and_then(|target| match client.is_misdirected(target.host) {
         true => Err(rules::misdirected()),
-        false => rules::outgoing(&request, target, framing, &origin, terms),
+        false => {
+            let heads = &mut lp.pool.buffers.heads();
+            rules::outgoing(&request, target, framing, &origin, terms, heads)
+        }
     });
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing,

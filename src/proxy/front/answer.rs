@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body, Frame};
-use tokio::io::AsyncWrite;
 
 use super::inlet::Inlet;
 use crate::proxy::digits::Digits;
@@ -15,9 +14,6 @@ use crate::proxy::h1::{Outbox, SizeLine};
 use crate::proxy::head::RequestHead;
 use crate::proxy::reply::Reply;
 use crate::proxy::rules::{self, Returning};
-
-/// Up to this size a body is copied behind its head: one buffer is written faster than two.
-const COPIED: usize = 4 << 10;
 
 /// What a request lets its answer be. The default is for one of which nothing is believed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -40,6 +36,11 @@ impl Wants {
             trailers: rules::takes_trailers(request),
             keep_alive,
         }
+    }
+
+    /// No other request will come.
+    pub(in crate::proxy) fn is_last(self) -> bool {
+        !self.keep_alive
     }
 
     /// The same, if no other request may come.
@@ -178,22 +179,21 @@ impl Answering {
                     Poll::Ready(Some(Err(error))) => self.broken = Some(error),
                     Poll::Ready(None) => self.end(None),
                     Poll::Pending if self.out.is_empty() => {
-                        // What was written may wait in TLS.
-                        let _ = inlet.poll_write(|socket| Pin::new(socket).poll_flush(cx))?;
+                        let _ = inlet.poll_flush(cx)?;
                         return Poll::Pending;
                     }
                     Poll::Pending => {}
                 }
             }
             if !self.out.is_empty() {
-                let written = ready!(inlet.poll_write(|socket| self.out.poll_write(cx, socket)))?;
+                let written = ready!(inlet.poll_write(cx, &self.out))?;
                 wrote();
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.out.advance(written);
             } else if self.broken.is_some() || self.done {
-                ready!(inlet.poll_write(|socket| Pin::new(socket).poll_flush(cx)))?;
+                ready!(inlet.poll_flush(cx))?;
                 return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
             }
         }
@@ -216,11 +216,7 @@ impl Answering {
                 };
                 *left = rest;
                 self.done = rest == 0;
-                if !self.out.head.is_empty() && data.len() <= COPIED {
-                    self.out.head.extend_from_slice(&data);
-                } else {
-                    self.out.data = data;
-                }
+                self.out.data = data;
             }
             Coding::Chunked => {
                 self.out.size = SizeLine::new(data.len());

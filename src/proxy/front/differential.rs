@@ -135,8 +135,16 @@ fn goes_on(head: &Head, front: &Front) -> bool {
         front,
         edits: &edits,
     };
-    let outgoing = rules::target(request, front)
-        .and_then(|target| rules::outgoing(request, target, head.framing, &origin, terms));
+    let outgoing = rules::target(request, front).and_then(|target| {
+        rules::outgoing(
+            request,
+            target,
+            head.framing,
+            &origin,
+            terms,
+            &mut BytesMut::new(),
+        )
+    });
     let Ok(outgoing) = outgoing else {
         return false;
     };

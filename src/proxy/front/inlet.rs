@@ -13,7 +13,7 @@ use super::head::{self, Head};
 use super::proxy_protocol::{self, Header};
 use crate::link::message::Front;
 use crate::proxy::client::CONTINUE;
-use crate::proxy::h1::{Decoder, LARGE, Piece, READ};
+use crate::proxy::h1::{Decoder, LARGE, Outbox, Piece, READ};
 use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pool;
@@ -238,11 +238,18 @@ impl Inlet {
     }
 
     /// Writes; how much was taken.
-    pub(in crate::proxy) fn poll_write<T>(
+    pub(in crate::proxy) fn poll_write<Head: Buf>(
         &self,
-        write: impl FnOnce(&mut Socket) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        write(&mut self.inner.borrow_mut().socket)
+        cx: &mut Context<'_>,
+        out: &Outbox<Head>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &mut self.inner.borrow_mut().socket;
+        out.poll_write(cx, socket, &self.pool.buffers)
+    }
+
+    /// What was written may wait in TLS.
+    pub(in crate::proxy) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner.borrow_mut().socket).poll_flush(cx)
     }
 
     /// The socket, and what came from it that nobody has taken.

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use super::read::{Buffers, READ};
+
 /// What is to be written next, in this order, with one system call.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Outbox<Head> {
@@ -26,30 +28,36 @@ impl<Head: Buf> Outbox<Head> {
         self.size.rest().is_empty() && self.data.is_empty() && self.tail.is_empty()
     }
 
-    /// Writes once, as much of it as is taken.
+    /// Writes once, as much of it as is taken. Several parts are joined first, if they are not large:
+    /// a kernel copies one piece faster than it gathers several.
     pub(in crate::proxy) fn poll_write<S: AsyncWrite + Unpin>(
         &self,
         cx: &mut Context<'_>,
         socket: &mut S,
+        buffers: &Buffers,
     ) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); 4];
-        let mut count = 0;
-        for part in [
+        let parts = [
             self.head.chunk(),
             self.size.rest(),
             &*self.data,
             &*self.tail,
-        ] {
-            if !part.is_empty() {
-                slices[count] = IoSlice::new(part);
-                count += 1;
-            }
+        ];
+        let mut slices = [IoSlice::new(&[]); 4];
+        let mut count = 0;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
         }
         let socket = Pin::new(socket);
-        match count {
-            1 => socket.poll_write(cx, &slices[0]),
-            _ => socket.poll_write_vectored(cx, &slices[..count]),
+        let slices = &slices[..count];
+        if let [only] = slices {
+            return socket.poll_write(cx, only);
         }
+        let length: usize = slices.iter().map(|part| part.len()).sum();
+        if length > READ {
+            return socket.poll_write_vectored(cx, slices);
+        }
+        buffers.join(slices, |joined| socket.poll_write(cx, joined))
     }
 
     /// Forgets what was written; says how much of it was body.

@@ -1,8 +1,8 @@
 //! Reading what comes into a buffer, and the buffers for it.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::Future as _;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
@@ -19,25 +19,56 @@ pub(in crate::proxy) const LARGE: u64 = 64 << 10;
 /// Buffers kept: 1 MiB per loop.
 const MAX_KEPT: usize = 64;
 
-/// One event loop's buffers, newest used first: it is still in the processor's cache. Connections hold one
-/// only while there is something in it.
+/// One event loop's buffers. What was used last is used next: it is still in the processor's cache.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct Buffers(RefCell<Vec<BytesMut>>);
+pub(in crate::proxy) struct Buffers {
+    /// For what comes. Connections hold one only while there is something in it.
+    kept: RefCell<Vec<BytesMut>>,
+    /// For heads on their way to workers, which are small, and each alive for one request: see
+    /// [`rules::outgoing`](crate::proxy::rules::outgoing).
+    heads: RefCell<BytesMut>,
+    /// What is written next, in one piece.
+    joined: RefCell<Vec<u8>>,
+}
 
 impl Buffers {
     /// An empty buffer, perhaps one that was used before.
     pub(in crate::proxy) fn take(&self) -> BytesMut {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.kept.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes a buffer back, unless it has something in it or is too large to be for heads. What still
     /// holds a part of it should not do so for long: until then there is less room in it.
     pub(in crate::proxy) fn put(&self, buffer: BytesMut) {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         let fits = (1..=READ).contains(&buffer.capacity());
         if buffer.is_empty() && fits && kept.len() < MAX_KEPT {
             kept.push(buffer);
         }
+    }
+
+    /// Where heads are written before they are split off; empty.
+    pub(in crate::proxy) fn heads(&self) -> RefMut<'_, BytesMut> {
+        let mut heads = self.heads.borrow_mut();
+        if heads.capacity() == 0 {
+            // What it grows by is as much again.
+            heads.reserve(READ);
+        }
+        heads
+    }
+
+    /// Joins parts for one write.
+    pub(in crate::proxy) fn join<T>(
+        &self,
+        parts: &[IoSlice<'_>],
+        write: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        let mut joined = self.joined.borrow_mut();
+        joined.clear();
+        for part in parts {
+            joined.extend_from_slice(part);
+        }
+        write(&joined)
     }
 
     /// Reads once into `buffer`, which is given room first; more of it while a large body comes. It is

@@ -125,7 +125,8 @@ pub fn target<'a>(request: &'a RequestHead, front: &Front) -> Result<Target<'a>,
 /// Checks the rest of a request and makes the head for the worker.
 ///
 /// The length of the body is taken from the request's fields; `body` is what the server made of them, and
-/// a request where the two differ is refused.
+/// a request where the two differ is refused. The head is written into `heads`, which is empty, and
+/// split off it: many heads share one allocation.
 ///
 /// # Errors
 /// The rejection to answer with.
@@ -135,6 +136,7 @@ pub fn outgoing(
     body: Framing,
     origin: &Origin,
     terms: Terms<'_>,
+    heads: &mut BytesMut,
 ) -> Result<Outgoing, Rejection> {
     let edits = terms.edits;
     let size = target::check_size(request, terms.front)?;
@@ -154,20 +156,21 @@ pub fn outgoing(
     let expects_continue = expects_continue(request)? && has_body;
     let upgrade = upgrade(request, has_body, &edits.upgrades);
 
-    let mut head = BytesMut::with_capacity(size + target.path.len() + 256);
+    heads.reserve(size + target.path.len() + 256);
+    let head = &mut *heads;
     head.put_slice(request.method.as_str().as_bytes());
     head.put_u8(b' ');
     head.put_slice(target.path.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
-    fields::write(&mut head, b"host", target.host.as_bytes());
-    put_end_to_end(&mut head, &request.fields, origin.trusted, &edits.request);
-    put_hop(&mut head, request, framing, upgrade, expects_continue);
-    put_forwarding(&mut head, request, origin, target.host);
-    put_set(&mut head, &edits.request);
+    fields::write(head, b"host", target.host.as_bytes());
+    put_end_to_end(head, &request.fields, origin.trusted, &edits.request);
+    put_hop(head, request, framing, upgrade, expects_continue);
+    put_forwarding(head, request, origin, target.host);
+    put_set(head, &edits.request);
     head.put_slice(b"\r\n");
 
     Ok(Outgoing {
-        head: head.freeze(),
+        head: heads.split().freeze(),
         method: request.method.clone(),
         framing,
         upgrade: upgrade.map(str::to_owned),

@@ -234,8 +234,12 @@ fn t8_no_field_of_this_hop_goes_on_and_none_is_forged() {
             edits: &case.edits,
         };
         let body = framing(request).unwrap_or(Framing::Empty);
-        let outgoing = target(request, &front)
-            .and_then(|target| Ok((outgoing(request, target, body, &origin, terms)?, target)));
+        let outgoing = target(request, &front).and_then(|target| {
+            Ok((
+                outgoing(request, target, body, &origin, terms, &mut BytesMut::new())?,
+                target,
+            ))
+        });
         passed.count(outgoing.is_ok());
         let Ok((outgoing, target)) = outgoing else {
             return;

@@ -55,7 +55,14 @@ fn with_body(request: &RequestHead, body: Framing, origin: &Origin) -> Result<Ou
     let front = Front::default();
     let (front, edits) = (&front, &Edits::default());
     let terms = Terms { front, edits };
-    outgoing(request, target(request, front)?, body, origin, terms)
+    outgoing(
+        request,
+        target(request, front)?,
+        body,
+        origin,
+        terms,
+        &mut BytesMut::new(),
+    )
 }
 
 /// The status a request is refused with; 0 if it is not.

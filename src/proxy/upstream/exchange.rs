@@ -182,7 +182,8 @@ impl Exchange {
             return Ok(());
         }
         let socket = &mut connection.socket;
-        let polled = self.upload.poll(cx, socket, source, &*self.watch);
+        let (watch, buffers) = (&*self.watch, &self.pool.buffers);
+        let polled = self.upload.poll(cx, socket, source, watch, buffers);
         if std::mem::take(&mut self.upload.moved) {
             self.since = None;
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::super::h1::{Outbox, SizeLine};
+use super::super::h1::{Buffers, Outbox, SizeLine};
 use super::super::rules::{self, Framing, Outgoing};
 use super::Watch;
 use super::connection::Socket;
@@ -113,6 +113,7 @@ impl Upload {
         socket: &mut Socket,
         source: &mut dyn Source,
         watch: &dyn Watch,
+        buffers: &Buffers,
     ) -> Poll<Result<(), UploadError>> {
         loop {
             if self.is_over() {
@@ -130,7 +131,7 @@ impl Upload {
                 }
             }
             if !self.outbox.is_empty() {
-                let written = match ready!(self.outbox.poll_write(cx, socket)) {
+                let written = match ready!(self.outbox.poll_write(cx, socket, buffers)) {
                     Ok(0) => return Poll::Ready(Err(UploadError::Worker(zero()))),
                     Ok(written) => written,
                     Err(e) => return Poll::Ready(Err(UploadError::Worker(e))),
@@ -146,6 +147,8 @@ impl Upload {
                 match self.phase {
                     Phase::Flushing => {
                         self.phase = Phase::Complete;
+                        // An answer may last for hours, and the room is other heads' too.
+                        self.outbox.head = Bytes::new();
                         watch.upload_ended();
                     }
                     Phase::AwaitContinue => return Poll::Pending,

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
@@ -145,7 +145,15 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
         front: &front,
         edits: &crate::link::message::Edits::default(),
     };
-    rules::outgoing(&request, target, framing, &origin, terms).expect("a good request")
+    rules::outgoing(
+        &request,
+        target,
+        framing,
+        &origin,
+        terms,
+        &mut BytesMut::new(),
+    )
+    .expect("a good request")
 }
 
 /// A connection and the worker's end of it.
