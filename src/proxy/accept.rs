@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::connection::serve;
 use super::event_loop::Loop;
-use super::socket::Socket;
+use super::socket::{Peer, Socket};
 use crate::link::message::{AcceptError, PublicListener};
 
 /// After an accept that failed: the first pause and the longest.
@@ -35,6 +36,31 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
+/// A client that was accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+}
+
+impl Accepted {
+    fn tcp((stream, peer): (TcpStream, SocketAddr)) -> Self {
+        // It only costs time if it fails, and it fails only if the peer is gone.
+        let _ = stream.set_nodelay(true);
+        Self {
+            socket: Socket::Tcp(stream),
+            peer: Peer::Tcp(peer),
+        }
+    }
+
+    fn unix(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+            peer: Peer::Unix,
+        }
+    }
+}
+
 impl Listener {
     /// Takes a listener that already listens and does not block.
     ///
@@ -47,30 +73,29 @@ impl Listener {
         })
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
-        let socket = match self {
-            Self::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
-            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
-        };
-        Ok(prepared(socket))
+    async fn accept(&self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(listener) => Accepted::tcp(listener.accept().await?),
+            Self::Unix(listener) => Accepted::unix(listener.accept().await?.0),
+        })
     }
 
     /// Everything that waits in the queue, and no more.
-    fn empty(self) -> io::Result<Vec<Socket>> {
+    fn empty(self) -> io::Result<Vec<Accepted>> {
         let mut waiting = Vec::new();
         match self {
             Self::Tcp(listener) => {
                 let listener = listener.into_std()?;
-                while let Some((stream, _)) = next(listener.accept())? {
+                while let Some((stream, peer)) = next(listener.accept())? {
                     stream.set_nonblocking(true)?;
-                    waiting.push(prepared(Socket::Tcp(TcpStream::from_std(stream)?)));
+                    waiting.push(Accepted::tcp((TcpStream::from_std(stream)?, peer)));
                 }
             }
             Self::Unix(listener) => {
                 let listener = listener.into_std()?;
                 while let Some((stream, _)) = next(listener.accept())? {
                     stream.set_nonblocking(true)?;
-                    waiting.push(Socket::Unix(UnixStream::from_std(stream)?));
+                    waiting.push(Accepted::unix(UnixStream::from_std(stream)?));
                 }
             }
         }
@@ -84,14 +109,6 @@ fn next<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn prepared(socket: Socket) -> Socket {
-    if let Socket::Tcp(stream) = &socket {
-        // It only costs time if it fails, and it fails only if the peer is gone.
-        let _ = stream.set_nodelay(true);
-    }
-    socket
 }
 
 /// Accepts on one listener, which has this place among all, until the loop stops accepting.
@@ -115,9 +132,9 @@ pub(super) async fn run(lp: Rc<Loop>, place: usize, listener: Listener) {
             accepted = listener.accept() => accepted,
         };
         let error = match accepted {
-            Ok(socket) => {
+            Ok(accepted) => {
                 pause = PAUSE;
-                welcome(&lp, place, socket);
+                welcome(&lp, place, accepted);
                 continue;
             }
             Err(error) => error,
@@ -142,8 +159,8 @@ pub(super) async fn run(lp: Rc<Loop>, place: usize, listener: Listener) {
     }
     match listener.empty() {
         Ok(waiting) => {
-            for socket in waiting {
-                welcome(&lp, place, socket);
+            for accepted in waiting {
+                welcome(&lp, place, accepted);
             }
         }
         Err(error) => tracing::warn!(%error, "cannot empty the accept queue"),
@@ -156,18 +173,20 @@ fn longer(pause: Duration) -> Duration {
     (pause * 2).min(LONGEST_PAUSE)
 }
 
-fn welcome(lp: &Rc<Loop>, place: usize, socket: Socket) {
+fn welcome(lp: &Rc<Loop>, place: usize, accepted: Accepted) {
     lp.shared.connections.fetch_add(1, Ordering::AcqRel);
     lp.counters.connections.fetch_add(1, Ordering::AcqRel);
     lp.counters.accepted.fetch_add(1, Ordering::Relaxed);
-    tokio::task::spawn_local(serve(Rc::clone(lp), place, socket));
+    // Boxed, or it would be moved through the scheduler's hands, and it is large.
+    tokio::task::spawn_local(Box::pin(serve(Rc::clone(lp), place, accepted)));
 }
 
 async fn turn_away(lp: &Rc<Loop>, listener: &Listener) {
     tokio::select! {
         biased;
-        accepted = listener.accept() => if let Ok(mut socket) = accepted {
-            let _ = tokio::time::timeout(PAUSE, socket.write_all(BUSY)).await;
+        accepted = listener.accept() => if let Ok(mut accepted) = accepted {
+            let answer = accepted.socket.write_all(BUSY);
+            let _ = tokio::time::timeout(PAUSE, answer).await;
         },
         () = lp.until_accepting_stops() => {}
         () = tokio::time::sleep(PAUSE) => {}

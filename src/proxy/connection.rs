@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -14,6 +14,7 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::accept::Accepted;
 use super::access_log::Term;
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
@@ -36,9 +37,9 @@ const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves one client until its connection is closed.
-pub(super) async fn serve(lp: Rc<Loop>, place: usize, socket: Socket) {
+pub(super) async fn serve(lp: Rc<Loop>, place: usize, accepted: Accepted) {
     let open = Open(&lp);
-    if let Some(entered) = entrance::enter(&lp, place, socket).await {
+    if let Some(entered) = entrance::enter(&lp, place, accepted).await {
         let Entered {
             way,
             entrance,
@@ -47,7 +48,9 @@ pub(super) async fn serve(lp: Rc<Loop>, place: usize, socket: Socket) {
         let present = Present::new(&lp, way);
         match speaks {
             Speaks::Http1(inlet) => speak(&lp, &present, inlet, entrance.http2).await,
-            Speaks::Http2(socket) => h2::serve(&lp, &present, socket, Bytes::new()).await,
+            Speaks::Http2(socket) => {
+                Box::pin(h2::serve(&lp, &present, socket, Bytes::new())).await;
+            }
         }
     }
     drop(open);
@@ -64,7 +67,7 @@ async fn speak(lp: &Rc<Loop>, present: &Present, inlet: Rc<Inlet>, http2: bool) 
     // Whoever still holds it would be a request in flight, and there is none.
     if let Some((socket, unread)) = inlet.take_socket() {
         match after {
-            After::Http2 => h2::serve(lp, present, socket, unread).await,
+            After::Http2 => Box::pin(h2::serve(lp, present, socket, unread)).await,
             after => finish(lp, client, socket, unread, after, upgrade).await,
         }
     }
@@ -77,8 +80,8 @@ enum After {
     Next { may_switch: bool },
     /// The client speaks HTTP/2.
     Http2,
-    /// The connection's orderly end.
-    Close,
+    /// The connection's orderly end; perhaps the client said itself that it sends no more.
+    Close { said: bool },
     /// Its end in the middle of something.
     Abort,
     /// The same, where an orderly end would look like the end of an answer.
@@ -90,7 +93,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
     let head = match next_head(lp, client, inlet, may_switch).await {
         Ok(Next::Head(head)) => Ok(head),
         Ok(Next::Preface) => return After::Http2,
-        Ok(Next::End) => return After::Close,
+        Ok(Next::End) => return After::Close { said: false },
         Err(rejection) => Err(rejection),
     };
     let ((returning, reply), wants) = match head {
@@ -99,13 +102,16 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
             client.turn(Phase::Busy);
             client.set_old(wants.old);
             let body = Source::Inlet(Rc::clone(inlet));
-            match until_gone(client, inlet, handle(lp, client, body, head)).await {
+            // Pinned here: as an argument it would be moved, and it is large.
+            let answer = pin!(handle(lp, client, body, head));
+            match until_gone(client, inlet, answer).await {
                 Some(answer) => (answer, wants),
                 None => return After::Abort,
             }
         }
         Err(rejection) => (refuse(lp, client, rejection), Wants::default()),
     };
+    let said = wants.is_last();
     // An answer that nobody may read to its end is not begun as if another could follow it.
     let wants = match client.is_closing() {
         true => wants.last(),
@@ -143,7 +149,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         true if keeps_alive && !switches && !client.is_closing() => {
             After::Next { may_switch: false }
         }
-        true => After::Close,
+        true => After::Close { said },
     }
 }
 
@@ -169,9 +175,8 @@ async fn next_head(
 async fn until_gone(
     client: &Rc<Client>,
     inlet: &Rc<Inlet>,
-    answer: impl Future<Output = (Returning, Reply)>,
+    mut answer: Pin<&mut impl Future<Output = (Returning, Reply)>>,
 ) -> Option<(Returning, Reply)> {
-    let mut answer = pin!(answer);
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {
@@ -203,21 +208,25 @@ async fn finish(
     after: After,
     upgrade: Option<Upgrade>,
 ) {
+    // What follows is rare, and the connection's future has no room for it.
     match (after, upgrade) {
-        (After::Close, Some(upgrade)) => tunnel::run(socket, unread, upgrade).await,
-        (After::Close, None) if client.is_killed() => {
+        (After::Close { .. }, Some(upgrade)) => {
+            Box::pin(tunnel::run(socket, unread, upgrade)).await;
+        }
+        (After::Close { .. }, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {
                 let status = StatusCode::REQUEST_TIMEOUT;
                 lp.log.bare(client, "", None, status, Term::ClientHead);
-                let _ = timeout(LINGER, socket.write_all(TOO_SLOW)).await;
+                let _ = Box::pin(timeout(LINGER, socket.write_all(TOO_SLOW))).await;
             }
         }
-        (After::Close, None) => {
-            if client.has_left_unread() || !unread.is_empty() || client.has_unread() {
-                linger(&mut socket).await;
+        (After::Close { said }, None) => {
+            let read = !client.has_left_unread() && unread.is_empty();
+            if !read || (!said && client.has_unread()) {
+                Box::pin(linger(&mut socket)).await;
             } else if socket.is_tls() {
                 // Without it the client could not tell the end from a cut.
-                let _ = timeout(LINGER, socket.shutdown()).await;
+                let _ = Box::pin(timeout(LINGER, socket.shutdown())).await;
             }
         }
         (After::Reset, _) => socket.reset_on_close(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
+use super::accept::Accepted;
 use super::client::Way;
 use super::connection::linger;
 use super::event_loop::Loop;
@@ -43,11 +44,12 @@ pub(super) enum Speaks {
 }
 
 /// Lets one in by the listener at `place`, or not.
-pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option<Entered> {
+pub(super) async fn enter(lp: &Rc<Loop>, place: usize, accepted: Accepted) -> Option<Entered> {
+    let Accepted { socket, peer } = accepted;
     let entrance = lp.table().front.entrances.get(place).copied();
     let mut entrance = entrance.unwrap_or_default();
     let mut way = Way {
-        peer: socket.peer(),
+        peer,
         fd: socket.as_raw_fd(),
         tls: None,
         redirect: entrance.redirect,
@@ -55,7 +57,8 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
     let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
     if entrance.proxy_protocol {
         let introduced = introduced(lp, way.peer, &inlet);
-        way.peer = in_time(lp, way.peer, AcceptError::ProxyProtocol, introduced).await??;
+        let introduced = in_time(lp, way.peer, AcceptError::ProxyProtocol, introduced);
+        way.peer = Box::pin(introduced).await??;
     }
     if !entrance.tls {
         let speaks = Speaks::Http1(inlet);
@@ -85,7 +88,9 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, socket: Socket) -> Option
             Err(error) => Err(error.to_string()),
         }
     };
-    let (known, stream) = in_time(lp, way.peer, AcceptError::Tls, greeting).await??;
+    // Boxed, as what comes before: it is large, and over before the first request.
+    let greeted = Box::pin(in_time(lp, way.peer, AcceptError::Tls, greeting));
+    let (known, stream) = greeted.await??;
     way.tls = Some(Rc::new(known));
     let agreed = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
     let socket = Socket::Tls(Box::new(stream));

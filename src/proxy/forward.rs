@@ -86,6 +86,7 @@ struct Failure {
     reused: bool,
 }
 
+/// What few requests do is boxed: the future of each would be as large as all of it.
 impl Errand<'_> {
     /// A worker whose gate was passed.
     async fn worker(&mut self) -> Result<Rc<Worker>, ProxyError> {
@@ -93,12 +94,12 @@ impl Errand<'_> {
             match self.look(None) {
                 Picked::Worker(worker) => return Ok(worker),
                 Picked::Full(generation, queue) => {
-                    if let Some(worker) = self.queue(generation, &queue).await? {
+                    if let Some(worker) = Box::pin(self.queue(generation, &queue)).await? {
                         return Ok(worker);
                     }
                 }
                 Picked::Nobody => {
-                    self.park().await?;
+                    Box::pin(self.park()).await?;
                     self.exchange.tried_anew();
                     self.failed.clear();
                 }
@@ -258,7 +259,7 @@ impl Errand<'_> {
         let exchange = self.exchange;
         let rules = &exchange.service.rules;
         if rules.protocol == Protocol::H2c {
-            return self.send_h2c(worker).await;
+            return Box::pin(self.send_h2c(worker)).await;
         }
         let pool = &exchange.lp.pool;
         let waiting = if self.fresh {
@@ -271,7 +272,8 @@ impl Errand<'_> {
             Some(connection) => connection,
             None => {
                 let since = Instant::now();
-                let connected = upstream::connect(&worker.address, rules.connect_timeout).await;
+                let connecting = upstream::connect(&worker.address, rules.connect_timeout);
+                let connected = Box::pin(connecting).await;
                 exchange.connected(since.elapsed());
                 connected.map_err(|error| {
                     tracing::debug!(worker = worker.id.0, %error, "cannot connect");
@@ -282,7 +284,7 @@ impl Errand<'_> {
         let limits = self.limits();
         let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
-        let sending = upstream::send(
+        upstream::send(
             connection,
             pool,
             worker.id,
@@ -290,8 +292,9 @@ impl Errand<'_> {
             body,
             limits,
             watch,
-        );
-        sending.await.map_err(|error| {
+        )
+        .await
+        .map_err(|error| {
             tracing::debug!(worker = worker.id.0, ?error, reused, "no answer");
             self.failure(&error, reused)
         })

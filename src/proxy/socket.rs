@@ -30,8 +30,6 @@ pub(super) enum Peer {
     Tcp(SocketAddr),
     /// Somebody on this machine.
     Unix,
-    /// Nobody any more.
-    Gone,
 }
 
 impl Peer {
@@ -39,7 +37,7 @@ impl Peer {
     pub(super) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(peer) => Some(peer.ip().to_canonical()),
-            Self::Unix | Self::Gone => None,
+            Self::Unix => None,
         }
     }
 }
@@ -49,21 +47,11 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(peer) => peer.fmt(f),
             Self::Unix => f.write_str("unix"),
-            Self::Gone => f.write_str("unknown"),
         }
     }
 }
 
 impl Socket {
-    /// The peer.
-    pub(super) fn peer(&self) -> Peer {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Gone, Peer::Tcp),
-            Self::Unix(_) => Peer::Unix,
-            Self::Tls(stream) => stream.get_ref().0.peer(),
-        }
-    }
-
     /// The peer will see a reset instead of an orderly end.
     pub(super) fn reset_on_close(&self) {
         match self {
