@@ -111,13 +111,14 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         }
         Err(rejection) => (refuse(lp, client, rejection), Wants::default()),
     };
+    // Before anything is decided: a drain may begin meanwhile.
+    after_the_others().await;
     let said = wants.is_last();
     // An answer that nobody may read to its end is not begun as if another could follow it.
     let wants = match client.is_closing() {
         true => wants.last(),
         false => wants,
     };
-    after_the_others().await;
     let switches = client.will_upgrade();
     let mut early = inlet.take_early();
     early.extend_from_slice(&client.take_informed());
