@@ -74,7 +74,8 @@ pub(super) enum Order {
 ///
 /// Whoever is about to write waits here, and so all that a loop has to write is written in a row, after
 /// all that it had to read. Else a receiver that sleeps is woken for each single write, works, and sleeps
-/// again before the next: waking costs as much as writing.
+/// again before the next: waking costs as much as writing. Unlike tokio's `yield_now` it does not ask the
+/// kernel what else has come.
 pub(super) async fn after_the_others() {
     let mut waited = false;
     poll_fn(|cx| {
@@ -115,15 +116,13 @@ impl Handle {
             .spawn(move || {
                 let mut builder = RuntimeBuilder::new_current_thread();
                 let built = builder.enable_all().build_local(LocalOptions::default());
-                let (runtime, result) = match built {
-                    Ok(runtime) => (Some(runtime), Ok(())),
-                    Err(error) => (None, Err(error)),
+                // `told` is there until it has heard.
+                let runtime = match built {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(tell.send(Err(error))),
                 };
-                // Somebody listens: `told` is read below.
-                let _ = tell.send(result);
-                if let Some(runtime) = runtime {
-                    runtime.block_on(Rc::new(Loop::new(index, shared, theirs)).run(inbox));
-                }
+                drop(tell.send(Ok(())));
+                runtime.block_on(Rc::new(Loop::new(index, shared, theirs)).run(inbox));
             })?;
         told.recv().map_err(io::Error::other)??;
         Ok(Self {
