@@ -828,6 +828,46 @@ fn the_service_must_be_named_if_there_are_several() {
 }
 
 #[test]
+fn why_shows_what_a_worker_says_that_does_not_become_ready() {
+    let instance = Instance::start(|seen, _| match seen.line.as_str() {
+        "GET /v1/status" => {
+            let mut of = service(vec![
+                generation(1, "stable", 1.0, vec![worker(0, 1, "ready")]),
+                generation(2, "candidate", 0.0, vec![worker(0, 2, "starting")]),
+            ]);
+            of.waiting_on = Some(WaitingOn {
+                kind: "ready".to_owned(),
+                ..waiting("worker 0 of generation 2 to become ready")
+            });
+            (200, status_of(of))
+        }
+        "GET /v1/services/shop/logs?slot=0" => {
+            let line = |generation, line: String| {
+                json!({
+                    "at": "2026-11-28T10:00:00Z", "slot": 0, "generation": generation, "pid": 7,
+                    "stream": "stderr", "line": line,
+                })
+            };
+            let mut lines: Vec<_> = (0..12).map(|n| line(2, format!("try {n}"))).collect();
+            lines.push(line(1, "of another one".to_owned()));
+            (200, json!({ "lines": lines }))
+        }
+        other => problem(404, other),
+    });
+    let shown = stdout(&instance.run(&["why"]));
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "worker 0 of generation 2 to become ready",
+            "its last output",
+            "  | try 2"
+        ]
+    );
+    assert_eq!((lines.len(), lines.last()), (12, Some(&"  | try 11")));
+}
+
+#[test]
 fn nonsense_on_the_command_line_is_2() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;

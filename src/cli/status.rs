@@ -6,13 +6,16 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::args;
-use super::client::Client;
+use super::client::{Client, escape};
 use super::exit::{Code, Failure};
 use super::out::{Out, Tone};
 use super::patience::GLANCE;
 use super::table::{self, Align};
 use super::{service, time, words};
-use crate::wire::{Service, Status, Worker};
+use crate::wire::{LogLine, Logs, Service, Status, Worker};
+
+/// Lines of a worker's output that explain what it waits for.
+const LAST_LINES: usize = 10;
 
 /// Shows the status once, or again and again.
 pub(crate) async fn status(
@@ -63,14 +66,41 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
             String::new()
         };
         out.line(&format!("{prefix}{sentence}"));
+        let output = match words::starting(service) {
+            Some(worker) => last_lines(client, name, worker).await,
+            None => Vec::new(),
+        };
+        if !output.is_empty() {
+            out.line("its last output");
+        }
+        for line in &output {
+            out.line(&format!("  | {line}"));
+        }
         sentences.push(json!({
             "service": name,
             "message": sentence,
             "waiting_on": service.waiting_on,
+            "output": output,
         }));
     }
     out.result(json!({ "services": sentences }));
     Ok(Code::Done)
+}
+
+/// The last lines of a worker that is awaited, oldest first: one that goes on trying says there what is wrong,
+/// long before its time is over. None if they cannot be had: the sentence stands without them.
+async fn last_lines(client: &Client, service: &str, worker: &Worker) -> Vec<String> {
+    let path = format!("/v1/services/{}/logs?slot={}", escape(service), worker.slot);
+    let logs: Logs = client.get(&path).await.unwrap_or_default();
+    let its = |line: &LogLine| line.generation == worker.generation;
+    let mut lines: Vec<String> = logs
+        .lines
+        .into_iter()
+        .filter(its)
+        .map(|line| line.line)
+        .collect();
+    lines.drain(..lines.len().saturating_sub(LAST_LINES));
+    lines
 }
 
 /// Fills the screen from its first line, over what was drawn before, so that nothing flickers. No height

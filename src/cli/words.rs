@@ -75,6 +75,15 @@ pub(crate) fn why(service: &Service, now: SystemTime) -> String {
     }
 }
 
+/// The worker that a service waits for to become ready, if it waits for one: the longest, as the sentence has it.
+pub(crate) fn starting(service: &Service) -> Option<&Worker> {
+    let waits = service.waiting_on.as_ref()?.kind == "ready";
+    let workers = service.generations.iter().rev().flat_map(|g| &g.workers);
+    workers
+        .filter(|worker| waits && worker.state == "starting")
+        .min_by(|a, b| (&a.started_at, a.slot).cmp(&(&b.started_at, b.slot)))
+}
+
 /// `3 requests, 1 stream`; `nothing` if there is nothing.
 pub(crate) fn in_flight(counts: InFlight) -> String {
     let parts = [
