@@ -4,7 +4,7 @@
 //! Used for the exec shim and for planes. It starts processes and nothing else: whoever starts one tells
 //! the [`super::reaper::Reaper`], which alone waits for it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -52,19 +52,27 @@ impl Image {
         Ok(Self { file })
     }
 
-    /// Starts ourselves with `args` and `stdin`; stdout and stderr are ours. Returns the pid, which is to
-    /// be given to the reaper before anything is awaited.
+    /// Starts ourselves with `args`, `stdin` and the variables `more`; stdout and stderr are ours. Returns
+    /// the pid, which is to be given to the reaper before anything is awaited.
     ///
     /// std's posix_spawn path is kept (nothing here needs code between fork and exec), so the cost does
     /// not grow with our memory (E6).
     ///
     /// # Errors
     /// The system's.
-    pub fn spawn_self(&self, args: &[impl AsRef<OsStr>], stdin: OwnedFd) -> io::Result<u32> {
+    pub fn spawn_self(
+        &self,
+        args: &[impl AsRef<OsStr>],
+        stdin: OwnedFd,
+        more: &[(&str, OsString)],
+    ) -> io::Result<u32> {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         command.arg0("remuda").args(args).stdin(Stdio::from(stdin));
         for name in OURS_ALONE {
             command.env_remove(name);
+        }
+        for (name, value) in more {
+            command.env(name, value);
         }
         let child = command.spawn()?;
         // Dropping the handle neither waits nor kills: the reaper is the only one that waits.

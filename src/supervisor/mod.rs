@@ -9,6 +9,7 @@
 //! ```
 
 mod access_log;
+mod allocator;
 mod asks;
 mod belonging;
 mod certificates;

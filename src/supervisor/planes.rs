@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::access_log::OpenLog;
+use super::allocator;
 use super::certificates;
 use super::image::Image;
 use super::input::{Input, Inputs};
@@ -206,7 +207,8 @@ impl Planes {
             name.as_ref(),
             self.runtime_dir.as_ref(),
         ];
-        let pid = self.image.spawn_self(&arguments, theirs)?;
+        let tuned = allocator::variable(allocator::ours().as_deref());
+        let pid = self.image.spawn_self(&arguments, theirs, &[tuned])?;
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let hello = ToPlane::Hello {
             magic: MAGIC,

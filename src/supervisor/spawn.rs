@@ -54,7 +54,7 @@ pub fn spawn(
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
         let (channel, shim_end) = Channel::pair()?;
-        let pid = image.spawn_self(&["shim"], shim_end)?;
+        let pid = image.spawn_self(&["shim"], shim_end, &[])?;
         reaper.watch(pid);
         let mut fds = vec![stdout_end, stderr_end];
         fds.extend(listeners);
