@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 
+use super::digits::Address;
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
 use super::head::AnswerHead;
@@ -57,6 +58,7 @@ pub(super) struct Way {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) entry: Arc<Entry>,
+    address: Option<Address>,
     way: Way,
     lp: Rc<Loop>,
     phase: Cell<Phase>,
@@ -88,7 +90,8 @@ pub(super) struct Upgrade {
 impl Client {
     fn new(lp: &Rc<Loop>, way: Way) -> Rc<Self> {
         Rc::new(Self {
-            entry: lp.shared.live.enter(way.peer.to_string()),
+            entry: lp.shared.live.enter(way.peer),
+            address: way.peer.ip().map(Address::of),
             way,
             phase: Cell::new(Phase::Idle),
             since: Cell::new(lp.now()),
@@ -112,8 +115,13 @@ impl Client {
     }
 
     /// The peer's address; none on a unix socket.
-    pub(super) fn address(&self) -> Option<IpAddr> {
+    pub(super) fn ip(&self) -> Option<IpAddr> {
         self.way.peer.ip()
+    }
+
+    /// The same as text.
+    pub(super) fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
     }
 
     /// How it reached us, as `X-Forwarded-Proto` has it.

@@ -103,7 +103,10 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
             client.set_old(wants.old);
             let body = Source::Inlet(Rc::clone(inlet));
             // Pinned here: as an argument it would be moved, and it is large.
-            let answer = pin!(handle(lp, client, body, head));
+            let answer = pin!(handle(lp, client, body, head, || lp
+                .pool
+                .buffers
+                .take_answer()));
             match until_gone(client, inlet, answer).await {
                 Some(answer) => (answer, wants),
                 None => return After::Abort,
@@ -144,7 +147,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         true => After::Reset,
         false => After::Abort,
     };
-    lp.pool.buffers.put(answering.into_buffer());
+    lp.pool.buffers.put_answer(answering.into_buffer());
     match written {
         false => aborted,
         true if keeps_alive && !switches && !client.is_closing() => {
@@ -197,7 +200,8 @@ async fn until_gone(
 /// The answer to a head that nobody else gets to see.
 fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
     lp.count_unreadable();
-    answer_bare(lp, client, rejection.into(), true, None)
+    let into = lp.pool.buffers.take_answer();
+    answer_bare(lp, client, rejection.into(), true, None, into)
 }
 
 /// What is left to do when there is no further request.

@@ -20,19 +20,20 @@ use super::front::Head;
 use super::head::RequestHead;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing, Returning, Terms};
+use super::rules::{self, Framing, Origin, Outgoing, Returning, Terms, Written};
 use super::table::View;
 use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
 
-/// Answers one request. An error is an answer, too.
-pub(super) async fn handle(
+/// Answers one request. An error is an answer, too; its head is written into what `fresh` gives.
+pub(super) async fn handle<Answered: Written>(
     lp: &Rc<Loop>,
     client: &Rc<Client>,
     source: Source,
     head: Head,
-) -> (Returning, Reply) {
+    fresh: impl Fn() -> Answered,
+) -> (Returning<Answered>, Reply) {
     let Head {
         request,
         framing,
@@ -44,7 +45,7 @@ pub(super) async fn handle(
     if let (Some(port), Ok(target)) = (client.way().redirect, &target)
         && !target.host.is_empty()
     {
-        return redirect(lp, client, *target, port, framing, &request);
+        return redirect(lp, client, *target, port, framing, &request, fresh());
     }
     let service = match &target {
         Ok(target) => view.service_for(target.host, target.path),
@@ -52,13 +53,12 @@ pub(super) async fn handle(
         Err(_) => view.services.first(),
     };
     let Some(service) = service.map(Rc::clone) else {
-        return turn_away(lp, client, &view, framing, &request);
+        return turn_away(lp, client, &view, framing, &request, fresh());
     };
-    let peer = client.address();
-    let trusted = peer.is_some_and(|peer| view.front.trusts(peer));
+    let trusted = client.ip().is_some_and(|peer| view.front.trusts(peer));
     let given = trusted.then(|| rules::request_id(&request)).flatten();
     let origin = Origin {
-        client: peer,
+        client: client.address().copied(),
         trusted,
         scheme: client.scheme(),
         request_id: given.map_or_else(|| lp.request_id(), Arc::from),
@@ -91,42 +91,43 @@ pub(super) async fn handle(
     });
     let outgoing = match outgoing {
         Ok(outgoing) => outgoing,
-        Err(rejection) => return refuse(held, rejection.into(), &origin),
+        Err(rejection) => return refuse(held, rejection.into(), &origin, fresh()),
     };
     if must_upgrade && outgoing.upgrade.is_none() {
-        return refuse(held, ProxyError::no_such_protocol(), &origin);
+        return refuse(held, ProxyError::no_such_protocol(), &origin, fresh());
     }
     if rules.maintenance {
         let error = ProxyError::new(ProxyReason::Unavailable, "maintenance");
-        return refuse(held, error, &origin);
+        return refuse(held, error, &origin, fresh());
     }
     source.begin(framing, outgoing.expects_continue);
     drop(view);
     // Its buffer is free for the next reader while the worker is at work.
     drop(request);
     if matches!((framing, limit), (Framing::Length(length), Some(limit)) if length > limit) {
-        return refuse(held, ProxyError::too_large(), &origin);
+        return refuse(held, ProxyError::too_large(), &origin, fresh());
     }
     let answered = forward(&held.0, &outgoing).await;
     match answered {
         Ok(answer) if must_upgrade && answer.head.status.is_success() => {
             held.0.blame_worker();
             let error = ProxyError::new(ProxyReason::Upgrade, "no 101 to an upgrade");
-            refuse(held, error, &origin)
+            refuse(held, error, &origin, fresh())
         }
-        Ok(answer) => pass(held, answer, &outgoing, &origin, client).await,
-        Err(error) => refuse(held, error, &origin),
+        Ok(answer) => pass(held, answer, &outgoing, &origin, client, fresh).await,
+        Err(error) => refuse(held, error, &origin, fresh()),
     }
 }
 
 /// The answer to a request for a host or path that no service has. It says nothing about those there are.
-fn turn_away(
+fn turn_away<Answered: Written>(
     lp: &Loop,
     client: &Client,
     view: &View,
     framing: Framing,
     request: &RequestHead,
-) -> (Returning, Reply) {
+    into: Answered,
+) -> (Returning<Answered>, Reply) {
     let error = match view.services.is_empty() {
         true => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
         false => {
@@ -134,24 +135,24 @@ fn turn_away(
             ProxyError::no_service()
         }
     };
-    answer_bare(lp, client, error, framing.has_body(), Some(request))
+    answer_bare(lp, client, error, framing.has_body(), Some(request), into)
 }
 
 /// A request that came without TLS, and should come again with it.
-fn redirect(
+fn redirect<Answered: Written>(
     lp: &Loop,
     client: &Client,
     target: rules::Target<'_>,
     port: u16,
     framing: Framing,
     request: &RequestHead,
-) -> (Returning, Reply) {
+    into: Answered,
+) -> (Returning<Answered>, Reply) {
     let unread = framing.has_body();
     client.begin_bare();
     if unread {
         client.leave_unread();
     }
-    let into = lp.pool.buffers.take();
     let request_id = lp.request_id();
     let (mut returning, text) = respond::redirect(target, port, &request_id, into);
     let status = returning.status;
@@ -163,19 +164,19 @@ fn redirect(
 
 /// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by
 /// nobody if it is `unread`, and the connection ends. `about` is the head, if it could be read.
-pub(super) fn answer_bare(
+pub(super) fn answer_bare<Answered: Written>(
     lp: &Loop,
     client: &Client,
     error: ProxyError,
     unread: bool,
     about: Option<&RequestHead>,
-) -> (Returning, Reply) {
+    into: Answered,
+) -> (Returning<Answered>, Reply) {
     client.begin_bare();
     if unread {
         client.leave_unread();
     }
     let close = unread || lp.draining.get().is_some();
-    let into = lp.pool.buffers.take();
     let request_id = lp.request_id();
     let term = match (error.reason, about) {
         (ProxyReason::Unavailable, _) => Term::RefusedParking,
@@ -188,18 +189,18 @@ pub(super) fn answer_bare(
 }
 
 /// The worker's answer, as the client gets it.
-async fn pass(
+async fn pass<Answered: Written>(
     held: Held,
     answer: Answer,
     outgoing: &Outgoing,
     origin: &Origin,
     client: &Rc<Client>,
-) -> (Returning, Reply) {
+    fresh: impl Fn() -> Answered,
+) -> (Returning<Answered>, Reply) {
     let length = answer.body.size_hint().exact();
-    let into = held.0.lp.pool.buffers.take();
     let service = Rc::clone(&held.0.service);
     let (edits, id) = (&service.rules.edits.response, &*origin.request_id);
-    let mut returning = match rules::answer(&answer.head, outgoing, id, edits, into) {
+    let mut returning = match rules::answer(&answer.head, outgoing, id, edits, fresh()) {
         Ok(returning) => returning,
         Err(why) => {
             held.0.blame_worker();
@@ -208,12 +209,12 @@ async fn pass(
             } else {
                 ProxyReason::BadResponse
             };
-            return refuse(held, ProxyError::new(reason, why), origin);
+            return refuse(held, ProxyError::new(reason, why), origin, fresh());
         }
     };
     held.0.answer_begins(&answer.head);
     if returning.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(held, answer.body, returning, origin, client);
+        return switch(held, answer.body, returning, origin, client, fresh);
     }
     let exchange = Rc::clone(&held.0);
     if exchange.lp.draining.get().is_some() || !exchange.upload.is_complete() {
@@ -233,16 +234,17 @@ async fn pass(
 }
 
 /// A worker agreed to another protocol.
-fn switch(
+fn switch<Answered: Written>(
     held: Held,
     body: AnswerBody,
-    returning: Returning,
+    returning: Returning<Answered>,
     origin: &Origin,
     client: &Rc<Client>,
-) -> (Returning, Reply) {
+    fresh: impl Fn() -> Answered,
+) -> (Returning<Answered>, Reply) {
     let Ok(worker) = body.into_tunnel() else {
         let error = ProxyError::new(ProxyReason::Internal, "a 101 without a connection");
-        return refuse(held, error, origin);
+        return refuse(held, error, origin, fresh());
     };
     held.0.becomes_tunnel();
     client.upgrade(Upgrade { worker, held });
@@ -250,7 +252,12 @@ fn switch(
 }
 
 /// An answer of ours.
-fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) {
+fn refuse<Answered: Written>(
+    held: Held,
+    error: ProxyError,
+    origin: &Origin,
+    into: Answered,
+) -> (Returning<Answered>, Reply) {
     let exchange = &held.0;
     tracing::debug!(
         request = &*origin.request_id,
@@ -262,7 +269,6 @@ fn refuse(held: Held, error: ProxyError, origin: &Origin) -> (Returning, Reply) 
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.draining.get().is_some();
-    let into = exchange.lp.pool.buffers.take();
     let pages = &exchange.service.rules.pages;
     let (returning, text) = respond::answer(error, &origin.request_id, close, pages, into);
     (returning, Reply::ours(text, held))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use http::Method;
 
+use super::socket::Peer;
 use crate::link::message::{Class, Exchange, MAX_EXCHANGES};
 use crate::rollout::{ServiceName, WorkerId};
 
@@ -55,7 +56,7 @@ pub(super) struct Registry {
 #[derive(Debug)]
 pub(super) struct Entry {
     number: u64,
-    client: String,
+    peer: Peer,
     live: Mutex<Option<Arc<Live>>>,
 }
 
@@ -79,11 +80,11 @@ pub(super) struct Live {
 
 impl Registry {
     /// A new connection.
-    pub(super) fn enter(&self, client: String) -> Arc<Entry> {
+    pub(super) fn enter(&self, peer: Peer) -> Arc<Entry> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry {
             number,
-            client,
+            peer,
             live: Mutex::new(None),
         });
         self.clients.insert(number, Arc::clone(&entry));
@@ -103,7 +104,7 @@ impl Registry {
             .iter()
             .filter_map(|entry| {
                 let live = entry.live()?;
-                Some((live, entry.client.clone()))
+                Some((live, entry.peer.to_string()))
             })
             .collect();
         all.sort_by_key(|(live, _)| live.began);
@@ -118,11 +119,6 @@ impl Entry {
     /// Unique in the plane.
     pub(super) fn number(&self) -> u64 {
         self.number
-    }
-
-    /// The client's address, as people read it.
-    pub(super) fn client(&self) -> &str {
-        &self.client
     }
 
     /// Shows a request, or none.

@@ -1,9 +1,9 @@
 //! The only place that maps errors to answers: what the client reads, apart from what the log says.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 
-use super::rules::{Rejection, Returning, Target};
+use super::rules::{Rejection, Returning, Target, Written};
 use crate::link::message::{Page, ProxyReason};
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
@@ -103,12 +103,12 @@ impl From<Rejection> for ProxyError {
 }
 
 /// The answer that sends a request to the same place by `https`, at this port.
-pub(super) fn redirect(
+pub(super) fn redirect<Head: Written>(
     target: Target<'_>,
     port: u16,
     request_id: &str,
-    into: BytesMut,
-) -> (Returning, Bytes) {
+    into: Head,
+) -> (Returning<Head>, Bytes) {
     let name = match target
         .host
         .strip_prefix('[')
@@ -134,13 +134,13 @@ pub(super) fn redirect(
 
 /// The answer to an error, its head written into `into`, and its body. `close` ends the connection after
 /// it, which it must whenever the request's framing is in doubt or its body was not read to the end.
-pub(super) fn answer(
+pub(super) fn answer<Head: Written>(
     error: ProxyError,
     request_id: &str,
     close: bool,
     pages: &[Page],
-    into: BytesMut,
-) -> (Returning, Bytes) {
+    into: Head,
+) -> (Returning<Head>, Bytes) {
     let page = pages
         .iter()
         .find(|page| page.status == error.status.as_u16());

@@ -33,7 +33,7 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    /// The address; an IPv4-mapped one as IPv4.
+    /// The address alone; an IPv4-mapped one as IPv4.
     pub(super) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(peer) => Some(peer.ip().to_canonical()),

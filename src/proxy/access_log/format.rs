@@ -208,18 +208,6 @@ fn template(text: &str) -> Result<Vec<Part>, Unfit> {
     Ok(parts)
 }
 
-/// The address of `address:port` alone, `[…]` taken off.
-pub(super) fn address_of(client: &str) -> &str {
-    let host = client.rsplit_once(':').map_or(client, |(host, _)| host);
-    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let host = inner.unwrap_or(host);
-    // An IPv4 address that came to a socket of both families is one of IPv4.
-    match host.strip_prefix("::ffff:") {
-        Some(mapped) if mapped.contains('.') => mapped,
-        _ => host,
-    }
-}
-
 /// What a client sent.
 fn value(out: &mut Vec<u8>, value: &[u8]) {
     match value {
@@ -321,18 +309,4 @@ mod tests {
     }
 
     const FIELDS_IN_BRACES: &str = "{ts}{request_id}{trace_id}{client}{method}{host}{path}{query}";
-
-    #[test]
-    fn a_client_is_its_address_alone() {
-        for (shown, host) in [
-            ("127.0.0.1:80", "127.0.0.1"),
-            ("[2001:db8::1]:80", "2001:db8::1"),
-            ("[::ffff:10.0.0.1]:80", "10.0.0.1"),
-            ("[::ffff:1]:80", "::ffff:1"),
-            ("unix", "unix"),
-            ("unknown", "unknown"),
-        ] {
-            assert_eq!(address_of(shown), host);
-        }
-    }
 }

@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use self::format::address_of;
 pub(crate) use self::format::{FIELDS, Format, Unfit};
 use self::notes::Known;
 pub(super) use self::notes::Notes;
@@ -40,6 +39,7 @@ pub(super) use self::term::{End, Term};
 use self::time::Wall;
 pub(super) use self::writer::Writer;
 use super::client::Client;
+use super::digits::Address;
 use super::head::RequestHead;
 
 /// Notes kept for the next requests: as many as a busy loop has in flight.
@@ -196,7 +196,7 @@ impl Book {
         let mut known = Known {
             stamp: self.wall.stamp(began),
             request_id: about.request_id,
-            client: address_of(client.entry.client()),
+            client: client.address().map_or("unix", Address::as_str),
             tls: client.tls_version(),
             service: about.service,
             host: about.host.as_bytes(),

@@ -155,9 +155,8 @@ impl Answering {
         self.coding == Coding::Close
     }
 
-    /// Its buffer, empty.
-    pub(in crate::proxy) fn into_buffer(mut self) -> BytesMut {
-        self.out.head.clear();
+    /// The buffer of its head.
+    pub(in crate::proxy) fn into_buffer(self) -> BytesMut {
         self.out.head
     }
 

@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use super::head::{self, Head};
 use crate::fuzz::{self, Choices, Cut, Tally};
 use crate::link::message::{Edits, Front};
+use crate::proxy::digits::Address;
 use crate::proxy::h1::script::{End, Message, Script, pairs, read, settle};
 use crate::proxy::h1::tricks::{Kind, MISTAKES, Writer};
 use crate::proxy::h1::{Decoder, Piece};
@@ -125,7 +126,7 @@ fn goes_on(head: &Head, front: &Front) -> bool {
     let request = &head.request;
     let edits = Edits::default();
     let origin = Origin {
-        client: Some([192, 0, 2, 1].into()),
+        client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
         request_id: Arc::from("id"),

@@ -16,7 +16,10 @@ const READ_LARGE: usize = 64 << 10;
 /// From this length on a body is large.
 pub(in crate::proxy) const LARGE: u64 = 64 << 10;
 
-/// Buffers kept: 1 MiB per loop.
+/// Room for the head of an answer: most need no more.
+const HEAD: usize = 1 << 10;
+
+/// Buffers kept of each kind: some 1 MiB per loop.
 const MAX_KEPT: usize = 64;
 
 /// One event loop's buffers. What was used last is used next: it is still in the processor's cache.
@@ -27,13 +30,15 @@ pub(in crate::proxy) struct Buffers {
     /// For heads on their way to workers, which are small, and each alive for one request: see
     /// [`rules::outgoing`](crate::proxy::rules::outgoing).
     heads: RefCell<BytesMut>,
+    /// For heads on their way to clients, one each: a client may be slow to take it.
+    answers: RefCell<Vec<BytesMut>>,
     /// What is written next, in one piece.
     joined: RefCell<Vec<u8>>,
 }
 
 impl Buffers {
-    /// An empty buffer, perhaps one that was used before.
-    pub(in crate::proxy) fn take(&self) -> BytesMut {
+    /// An empty buffer to read into, perhaps one that was used before.
+    fn take(&self) -> BytesMut {
         self.kept.borrow_mut().pop().unwrap_or_default()
     }
 
@@ -44,6 +49,22 @@ impl Buffers {
         let fits = (1..=READ).contains(&buffer.capacity());
         if buffer.is_empty() && fits && kept.len() < MAX_KEPT {
             kept.push(buffer);
+        }
+    }
+
+    /// An empty buffer for the head of an answer.
+    pub(in crate::proxy) fn take_answer(&self) -> BytesMut {
+        let used = self.answers.borrow_mut().pop();
+        used.unwrap_or_else(|| BytesMut::with_capacity(HEAD))
+    }
+
+    /// Takes it back, unless it has grown far, or something else holds a part of it.
+    pub(in crate::proxy) fn put_answer(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let mut answers = self.answers.borrow_mut();
+        // What was written of it is room again.
+        if answers.len() < MAX_KEPT && buffer.try_reclaim(HEAD) && buffer.capacity() <= READ {
+            answers.push(buffer);
         }
     }
 
@@ -100,6 +121,7 @@ impl Buffers {
 mod tests {
     use std::task::Waker;
 
+    use bytes::Buf;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -122,6 +144,25 @@ mod tests {
         assert_eq!(fill(&buffers, &mut near, &mut buffer), Poll::Pending);
         assert_eq!(buffer.capacity(), 0);
         assert_eq!(buffers.take().capacity(), READ, "it is lent again, whole");
+    }
+
+    #[test]
+    fn the_room_of_an_answers_head_is_whole_again_once_it_is_written() {
+        let buffers = Buffers::default();
+        let mut head = buffers.take_answer();
+        let room = head.as_ptr();
+        head.extend_from_slice(&[b'x'; HEAD - 1]);
+        head.advance(HEAD - 1);
+        buffers.put_answer(head);
+        let again = buffers.take_answer();
+        assert_eq!(
+            (again.as_ptr(), again.capacity(), again.len()),
+            (room, HEAD, 0)
+        );
+        let mut long = buffers.take_answer();
+        long.resize(READ + 1, 0);
+        buffers.put_answer(long);
+        assert_eq!(buffers.answers.borrow().len(), 0, "it is not kept");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use h2::{Reason, SendStream};
 use http::StatusCode;
 use http_body::{Body, Frame};
 
-use super::head;
+use super::head::{self, Sent};
 use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::reply::Reply;
@@ -49,7 +49,7 @@ pub(super) fn switch(
     lp: &Loop,
     client: &Client,
     respond: &mut SendResponse<Bytes>,
-    returning: &Returning,
+    returning: Returning<Sent>,
 ) -> Option<SendStream<Bytes>> {
     let response = head::response(returning, None, &lp.date());
     client.wrote();
@@ -61,7 +61,7 @@ pub(super) async fn send(
     lp: &Loop,
     client: &Client,
     respond: &mut SendResponse<Bytes>,
-    returning: Returning,
+    returning: Returning<Sent>,
     reply: Reply,
     of_head: bool,
 ) -> End {
@@ -77,10 +77,7 @@ pub(super) async fn send(
         (false, false) if returning.length.is_none() && exact == Some(0) => None,
         (false, false) => exact,
     };
-    let response = head::response(&returning, length, &lp.date());
-    let mut head = returning.head;
-    head.clear();
-    lp.pool.buffers.put(head);
+    let response = head::response(returning, length, &lp.date());
     let ends = bodiless || of_none || exact == Some(0);
     let sent = respond.send_response(response, ends);
     client.wrote();

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use h2::ext::Protocol;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
+use crate::proxy::digits::Digits;
 use crate::proxy::front::Head;
 use crate::proxy::head::{Fields, RequestHead};
-use crate::proxy::rules::{self, Framing, Rejection, Returning};
+use crate::proxy::rules::{self, Framing, Rejection, Returning, Written};
+
+/// Room for so many fields of an answer without growing.
+const USUAL: usize = 12;
 
 /// A request's head. `ends` if no body follows; `digits` makes 32 hexadecimal ones by chance.
 ///
@@ -71,8 +75,54 @@ fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> Arc<str>) -> bool
     true
 }
 
+/// An answer's fields, as `h2` takes them.
+#[derive(Debug)]
+pub(super) struct Sent(HeaderMap);
+
+impl Sent {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self(HeaderMap::with_capacity(USUAL))
+    }
+}
+
+impl Written for Sent {
+    fn status(&mut self, _: StatusCode) {
+        // It is no field.
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        // Fields of one connection of HTTP/1.1 mean nothing here (RFC 9113 §8.2.2), and the last is the
+        // answer to a key that the client did not send.
+        if matches!(name, b"connection" | b"upgrade" | b"sec-websocket-accept") {
+            return;
+        }
+        if let (Ok(name), Ok(mut value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            // One that is another each time would only drive the others out of the compressor's table.
+            value.set_sensitive(name.as_str() == "x-request-id");
+            self.0.append(name, value);
+        }
+    }
+}
+
 /// An answer's head; `length` is that of its body, if it is known.
-pub(super) fn response(returning: &Returning, length: Option<u64>, date: &str) -> Response<()> {
+pub(super) fn response(
+    returning: Returning<Sent>,
+    length: Option<u64>,
+    date: &str,
+) -> Response<()> {
+    let mut head = returning.head;
+    if let Some(length) = length {
+        head.field(b"content-length", Digits::of(length).text());
+    }
+    if let Some(names) = &returning.trailer {
+        head.field(b"trailer", names);
+    }
+    if !returning.dated {
+        head.field(b"date", date.as_bytes());
+    }
     let mut response = Response::new(());
     *response.status_mut() = match returning.status {
         // What it says here (RFC 8441 §5).
@@ -80,21 +130,7 @@ pub(super) fn response(returning: &Returning, length: Option<u64>, date: &str) -
         status => status,
     };
     *response.version_mut() = Version::HTTP_2;
-    let fields = response.headers_mut();
-    put_lines(fields, &returning.head);
-    if let Some(length) = length {
-        fields.insert(CONTENT_LENGTH, length.into());
-    }
-    if let Some(names) = &returning.trailer
-        && let Ok(names) = HeaderValue::from_maybe_shared(names.clone())
-    {
-        fields.insert(http::header::TRAILER, names);
-    }
-    if !returning.dated
-        && let Ok(date) = HeaderValue::from_str(date)
-    {
-        fields.insert(DATE, date);
-    }
+    *response.headers_mut() = head.0;
     response
 }
 
@@ -109,35 +145,19 @@ pub(super) fn informational(heads: &[u8]) -> Vec<Response<()>> {
             .get(9..12)
             .and_then(|code| StatusCode::from_bytes(code).ok());
         if let Some(status) = status {
+            let mut sent = Sent::new();
+            for line in head.split(|byte| *byte == b'\n').skip(1) {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                if let Some(colon) = memchr::memchr(b':', line) {
+                    let value = line.get(colon + 2..).unwrap_or_default();
+                    sent.field(&line[..colon], value);
+                }
+            }
             let mut response = Response::new(());
             *response.status_mut() = status;
-            put_lines(response.headers_mut(), head);
+            *response.headers_mut() = sent.0;
             all.push(response);
         }
     }
     all
-}
-
-/// Adds the lines behind a status line that we have written ourselves. Fields of one connection of HTTP/1.1
-/// mean nothing here (RFC 9113 §8.2.2).
-fn put_lines(fields: &mut HeaderMap, head: &[u8]) {
-    let lines = head.split(|byte| *byte == b'\n').skip(1);
-    for line in lines.filter_map(|line| line.strip_suffix(b"\r")) {
-        let Some(colon) = memchr::memchr(b':', line) else {
-            continue;
-        };
-        let (name, value) = (&line[..colon], line.get(colon + 2..).unwrap_or_default());
-        // The last is the answer to a key that the client did not send.
-        if matches!(name, b"connection" | b"upgrade" | b"sec-websocket-accept") {
-            continue;
-        }
-        // One that is another each time would only drive the others out of the compressor's table.
-        let is_new = name == b"x-request-id";
-        if let (Ok(name), Ok(mut value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            value.set_sensitive(is_new);
-            fields.append(name, value);
-        }
-    }
 }

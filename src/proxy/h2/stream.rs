@@ -12,7 +12,7 @@ use http::{Method, Request};
 
 use super::answer::{self, End};
 use super::duplex::Duplex;
-use super::head;
+use super::head::{self, Sent};
 use super::inflow::Inflow;
 use super::streams::Open;
 use crate::proxy::client::Client;
@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let (returning, reply) = match head {
         Ok(head) => {
             let source = Source::Stream(Rc::clone(&inflow));
-            let answer = handle(lp, client, source, head);
+            let answer = handle(lp, client, source, head, Sent::new);
             match until_gone(open, client, &mut respond, answer).await {
                 Some(answer) => answer,
                 None => return,
@@ -45,11 +45,11 @@ pub(super) async fn serve(
         }
         Err(rejection) => {
             lp.count_unreadable();
-            answer_bare(lp, client, rejection.into(), true, None)
+            answer_bare(lp, client, rejection.into(), true, None, Sent::new())
         }
     };
     if let Some(upgrade) = client.take_upgrade() {
-        let sent = answer::switch(lp, client, &mut respond, &returning);
+        let sent = answer::switch(lp, client, &mut respond, returning);
         drop(reply);
         if let (Some(outflow), Some(inflow)) = (sent, Rc::into_inner(inflow)) {
             let duplex = Duplex::new(inflow.into_stream(), outflow);
@@ -68,8 +68,8 @@ async fn until_gone(
     open: &Open<'_>,
     client: &Rc<Client>,
     respond: &mut SendResponse<Bytes>,
-    answer: impl Future<Output = (Returning, Reply)>,
-) -> Option<(Returning, Reply)> {
+    answer: impl Future<Output = (Returning<Sent>, Reply)>,
+) -> Option<(Returning<Sent>, Reply)> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
         client.listen(cx);

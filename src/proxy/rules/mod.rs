@@ -17,13 +17,12 @@ mod property;
 mod tests;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 
-use super::digits::Digits;
+use super::digits::{Address, Digits};
 use super::head::{AnswerHead, Fields, RequestHead};
 use crate::link::message::{Edits, FieldEdits, Front};
 pub(super) use fields::write as write_field;
@@ -66,7 +65,7 @@ pub struct Rejection {
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The peer; `None` for a unix socket.
-    pub client: Option<IpAddr>,
+    pub client: Option<Address>,
     /// Its forwarding headers and request id are believed.
     pub trusted: bool,
     /// `http` or `https`, as the client reached us.
@@ -291,9 +290,9 @@ fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &Fiel
 }
 
 /// The fields that the service writes.
-fn put_set(head: &mut BytesMut, edits: &FieldEdits) {
+fn put_set(head: &mut impl Written, edits: &FieldEdits) {
     for (name, value) in &edits.set {
-        fields::write(head, name.as_bytes(), value.as_bytes());
+        head.field(name.as_bytes(), value.as_bytes());
     }
 }
 
@@ -351,7 +350,7 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
         false => &nothing,
     };
     let theirs = |name: &'static [u8]| believed.all(name);
-    let client = origin.client.map(|address| address.to_canonical());
+    let client = origin.client.as_ref();
 
     // A unix peer has no address; a made-up word in the list would break those who parse it.
     if client.is_some() || theirs(b"x-forwarded-for").next().is_some() {
@@ -361,8 +360,7 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
             put_member(head, start, line);
         }
         if let Some(address) = client {
-            put_member(head, start, b"");
-            put_address(head, address);
+            put_member(head, start, address.as_str().as_bytes());
         }
         head.put_slice(b"\r\n");
     }
@@ -388,8 +386,8 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
         }
         put_member(head, start, b"");
         let _ = match client {
-            Some(IpAddr::V4(address)) => write!(head, "for={address}"),
-            Some(IpAddr::V6(address)) => write!(head, "for=\"[{address}]\""),
+            Some(address) if address.is_v6() => write!(head, "for=\"[{}]\"", address.as_str()),
+            Some(address) => write!(head, "for={}", address.as_str()),
             None => write!(head, "for=unknown"),
         };
         let _ = write!(head, ";proto={}", origin.scheme);
@@ -406,20 +404,6 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
     }
 }
 
-/// An address as its `Display` writes it, which for one of IPv4 takes ten times as long.
-fn put_address(head: &mut BytesMut, address: IpAddr) {
-    let IpAddr::V4(address) = address else {
-        let _ = write!(head, "{address}");
-        return;
-    };
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            head.put_u8(b'.');
-        }
-        head.put_slice(Digits::of(octet.into()).text());
-    }
-}
-
 /// Adds a member to the list that began at `start`.
 fn put_member(head: &mut BytesMut, start: usize, member: &[u8]) {
     if head.len() > start {
@@ -428,13 +412,37 @@ fn put_member(head: &mut BytesMut, start: usize, member: &[u8]) {
     head.put_slice(member);
 }
 
+/// An answer's head as it is written for its client: each version of HTTP has its own form of it.
+pub trait Written {
+    /// The status, before any field.
+    fn status(&mut self, status: StatusCode);
+
+    /// A field, its name in lower case, its value without a byte that could end it early.
+    fn field(&mut self, name: &[u8], value: &[u8]);
+}
+
+/// Lines of HTTP/1.1, without the empty one.
+impl Written for BytesMut {
+    fn status(&mut self, status: StatusCode) {
+        self.put_slice(b"HTTP/1.1 ");
+        self.put_slice(status.as_str().as_bytes());
+        self.put_u8(b' ');
+        self.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        self.put_slice(b"\r\n");
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        fields::write(self, name, value);
+    }
+}
+
 /// An answer that passed the rules, as it goes to the client; its framing is the server's to add.
 #[derive(Debug)]
-pub struct Returning {
+pub struct Returning<Head = BytesMut> {
     /// Its status.
     pub status: StatusCode,
-    /// Status line and end-to-end fields, canonical, without the empty line; never a byte of the worker's.
-    pub head: BytesMut,
+    /// Status and end-to-end fields, canonical; never a byte of the worker's head.
+    pub head: Head,
     /// Content-Length as the worker said it: of a body that is not there (HEAD, 304) it is passed on.
     pub length: Option<u64>,
     /// The value of `Trailer`, for an answer that has trailers.
@@ -445,15 +453,11 @@ pub struct Returning {
     pub closes: bool,
 }
 
-impl Returning {
+impl<Head: Written> Returning<Head> {
     /// An answer that has no field yet; its head is written into `head`, which is empty.
     #[must_use]
-    pub fn new(status: StatusCode, mut head: BytesMut) -> Self {
-        head.put_slice(b"HTTP/1.1 ");
-        head.put_slice(status.as_str().as_bytes());
-        head.put_u8(b' ');
-        head.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        head.put_slice(b"\r\n");
+    pub fn new(status: StatusCode, mut head: Head) -> Self {
+        head.status(status);
         Self {
             status,
             head,
@@ -467,7 +471,7 @@ impl Returning {
     /// Adds a field. A value that could end its line early is left out.
     pub fn field(&mut self, name: &str, value: &[u8]) {
         if fields::is_clean(value) {
-            fields::write(&mut self.head, name.as_bytes(), value);
+            self.head.field(name.as_bytes(), value);
         }
     }
 }
@@ -477,13 +481,13 @@ impl Returning {
 ///
 /// # Errors
 /// Why the answer cannot be passed on: the client gets 502 and the worker's connection is closed.
-pub fn answer(
+pub fn answer<Head: Written>(
     answer: &AnswerHead,
     to: &Outgoing,
     request_id: &str,
     edits: &FieldEdits,
-    into: BytesMut,
-) -> Result<Returning, &'static str> {
+    into: Head,
+) -> Result<Returning<Head>, &'static str> {
     let fields = &answer.fields;
     let switching = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = match (switching, to.upgrade.as_deref()) {
@@ -500,11 +504,11 @@ pub fn answer(
     put_returned(head, fields, edits);
     put_set(head, edits);
     if let Some(protocol) = protocol {
-        fields::write(head, b"connection", b"upgrade");
-        fields::write(head, b"upgrade", protocol);
+        head.field(b"connection", b"upgrade");
+        head.field(b"upgrade", protocol);
     }
     if is_request_id(request_id) {
-        fields::write(head, b"x-request-id", request_id.as_bytes());
+        head.field(b"x-request-id", request_id.as_bytes());
     }
     returning.dated = fields.has(b"date");
     returning.length = length.and_then(decimal);
@@ -521,12 +525,12 @@ pub(super) fn informational(answer: &AnswerHead) -> BytesMut {
 }
 
 /// The worker's fields that are for the client.
-fn put_returned(head: &mut BytesMut, all: &Fields, edits: &FieldEdits) {
+fn put_returned(head: &mut impl Written, all: &Fields, edits: &FieldEdits) {
     let named = Named::of(all);
     for (name, value) in all.iter() {
         let written_by_us = matches!(name, b"content-length" | b"x-request-id");
         if !written_by_us && !named.strips(name) && !edits.touches(name) {
-            fields::write(head, name, value);
+            head.field(name, value);
         }
     }
 }

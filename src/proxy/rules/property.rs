@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use super::*;
 use crate::fuzz::{self, Choices, Tally};
 use crate::link::message::Front;
+use crate::proxy::digits::Address;
 
 /// Fields that tell who the client is, or only of this hop, or how the message is framed; some disguised.
 const OURS: [&str; 33] = [
@@ -223,7 +224,7 @@ fn t8_no_field_of_this_hop_goes_on_and_none_is_forged() {
     check.with_iterations(1000).for_each(|case| {
         let (request, front) = (&case.request, Front::default());
         let origin = Origin {
-            client: Some([192, 0, 2, 1].into()),
+            client: Some(Address::of([192, 0, 2, 1].into())),
             trusted: case.trusted,
             scheme: "http",
             request_id: "id-1".into(),

@@ -4,10 +4,11 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::link::message::Front;
+use crate::proxy::digits::Address;
 
 fn origin() -> Origin {
     Origin {
-        client: Some([192, 0, 2, 1].into()),
+        client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
         request_id: "id-1".into(),
