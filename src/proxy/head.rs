@@ -1,5 +1,7 @@
 //! Heads as they were read: slices of what came, checked, nothing interpreted yet.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
@@ -209,6 +211,8 @@ impl Fields {
             while let Some(value) = values.next() {
                 let start = text.len();
                 text.extend_from_slice(bytes);
+                let end = text.len();
+                text.extend_from_slice(b": ");
                 let middle = text.len();
                 text.extend_from_slice(value.as_bytes());
                 while *name == http::header::COOKIE
@@ -223,10 +227,8 @@ impl Fields {
                 let value = text[middle..].trim_ascii();
                 let before = text.len() - middle - text[middle..].trim_ascii_start().len();
                 let from = middle + before;
-                let (name, value) = (
-                    Span::new(start, middle)?,
-                    Span::new(from, from + value.len())?,
-                );
+                let (name, value) = (Span::new(start, end)?, Span::new(from, from + value.len())?);
+                text.extend_from_slice(b"\r\n");
                 lines.push(Line { name, value });
             }
         }
@@ -242,6 +244,25 @@ impl Fields {
         let text = &self.text[..];
         let one = move |line: &Line| (line.name.of(text), line.value.of(text));
         self.lines.iter().map(one)
+    }
+
+    /// All fields: name, value, and where in [`Self::text`] the whole line is, if it came as we would write
+    /// it ourselves.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<Range<usize>>)> {
+        let text = &self.text[..];
+        let one = move |line: &Line| {
+            let (start, end) = (line.name.start as usize, line.value.end as usize);
+            let colon = line.name.end as usize..line.value.start as usize;
+            let same = text.get(colon) == Some(b": ") && text.get(end..end + 2) == Some(b"\r\n");
+            let whole = same.then_some(start..end + 2);
+            (line.name.of(text), line.value.of(text), whole)
+        };
+        self.lines.iter().map(one)
+    }
+
+    /// A part of what [`Self::lines`] speaks of.
+    pub(super) fn text(&self, part: Range<usize>) -> &[u8] {
+        self.text.get(part).unwrap_or_default()
     }
 
     /// The values of a field; the name in lower case.

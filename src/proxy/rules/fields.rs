@@ -185,6 +185,30 @@ pub(super) fn is_clean(value: &[u8]) -> bool {
     !value.iter().fold(false, |any, b| any | is_control(*b))
 }
 
+/// Writes those of the fields that go on, by name. Lines that stand together as we would write them
+/// ourselves are copied together; all bytes of them were checked one by one when they were read.
+pub(super) fn write_all(out: &mut BytesMut, all: &Fields, goes_on: impl Fn(&[u8]) -> bool) {
+    let mut same = 0..0;
+    for (name, value, whole) in all.lines() {
+        if !goes_on(name) {
+            continue;
+        }
+        match whole {
+            Some(whole) if whole.start == same.end => same.end = whole.end,
+            Some(whole) => {
+                out.extend_from_slice(all.text(same));
+                same = whole;
+            }
+            None => {
+                out.extend_from_slice(all.text(same));
+                same = 0..0;
+                write(out, name, value);
+            }
+        }
+    }
+    out.extend_from_slice(all.text(same));
+}
+
 /// Writes one line. The caller has seen to it that the value is clean.
 pub(in crate::proxy) fn write(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     // Room for all of it once, and no look at it for each part.

@@ -264,7 +264,7 @@ fn upgrade<'a>(request: &RequestHead, has_body: bool, allowed: &'a [String]) -> 
 /// The client's fields that are for the worker.
 fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &FieldEdits) {
     let named = Named::of(all);
-    for (name, value) in all.iter() {
+    fields::write_all(head, all, |name| {
         let written_by_us = matches!(
             name,
             b"host"
@@ -283,10 +283,8 @@ fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &Fiel
         // What it says of others is passed on.
         let forged = !trusted && fields::is_forwarding(name);
         let goes_on = !written_by_us && !forged && !named.strips(name);
-        if goes_on && !fields::is_disguised(name) && !edits.touches(name) {
-            fields::write(head, name, value);
-        }
-    }
+        goes_on && !fields::is_disguised(name) && !edits.touches(name)
+    });
 }
 
 /// The fields that the service writes.
@@ -419,6 +417,15 @@ pub trait Written {
 
     /// A field, its name in lower case, its value without a byte that could end it early.
     fn field(&mut self, name: &[u8], value: &[u8]);
+
+    /// Those of a worker's fields that go on, by name.
+    fn fields(&mut self, all: &Fields, goes_on: impl Fn(&[u8]) -> bool) {
+        for (name, value) in all.iter() {
+            if goes_on(name) {
+                self.field(name, value);
+            }
+        }
+    }
 }
 
 /// Lines of HTTP/1.1, without the empty one.
@@ -433,6 +440,10 @@ impl Written for BytesMut {
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
         fields::write(self, name, value);
+    }
+
+    fn fields(&mut self, all: &Fields, goes_on: impl Fn(&[u8]) -> bool) {
+        fields::write_all(self, all, goes_on);
     }
 }
 
@@ -527,12 +538,10 @@ pub(super) fn informational(answer: &AnswerHead) -> BytesMut {
 /// The worker's fields that are for the client.
 fn put_returned(head: &mut impl Written, all: &Fields, edits: &FieldEdits) {
     let named = Named::of(all);
-    for (name, value) in all.iter() {
+    head.fields(all, |name| {
         let written_by_us = matches!(name, b"content-length" | b"x-request-id");
-        if !written_by_us && !named.strips(name) && !edits.touches(name) {
-            head.field(name, value);
-        }
-    }
+        !written_by_us && !named.strips(name) && !edits.touches(name)
+    });
 }
 
 /// Whether a client would send another request on its connection (RFC 9112 §9.3).

@@ -463,6 +463,17 @@ fn shown(returning: &Returning) -> Vec<&str> {
 }
 
 #[test]
+fn t9_lines_that_came_as_we_write_them_go_on_like_all_others() {
+    let text = "A: 1\r\nB: 2\r\nc:3\r\nD: 4\r\nHop: x\r\nE: 5\r\nF:\r\nG:  6\r\nH: 7 \r\nI:\t8\r\nJ: 9\r\n\r\n";
+    let all = Fields::parse(text.into(), 100).expect("fields");
+    let mut out = BytesMut::from("first\r\n");
+    fields::write_all(&mut out, &all, |name| name != b"hop");
+    let expected =
+        "first\r\na: 1\r\nb: 2\r\nc: 3\r\nd: 4\r\ne: 5\r\nf: \r\ng: 6\r\nh: 7\r\ni: 8\r\nj: 9\r\n";
+    assert_eq!(str::from_utf8(&out), Ok(expected));
+}
+
+#[test]
 fn an_answers_hop_by_hop_fields_stay_here() {
     let to = forward("GET / HTTP/1.1\nHost: a", &origin()).expect("accepted");
     let fields = [
