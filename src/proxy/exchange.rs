@@ -28,6 +28,8 @@ const UPLOAD_AFTER: u64 = 1_000;
 const UPLOAD_BYTES: u64 = 64 << 10;
 /// An answer that takes longer is a stream, whatever its length: it is cut for standing still only.
 const STREAM_AFTER: u64 = 5_000;
+/// A client that leaves before an answer has begun says nothing of the worker, unless it had waited so long.
+const IN_VAIN: Duration = Duration::from_secs(1);
 /// The status counted when the client left before an answer began.
 const CLIENT_GONE: u16 = 499;
 
@@ -412,12 +414,26 @@ impl Exchange {
             tally.failed(reason);
         }
         let took = self.began.elapsed();
+        if answered.is_none() && self.reason.get() == Some(ProxyReason::ClientGone) {
+            self.is_given_up(took);
+        }
         tally.ended(self.role.get(), code, self.method, took);
         drop(tally);
         self.log(took);
         // Last, so that who sees the gate left also sees what is counted above.
         self.release();
         self.client.end(!self.upload.is_complete());
+    }
+
+    /// Its client left after so long, without a byte of an answer.
+    fn is_given_up(&self, took: Duration) {
+        if let Some(lease) = &*self.lease.borrow()
+            && took >= IN_VAIN
+            && self.upload.is_complete()
+            && !lease.failed.get()
+        {
+            lease.worker.gate.count_given_up(self.lp.index);
+        }
     }
 
     /// The line of the access log.

@@ -55,6 +55,8 @@ pub(super) struct Cell {
     /// Requests that ended here, and those that failed.
     requests: AtomicU64,
     failures: AtomicU64,
+    /// Of the others, those that their clients gave up.
+    given_up: AtomicU64,
     /// Failures in a row.
     row: AtomicU32,
     /// Cut by a drain's limit: plain, upload, stream, tunnel.
@@ -72,6 +74,7 @@ impl Cell {
             classes: Default::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             row: AtomicU32::new(0),
             cut: Default::default(),
             idle: AtomicU32::new(0),
@@ -86,6 +89,7 @@ pub(super) struct Sums {
     pub(super) in_flight: InFlight,
     pub(super) requests: u64,
     pub(super) failures: u64,
+    pub(super) given_up: u64,
     pub(super) cut: InFlight,
     pub(super) idle: u32,
     pub(super) drain_left: Option<Duration>,
@@ -262,6 +266,11 @@ impl Gate {
         }
     }
 
+    /// The client of a request that has ended had waited in vain for an answer to begin.
+    pub(super) fn count_given_up(&self, index: usize) {
+        self.cells[index].given_up.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A request said how the worker does; how many failed in a row now.
     pub(super) fn judged(&self, index: usize, well: bool) -> u32 {
         let row = &self.cells[index].row;
@@ -298,6 +307,7 @@ impl Gate {
             sums.in_flight.plain += all.saturating_sub(upload + stream + tunnel);
             sums.requests += cell.requests.load(Ordering::Relaxed);
             sums.failures += cell.failures.load(Ordering::Relaxed);
+            sums.given_up += cell.given_up.load(Ordering::Relaxed);
             let [plain, upload, stream, tunnel] = cell.cut.each_ref().map(load);
             sums.cut.plain += plain;
             sums.cut.upload += upload;

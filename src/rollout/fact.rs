@@ -149,6 +149,7 @@ impl InFlight {
 pub struct Outcomes {
     /// All that were given to its workers.
     pub requests: u64,
-    /// Of these: answered 5xx, reset, or failed as the proxy saw it. Client aborts are not failures.
+    /// Of these: answered 5xx, reset, failed as the proxy saw it, or left by their clients after a second
+    /// without an answer. Other client aborts are not failures.
     pub failures: u64,
 }

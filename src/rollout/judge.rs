@@ -99,6 +99,21 @@ pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
     }
 }
 
+/// Requests that the candidate has not answered yet, if it takes them to judge it: a soak does not end while
+/// they may all fail. None if enough have ended, or if there are too few of both.
+pub(super) fn awaited(service: &Service, rollout: &Rollout) -> u64 {
+    let counts = Counts::of(service, rollout);
+    if counts.verdict(service) != Verdict::NotEnough {
+        return 0;
+    }
+    let workers = service.of(rollout.to).filter(|worker| worker.listed());
+    let open: u64 = workers.map(|worker| u64::from(worker.load.plain)).sum();
+    match counts.candidate.requests + open >= service.settings.judge_min_requests {
+        true => open,
+        false => 0,
+    }
+}
+
 /// At least 5 points and at least 3 times above.
 fn worse(candidate: Outcomes, stable: Outcomes) -> bool {
     // Counts beyond this say nothing more, and the products below stay within range.

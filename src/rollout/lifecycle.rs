@@ -281,6 +281,8 @@ impl Service {
         let generation = worker.generation;
         if more {
             self.requested(turn, generation);
+        } else if self.awaits_answers(turn.clock) {
+            news = News::Decides;
         }
         news
     }
@@ -304,7 +306,7 @@ impl Service {
             known.requests = known.requests.max(total.requests);
             known.failures = known.failures.max(total.failures).min(known.requests);
         }
-        if self.fails_now() {
+        if self.fails_now() || self.awaits_answers(turn.clock) {
             News::Decides
         } else {
             News::Shown

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::id::{Generation, Moment, Weight};
-use super::judge::{fails, judge};
+use super::judge::{awaited, fails, judge};
 use super::plan::{Hold, IDLE, RAMP_STEP, REFILL_TRIES, Rollout, Stage, Watch, share};
 use super::record::Event;
 use super::service::{Service, Turn};
@@ -230,7 +230,7 @@ impl Service {
             return true;
         }
         let over = watch.arrived.is_some()
-            && (skip || self.soak_end(&watch).is_some_and(|end| turn.passed(end)));
+            && (skip || (self.soak_is_over(&watch, turn.clock) && self.awaited() == 0));
         if over {
             return self.end_watch(turn);
         }
@@ -260,6 +260,23 @@ impl Service {
             (None, Some(arrived)) => Some(arrived + IDLE.max(self.settings.soak)),
             (None, None) => None,
         }
+    }
+
+    /// The soak has lasted as long as it should.
+    fn soak_is_over(&self, watch: &Watch, clock: Moment) -> bool {
+        self.soak_end(watch).is_some_and(|end| end <= clock)
+    }
+
+    /// Requests whose answers a soak that is over still waits for.
+    pub(super) fn awaited(&self) -> u64 {
+        let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
+        judged.map_or(0, |rollout| awaited(self, rollout))
+    }
+
+    /// A soak is over but for answers: with each of them it may end.
+    pub(super) fn awaits_answers(&self, clock: Moment) -> bool {
+        let stage = self.rollout.as_ref().map(|rollout| rollout.stage);
+        matches!(stage, Some(Stage::Watching(watch)) if self.soak_is_over(&watch, clock))
     }
 
     fn end_watch(&mut self, turn: &mut Turn<'_>) -> bool {
@@ -611,7 +628,9 @@ impl Service {
         };
         let soak = watch
             .arrived
-            .and_then(|arrived| self.soak_end(watch).map(|end| end.max(arrived)));
+            .and_then(|arrived| self.soak_end(watch).map(|end| end.max(arrived)))
+            // What it waits for after that are answers.
+            .filter(|end| *end > clock || self.awaited() == 0);
         let idle = match (watch.first, self.last_request()) {
             (None, Some(last)) if !watch.idle && !self.busy() => Some(last + IDLE),
             (None | Some(_), _) => None,

@@ -831,3 +831,58 @@ fn f60_a_stable_worker_that_crashes_in_a_rollout_comes_back_with_its_own_spec() 
     assert!(!calm.terminated(2), "without the new ones it is needed");
     assert_eq!(calm.view().services[0].stable, Generation(1));
 }
+
+/// A busy service whose canary takes `count` requests and answers none of them.
+fn hangs(count: u32) -> Calm {
+    let mut calm = Calm::start(of(2));
+    calm.wait(1000);
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("hangs"));
+    calm.wait(2500);
+    let of_candidate = calm.table.services[0].generations[1].workers[0].worker;
+    calm.tell(Fact::Load {
+        worker: of_candidate,
+        in_flight: InFlight {
+            plain: count,
+            ..InFlight::default()
+        },
+        deadline: None,
+    });
+    calm.traffic(1, 500, 0);
+    calm
+}
+
+#[test]
+fn f56_a_candidate_that_answers_nothing_does_not_pass_because_nothing_has_ended() {
+    let mut calm = hangs(20);
+    calm.wait(60_000);
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!((rollout.state, rollout.batch), (RolloutState::Running, 1));
+    let waits = rollout.waiting_on.expect("it waits").message;
+    assert_eq!(
+        waits,
+        "answers of generation 2 to 20 requests; too few have ended to judge it"
+    );
+    // They run into their limit, or their clients leave.
+    calm.traffic(2, 19, 19);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.traffic(2, 20, 20);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
+
+#[test]
+fn f57_too_few_requests_to_judge_do_not_hold_a_rollout_up_though_some_are_open() {
+    let mut calm = hangs(19);
+    calm.wait(5000);
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!(rollout.batch, 2, "it went on");
+}
+
+#[test]
+fn f56_a_soak_that_waits_for_answers_ends_with_the_one_that_suffices() {
+    let mut calm = hangs(20);
+    calm.wait(10_000);
+    calm.traffic(2, 20, 0);
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!(rollout.batch, 2);
+}
