@@ -666,9 +666,11 @@ pub struct WorkerSample {
     pub in_flight: InFlight,
     /// Requests it was given that ended.
     pub requests: u64,
-    /// Of these, 5xx, resets, failures as we saw them, and those whose clients left after a second without
-    /// an answer: of a worker that hangs nothing else is ever seen. Other client aborts are none.
+    /// Of these, 5xx, resets, and failures as we saw them; not client aborts.
     pub failures: u64,
+    /// Of the others, those whose clients left after a second without an answer: of a worker that hangs
+    /// nothing else is ever seen.
+    pub given_up: u64,
     /// Connections open and unused.
     pub idle_connections: u32,
     /// Connections in use.

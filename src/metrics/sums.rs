@@ -205,7 +205,7 @@ impl WorkerSums {
         Self {
             outcomes: Outcomes {
                 requests: sample.requests,
-                failures: sample.failures,
+                failures: sample.failures.saturating_add(sample.given_up),
             },
             cut: Cut::from(sample.cut),
         }

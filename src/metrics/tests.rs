@@ -64,6 +64,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
             in_flight: plain(in_flight),
             requests: ended,
             failures: 0,
+            given_up: 0,
             idle_connections: 1,
             active_connections: in_flight,
             cut: InFlight::default(),

@@ -205,6 +205,11 @@ impl Client {
         self.informed.borrow_mut().extend_from_slice(CONTINUE);
     }
 
+    /// Since when it sends no more, on the plane's clock.
+    pub(super) fn ended_at(&self) -> Option<u64> {
+        self.ended.get()
+    }
+
     /// When the last byte went to the client.
     pub(super) fn last_write(&self) -> u64 {
         self.last_write.get()

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -18,7 +19,7 @@ use super::grpc;
 use super::head::{AnswerHead, RequestHead};
 use super::live::{Live, millis};
 use super::table::{Service, Worker};
-use super::upload::Upload;
+use super::upload::{Fault, Upload};
 use super::upstream::Watch;
 use crate::link::message::{Class, MethodLabel, Protocol, ProxyReason};
 use crate::rollout::{Generation, Role, Slot};
@@ -28,8 +29,9 @@ const UPLOAD_AFTER: u64 = 1_000;
 const UPLOAD_BYTES: u64 = 64 << 10;
 /// An answer that takes longer is a stream, whatever its length: it is cut for standing still only.
 const STREAM_AFTER: u64 = 5_000;
-/// A client that leaves before an answer has begun says nothing of the worker, unless it had waited so long.
-const IN_VAIN: Duration = Duration::from_secs(1);
+/// A client that leaves before an answer has begun says nothing of the worker, unless it had waited so
+/// long, in milliseconds.
+const IN_VAIN: u64 = 1_000;
 /// The status counted when the client left before an answer began.
 const CLIENT_GONE: u16 = 499;
 
@@ -259,9 +261,19 @@ impl Exchange {
         self.whole.set(true);
     }
 
-    /// The answer broke off on the worker's side.
-    pub(super) fn breaks(&self, reason: ProxyReason) {
-        self.blame_worker();
+    /// The answer broke off, by an error of this kind: by the client's doing if its body broke off, or did
+    /// not go on, and else by the worker's. Any stranger could have any worker ejected otherwise (F52).
+    pub(super) fn breaks(&self, how: io::ErrorKind) {
+        let silent = how == io::ErrorKind::TimedOut && self.upload.waits_for_client();
+        let reason = match self.upload.fault() {
+            Some(Fault::Left) => ProxyReason::ClientGone,
+            Some(Fault::Malformed | Fault::TooLarge) => ProxyReason::BadRequest,
+            None if silent => ProxyReason::RequestTimeout,
+            None => {
+                self.blame_worker();
+                ProxyReason::BadResponse
+            }
+        };
         self.reason.set(Some(reason));
     }
 
@@ -415,7 +427,7 @@ impl Exchange {
         }
         let took = self.began.elapsed();
         if answered.is_none() && self.reason.get() == Some(ProxyReason::ClientGone) {
-            self.is_given_up(took);
+            self.is_given_up();
         }
         tally.ended(self.role.get(), code, self.method, took);
         drop(tally);
@@ -425,10 +437,12 @@ impl Exchange {
         self.client.end(!self.upload.is_complete());
     }
 
-    /// Its client left after so long, without a byte of an answer.
-    fn is_given_up(&self, took: Duration) {
+    /// Its client left without a byte of an answer.
+    fn is_given_up(&self) {
+        let left = self.client.ended_at().unwrap_or(self.lp.now());
+        let waited = left.saturating_sub(self.live.began);
         if let Some(lease) = &*self.lease.borrow()
-            && took >= IN_VAIN
+            && waited >= IN_VAIN
             && self.upload.is_complete()
             && !lease.failed.get()
         {
@@ -448,6 +462,7 @@ impl Exchange {
             reason: self.reason.get(),
             refused: self.refused.get(),
             answered: answered.is_some() && !self.refused.get(),
+            unfinished: self.upload.fault().is_some(),
             tunnel: self.tunnel.get(),
             parked: self.live.class() == Class::Parked,
         };

@@ -15,6 +15,7 @@ use super::respond::ProxyError;
 use super::retry::{Failed, Tried, may_repeat};
 use super::rules::Outgoing;
 use super::table::Worker;
+use super::upload::Fault;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, Protocol, ProxyReason};
 use crate::rollout::{Generation, WorkerId};
@@ -340,7 +341,7 @@ impl Errand<'_> {
             SendErrorKind::BadAnswer => (ProxyReason::BadResponse, "the answer is not HTTP"),
             SendErrorKind::Timeout => (ProxyReason::ResponseTimeout, "no answer in time"),
             SendErrorKind::BodyTimeout => (ProxyReason::RequestTimeout, "the body did not come"),
-            SendErrorKind::ClientBody if self.exchange.upload.is_too_large() => {
+            SendErrorKind::ClientBody if self.exchange.upload.fault() == Some(Fault::TooLarge) => {
                 return Failure {
                     how: Failed::Final,
                     error: ProxyError::too_large(),

@@ -516,7 +516,8 @@ impl Plane {
                     worker: *worker,
                     in_flight: sums.in_flight,
                     requests: sums.requests,
-                    failures: sums.failures.saturating_add(sums.given_up),
+                    failures: sums.failures,
+                    given_up: sums.given_up,
                     idle_connections: sums.idle,
                     // Every request that is in holds one, or is about to.
                     active_connections: sums.in_flight.total(),

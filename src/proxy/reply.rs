@@ -9,7 +9,6 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Held;
 use super::upstream::AnswerBody;
-use crate::link::message::ProxyReason;
 
 /// An answer's body. It owns its exchange: when it has ended or is dropped, so has the exchange.
 #[derive(Debug)]
@@ -81,8 +80,8 @@ impl Body for Reply {
         {
             held.0.trailers_come(trailers);
         }
-        if matches!(frame, Some(Err(_))) {
-            held.0.breaks(ProxyReason::BadResponse);
+        if let Some(Err(error)) = &frame {
+            held.0.breaks(error.kind());
             this.held = None;
         } else if body.is_end_stream() {
             // The worker is done with it, whenever the client will have taken it.

@@ -27,7 +27,21 @@ pub(super) struct Upload {
     received: Cell<u64>,
     limit: Option<u64>,
     ended: Cell<bool>,
-    too_large: Cell<bool>,
+    /// Why it will not come to its end.
+    fault: Cell<Option<Fault>>,
+    /// The worker has asked for more than the client has sent.
+    waits: Cell<bool>,
+}
+
+/// What a client does wrong with its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It left.
+    Left,
+    /// It breaks HTTP.
+    Malformed,
+    /// It is over `max_body`.
+    TooLarge,
 }
 
 /// Where a body comes from.
@@ -102,7 +116,8 @@ impl Upload {
             received: Cell::new(0),
             limit,
             ended: Cell::new(ended),
-            too_large: Cell::new(false),
+            fault: Cell::new(None),
+            waits: Cell::new(false),
         })
     }
 
@@ -134,9 +149,14 @@ impl Upload {
         self.kept_bytes.get()
     }
 
-    /// Whether it broke off because it is over the limit.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.too_large.get()
+    /// Why it broke off, if it did. Whatever else goes wrong then is the client's doing.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get()
+    }
+
+    /// Whether the client's next byte is awaited.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits.get() && !self.ended.get()
     }
 
     /// There will be no other try: what was kept for one is let go.
@@ -165,14 +185,22 @@ impl Upload {
         let Some(source) = &self.source else {
             return Poll::Ready(None);
         };
-        let piece = match ready!(source.poll_piece(cx)) {
+        let polled = source.poll_piece(cx);
+        self.waits.set(polled.is_pending());
+        let piece = match ready!(polled) {
             Ok(h1::Piece::Data(data)) => Piece::Data(data),
             Ok(h1::Piece::Trailers(trailers)) => Piece::Trailers(trailers),
             Ok(h1::Piece::End) => {
                 self.ended.set(true);
                 return Poll::Ready(None);
             }
-            Err(broken) => return Poll::Ready(Some(Err(Broken::Client(broken)))),
+            Err(broken) => {
+                self.fault.set(Some(match broken {
+                    front::Broken::Left(_) => Fault::Left,
+                    front::Broken::Malformed(_) => Fault::Malformed,
+                }));
+                return Poll::Ready(Some(Err(Broken::Client(broken))));
+            }
         };
         let bytes = match &piece {
             Piece::Data(data) => data.len() as u64,
@@ -180,7 +208,7 @@ impl Upload {
         };
         self.received.set(self.received.get() + bytes);
         if self.limit.is_some_and(|limit| self.received.get() > limit) {
-            self.too_large.set(true);
+            self.fault.set(Some(Fault::TooLarge));
             return Poll::Ready(Some(Err(Broken::TooLarge)));
         }
         // Nothing comes behind trailers, and nobody asks for it.

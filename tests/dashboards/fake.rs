@@ -157,6 +157,7 @@ fn sample(service: &ServiceName) -> Sample {
         },
         requests: 5,
         failures: 0,
+        given_up: 0,
         idle_connections: 1,
         active_connections: 1,
         cut: InFlight::default(),

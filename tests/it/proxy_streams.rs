@@ -1,5 +1,7 @@
 //! Bytes as they come: event streams, uploads, early answers, tunnels.
 
+use std::time::Duration;
+
 use std::io::{Read, Write};
 
 use remuda::link::message::{Class, ProxyReason};
@@ -81,7 +83,7 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
         false
     });
     let mut plane = Plane::serving_by(&[open(1, silent.address)], |plane| {
-        plane.rules.drain.tunnel = std::time::Duration::from_millis(300);
+        plane.rules.drain.tunnel = Duration::from_millis(300);
     });
     let mut client = plane.client();
     client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -93,6 +95,68 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).cut.tunnel, 1);
     door.open();
+}
+
+#[test]
+fn f52_a_body_that_breaks_off_behind_the_answers_head_is_the_clients_fault() {
+    for (rest, code, reason) in [
+        (None, "Content-Length: 1000", ProxyReason::ClientGone),
+        (
+            Some("zz\r\n"),
+            "Transfer-Encoding: chunked",
+            ProxyReason::BadRequest,
+        ),
+        (
+            Some("8\r\n12345678\r\n"),
+            "Transfer-Encoding: chunked",
+            ProxyReason::BadRequest,
+        ),
+        (
+            Some(""),
+            "Content-Length: 1000",
+            ProxyReason::RequestTimeout,
+        ),
+    ] {
+        // Its answer begins while the body still comes, as an echo's does.
+        let echo = Worker::early(|_, stream| {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+            write(stream, head);
+            let mut sink = Vec::new();
+            let _ = stream.read_to_end(&mut sink);
+            false
+        });
+        let mut plane = Plane::serving_by(&[open(1, echo.address)], |plane| {
+            plane.rules.body_idle_timeout = Duration::from_millis(300);
+            plane.rules.max_body = Some(1000);
+            if reason == ProxyReason::BadRequest {
+                plane.rules.max_body = Some(7);
+            }
+        });
+        let mut client = plane.client();
+        client.send(&format!("POST / HTTP/1.1\r\nHost: a\r\n{code}\r\n\r\n"));
+        client.send(if code.starts_with('C') {
+            "abc"
+        } else {
+            "3\r\nabc\r\n"
+        });
+        assert_eq!(client.head().expect("a head").status, 200);
+        assert_eq!(client.chunk().as_deref(), Some(&b"x"[..]));
+        match rest {
+            None => drop(client),
+            Some(rest) => {
+                client.send(rest);
+                assert_eq!(client.chunk(), None, "{reason:?}: it must not look whole");
+            }
+        }
+        let sample = plane.until(|sample| worker(sample, 1).requests == 1);
+        let counted = worker(&sample, 1);
+        assert_eq!(
+            (counted.in_flight.total(), counted.failures),
+            (0, 0),
+            "{reason:?}"
+        );
+        assert_eq!(sample.services[0].errors, [(reason, 1)]);
+    }
 }
 
 #[test]
@@ -131,7 +195,8 @@ fn f52_a_client_that_leaves_frees_its_worker_and_is_no_failure() {
     plane.until(|sample| worker(sample, 2).in_flight.plain == 1);
     drop(client);
     let sample = plane.until(|sample| worker(sample, 2).requests == 1);
-    assert_eq!(worker(&sample, 2).failures, 0);
+    let left = worker(&sample, 2);
+    assert_eq!((left.failures, left.given_up), (0, 0));
     assert!(
         sample.services[0]
             .ended
@@ -203,4 +268,25 @@ fn expect_100_is_asked_of_the_worker() {
     let mut client = plane.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
     assert_eq!(client.head().expect("a head").status, 417);
+}
+
+#[test]
+fn f56_a_client_that_gives_up_after_a_while_is_counted_apart_from_failures() {
+    let door = Door::new();
+    let inside = door.clone();
+    let stuck = Worker::scripted(move |_, _| {
+        inside.wait();
+        false
+    });
+    let mut plane = Plane::serving(&[open(1, stuck.address)]);
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    // It is this long that a client is patient here, and not how long something takes.
+    std::thread::sleep(Duration::from_millis(1_300));
+    drop(client);
+    let sample = plane.until(|sample| worker(sample, 1).requests == 1);
+    let left = worker(&sample, 1);
+    assert_eq!((left.failures, left.given_up), (0, 1));
+    door.open();
 }

@@ -60,6 +60,8 @@ pub(in crate::proxy) struct End {
     pub(in crate::proxy) refused: bool,
     /// A worker's answer had begun.
     pub(in crate::proxy) answered: bool,
+    /// Its body broke off.
+    pub(in crate::proxy) unfinished: bool,
     pub(in crate::proxy) tunnel: bool,
     /// It waited for a worker.
     pub(in crate::proxy) parked: bool,
@@ -101,7 +103,7 @@ impl Term {
         match reason {
             ProxyReason::BadRequest => Self::RefusedRequest,
             ProxyReason::RequestTimeout => Self::ClientUpload,
-            ProxyReason::ClientGone if end.refused => Self::ClientUpload,
+            ProxyReason::ClientGone if end.refused || end.unfinished => Self::ClientUpload,
             ProxyReason::ClientGone if end.answered => Self::ClientAnswer,
             ProxyReason::ClientGone if end.parked => Self::ClientParked,
             ProxyReason::ClientGone => Self::ClientWaiting,
@@ -160,6 +162,7 @@ mod tests {
             reason: None,
             refused: false,
             answered: false,
+            unfinished: false,
             tunnel: false,
             parked: false,
         };
@@ -179,6 +182,10 @@ mod tests {
             tunnel: true,
             ..answered
         };
+        let unfinished = End {
+            unfinished: true,
+            ..answered
+        };
         let parked_and_refused = End {
             parked: true,
             ..refused
@@ -188,6 +195,7 @@ mod tests {
             (parked, ProxyReason::ClientGone, "client_parked"),
             (answered, ProxyReason::ClientGone, "client_answer"),
             (refused, ProxyReason::ClientGone, "client_upload"),
+            (unfinished, ProxyReason::ClientGone, "client_upload"),
             (refused, ProxyReason::RequestTimeout, "client_upload"),
             (refused, ProxyReason::BadResponse, "worker_bad_answer"),
             (answered, ProxyReason::BadResponse, "worker_answer"),
