@@ -209,6 +209,23 @@ impl Gate {
         }
     }
 
+    /// Turns every later request away, in all loops, and has none of those that are in cut: their worker
+    /// does not leave.
+    pub(super) fn set_aside(&self) {
+        self.shut_at.store(NONE, Ordering::Release);
+        for cell in &self.cells {
+            cell.state.fetch_or(SHUT, Ordering::AcqRel);
+            cell.drain_left.store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether requests are turned away, by the last table.
+    pub(super) fn turns_away(&self) -> bool {
+        self.cells
+            .iter()
+            .any(|cell| cell.state.load(Ordering::Acquire) & SHUT != 0)
+    }
+
     /// Lets requests in again.
     pub(super) fn open(&self, clock: &Clock) {
         self.opened_at.store(clock.now(), Ordering::Relaxed);
@@ -224,7 +241,7 @@ impl Gate {
         self.cells[index].state.load(Ordering::Acquire) & SHUT != 0
     }
 
-    /// Since when it is shut, in milliseconds of the plane's clock.
+    /// Since when it is shut because its worker leaves, in milliseconds of the plane's clock.
     pub(super) fn shut_at(&self) -> Option<u64> {
         let at = self.shut_at.load(Ordering::Acquire);
         (at != NONE).then_some(at)
@@ -233,9 +250,7 @@ impl Gate {
     /// Milliseconds that it has been open, `now` on the plane's clock; `None` if it is shut.
     pub(super) fn open_for(&self, now: u64) -> Option<u64> {
         let opened_at = self.opened_at.load(Ordering::Relaxed);
-        self.shut_at()
-            .is_none()
-            .then(|| now.saturating_sub(opened_at))
+        (!self.turns_away()).then(|| now.saturating_sub(opened_at))
     }
 
     /// Requests that are in, of all loops.

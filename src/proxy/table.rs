@@ -48,16 +48,17 @@ impl Gates {
             let warm =
                 siblings.any(|of| self.serves_for(of, now).is_some_and(|time| time >= climb));
             for worker in &generation.workers {
-                let shut = worker.gate == GateState::Shut;
+                let shut = worker.gate != GateState::Open;
                 let joins = warm && !shut && self.serves_for(worker, now).is_none();
                 let gate = self
                     .known
                     .remove(&worker.worker)
                     .unwrap_or_else(|| Gate::new(loops, shut, clock));
-                if shut {
-                    gate.shut(clock);
-                } else if gate.shut_at().is_some() {
-                    gate.open(clock);
+                match worker.gate {
+                    GateState::Shut => gate.shut(clock),
+                    GateState::Aside => gate.set_aside(),
+                    GateState::Open if gate.turns_away() => gate.open(clock),
+                    GateState::Open => {}
                 }
                 if joins {
                     gate.join(now);

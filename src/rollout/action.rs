@@ -110,7 +110,10 @@ pub struct WorkerRoute {
 pub enum GateState {
     /// It does.
     Open,
-    /// It does not; those in flight finish.
+    /// It does not, as long as it fails its probes: it may be busy, and does not leave. Those in flight finish
+    /// in their own time.
+    Aside,
+    /// It does not, and leaves: those in flight finish within the limits of its drain.
     Shut,
 }
 

@@ -134,10 +134,17 @@ impl Service {
             .map(|worker| WorkerRoute {
                 worker: worker.id,
                 slot: worker.slot,
-                gate: if self.open(worker) {
-                    GateState::Open
-                } else {
-                    GateState::Shut
+                gate: match worker.phase {
+                    _ if self.open(worker) => GateState::Open,
+                    Phase::Ready => GateState::Aside,
+                    Phase::Starting { .. }
+                    | Phase::Held
+                    | Phase::Shutting { .. }
+                    | Phase::Emptying { .. }
+                    | Phase::Unlisting { .. }
+                    | Phase::Terminating { .. }
+                    | Phase::Killing { .. }
+                    | Phase::Sweeping { .. } => GateState::Shut,
                 },
             })
     }

@@ -53,12 +53,12 @@ pub(super) fn build(routes: &Routes, config: &Config, workers: &Workers) -> Tabl
     }
 }
 
-/// Every worker in the routes, and whether its gate is shut.
+/// Every worker in the routes, and whether it takes no new requests.
 pub(super) fn workers(routes: &Routes) -> impl Iterator<Item = (&WorkerRoute, bool)> {
     routes
         .services
         .iter()
         .flat_map(|service| &service.generations)
         .flat_map(|generation| &generation.workers)
-        .map(|route| (route, route.gate == GateState::Shut))
+        .map(|route| (route, route.gate != GateState::Open))
 }

@@ -44,14 +44,14 @@ pub(crate) struct Plane {
 pub(crate) struct Route {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
-    pub(crate) shut: bool,
+    pub(crate) gate: GateState,
 }
 
 pub(crate) fn open(id: u64, address: SocketAddr) -> Route {
     Route {
         id,
         address,
-        shut: false,
+        gate: GateState::Open,
     }
 }
 
@@ -59,7 +59,16 @@ pub(crate) fn shut(id: u64, address: SocketAddr) -> Route {
     Route {
         id,
         address,
-        shut: true,
+        gate: GateState::Shut,
+    }
+}
+
+/// One that fails its probes.
+pub(crate) fn aside(id: u64, address: SocketAddr) -> Route {
+    Route {
+        id,
+        address,
+        gate: GateState::Aside,
     }
 }
 
@@ -341,11 +350,7 @@ fn entry(route: &Route) -> WorkerEntry {
         worker: WorkerId(route.id),
         slot: Slot(u32::try_from(route.id).expect("small")),
         address: WorkerAddress::Tcp(route.address),
-        gate: if route.shut {
-            GateState::Shut
-        } else {
-            GateState::Open
-        },
+        gate: route.gate,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use remuda::link::message::{Class, Exchange, ProxyReason, ToPlane};
 
-use crate::plane::{Plane, open, shut, worker};
+use crate::plane::{Plane, aside, open, shut, worker};
 use crate::worker::{Door, Worker, reply, write};
 
 #[test]
@@ -27,6 +27,39 @@ fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).cut.plain, 1);
     assert_eq!(sample.services[0].errors, [(ProxyReason::DrainLimit, 1)]);
+    door.open();
+}
+
+#[test]
+fn a_worker_that_is_too_busy_for_its_probes_keeps_its_requests_and_gets_no_others() {
+    let door = Door::new();
+    let inside = door.clone();
+    let busy = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "kept")
+    });
+    let other = Worker::named("other");
+    let mut plane = Plane::serving_by(&[open(1, busy.address)], |plane| {
+        plane.rules.drain.request = Duration::from_millis(1);
+    });
+    let mut client = plane.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 1);
+    plane.publish(&[(10_000, &[aside(1, busy.address), open(2, other.address)])]);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(500) {
+        plane.sample();
+    }
+    for _ in 0..20 {
+        assert_eq!(plane.get("/").text(), "other");
+    }
+    let sample = plane.until(|sample| worker(sample, 2).requests == 20);
+    let busy_one = worker(&sample, 1);
+    assert_eq!((busy_one.in_flight.plain, busy_one.cut.plain), (1, 0));
+    assert_eq!(busy_one.drain_left, None);
+    // Once it is to leave its time begins.
+    plane.publish(&[(10_000, &[shut(1, busy.address), open(2, other.address)])]);
+    assert_eq!(client.answer().status, 504);
     door.open();
 }
 

@@ -544,7 +544,7 @@ impl Model {
             let alone = generations()
                 .filter(|other| other.number != generation.number)
                 .flat_map(|other| &other.workers)
-                .all(|route| route.gate == GateState::Shut);
+                .all(|route| route.gate != GateState::Open);
             // A paused one gets back what it had when its gates, shut by a person, open again.
             let most = self.share.get(&generation.number).copied();
             let reopened = state == Some(RolloutState::Paused)

@@ -696,7 +696,7 @@ impl Shell {
             for route in worker
                 .workers
                 .iter()
-                .filter(|route| route.gate == GateState::Shut)
+                .filter(|route| route.gate != GateState::Open)
             {
                 self.report_drain(route.worker, delay);
             }
