@@ -37,6 +37,7 @@ pub(super) async fn forward(
         outgoing,
         tries: 0,
         unanswered: 0,
+        unanswered_by: None,
         failed: Vec::new(),
         fresh: false,
         doubtful: None,
@@ -62,8 +63,10 @@ struct Errand<'a> {
     exchange: &'a Rc<Exchange>,
     outgoing: &'a Outgoing,
     tries: u32,
-    /// Tries that ended without an answer after something was sent.
+    /// Workers at which a try ended without an answer after something was sent, one after another, and the
+    /// last of them.
     unanswered: u32,
+    unanswered_by: Option<WorkerId>,
     /// Workers that failed it since somebody else was last there to take it.
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
@@ -383,7 +386,9 @@ impl Errand<'_> {
             exchange.blame_worker();
         }
         let rules = exchange.service.rules.retry;
-        if failure.how == Failed::Unanswered {
+        if failure.how == Failed::Unanswered
+            && self.unanswered_by.replace(worker.id) != Some(worker.id)
+        {
             self.unanswered += 1;
         }
         let tried = Tried {

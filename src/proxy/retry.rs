@@ -28,7 +28,8 @@ pub(super) struct Tried {
     pub(super) replayable: bool,
     /// Tries so far, the failed one included.
     pub(super) tries: u32,
-    /// Of those, how many ended [`Failed::Unanswered`].
+    /// At how many workers they ended [`Failed::Unanswered`]. One that was killed accepts a last connection
+    /// while it dies; that it fails a second time does not make two of it.
     pub(super) unanswered: u32,
 }
 
