@@ -2,6 +2,7 @@
 //! same time. Whole numbers only, so that every machine judges alike.
 
 use super::fact::Outcomes;
+use super::id::Generation;
 use super::plan::Rollout;
 use super::service::Service;
 use super::view::{Verdict, VerdictView};
@@ -106,12 +107,46 @@ pub(super) fn awaited(service: &Service, rollout: &Rollout) -> u64 {
     if counts.verdict(service) != Verdict::NotEnough {
         return 0;
     }
-    let workers = service.of(rollout.to).filter(|worker| worker.listed());
-    let open: u64 = workers.map(|worker| u64::from(worker.load.plain)).sum();
+    let open = open(service, rollout.to);
     match counts.candidate.requests + open >= service.settings.judge_min_requests {
         true => open,
         false => 0,
     }
+}
+
+/// The verdict on a candidate that is silent when its soak ends: half of its requests and more have no answer,
+/// enough of them to judge it, and those of the stable generation have.
+pub(super) fn silent(service: &Service, rollout: &Rollout) -> Option<VerdictView> {
+    let counts = Counts::of(service, rollout);
+    let unanswered = |ended: Outcomes, number| {
+        let open = open(service, number);
+        Outcomes {
+            requests: ended.requests + open,
+            failures: open,
+        }
+    };
+    let candidate = unanswered(counts.candidate, rollout.to);
+    let stable = unanswered(counts.stable, service.stable);
+    let enough = candidate.failures >= service.settings.judge_min_requests.max(1);
+    if !enough || candidate.failures * 2 < candidate.requests || !worse(candidate, stable) {
+        return None;
+    }
+    Some(VerdictView {
+        batch: rollout.batch,
+        verdict: Verdict::Fail,
+        candidate: counts.candidate,
+        stable: counts.stable,
+        message: format!(
+            "{} of {} requests to generation {} have no answer; of the stable generation's {} of {}",
+            candidate.failures, candidate.requests, rollout.to, stable.failures, stable.requests
+        ),
+    })
+}
+
+/// Plain requests that a generation has not answered yet.
+fn open(service: &Service, number: Generation) -> u64 {
+    let workers = service.of(number).filter(|worker| worker.listed());
+    workers.map(|worker| u64::from(worker.load.plain)).sum()
 }
 
 /// At least 5 points and at least 3 times above.

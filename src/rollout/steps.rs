@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::id::{Generation, Moment, Weight};
-use super::judge::{awaited, fails, judge};
+use super::judge::{awaited, fails, judge, silent};
 use super::plan::{Hold, IDLE, RAMP_STEP, REFILL_TRIES, Rollout, Stage, Watch, share};
 use super::record::Event;
 use super::service::{Service, Turn};
@@ -229,9 +229,15 @@ impl Service {
             });
             return true;
         }
-        let over = watch.arrived.is_some()
-            && (skip || (self.soak_is_over(&watch, turn.clock) && self.awaited() == 0));
-        if over {
+        let soaked = self.soak_is_over(&watch, turn.clock);
+        if watch.arrived.is_none() || !(skip || soaked) {
+            return changed;
+        }
+        if !skip && let Some(verdict) = self.silent() {
+            self.fail_by(turn, verdict);
+            return true;
+        }
+        if skip || self.awaited() == 0 {
             return self.end_watch(turn);
         }
         changed
@@ -271,6 +277,12 @@ impl Service {
     pub(super) fn awaited(&self) -> u64 {
         let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
         judged.map_or(0, |rollout| awaited(self, rollout))
+    }
+
+    /// The verdict, if it is that the candidate does not answer.
+    fn silent(&self) -> Option<VerdictView> {
+        let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
+        judged.and_then(|rollout| silent(self, rollout))
     }
 
     /// A soak is over but for answers: with each of them it may end.
@@ -454,10 +466,14 @@ impl Service {
             return false;
         };
         let verdict = judge(self, rollout);
+        self.fail_by(turn, verdict);
+        true
+    }
+
+    fn fail_by(&mut self, turn: &mut Turn<'_>, verdict: VerdictView) {
         let message = verdict.message.clone();
         self.note_verdict(turn, verdict);
         self.fail_rollout(turn, FailureReason::Judgement, message, None);
-        true
     }
 
     /// The rollout has failed: back, or stop where it is, as the settings say. A person's abort always

@@ -853,8 +853,42 @@ fn hangs(count: u32) -> Calm {
 }
 
 #[test]
-fn f56_a_candidate_that_answers_nothing_does_not_pass_because_nothing_has_ended() {
+fn f56_a_candidate_that_answers_nothing_fails_where_the_stable_generation_answers() {
     let mut calm = hangs(20);
+    calm.wait(4_900);
+    assert_eq!(
+        calm.state_of(2),
+        RolloutState::Running,
+        "the soak is not over"
+    );
+    calm.wait(200);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    let view = calm.view();
+    let rollout = view.services[0].rollout.as_ref().expect("kept");
+    assert_eq!(
+        rollout.failure.as_ref().expect("it failed").message,
+        "20 of 20 requests to generation 2 have no answer; of the stable generation's 0 of 400"
+    );
+}
+
+/// As long as the candidate's, the stable generation's requests take.
+fn both_hang(count: u32) -> Calm {
+    let mut calm = hangs(count);
+    let stable = calm.table.services[0].generations[0].workers[0].worker;
+    calm.tell(Fact::Load {
+        worker: stable,
+        in_flight: InFlight {
+            plain: 400,
+            ..InFlight::default()
+        },
+        deadline: None,
+    });
+    calm
+}
+
+#[test]
+fn f56_a_candidate_that_has_answered_nothing_yet_does_not_pass_because_nothing_has_ended() {
+    let mut calm = both_hang(20);
     calm.wait(60_000);
     let rollout = calm.view().services[0].rollout.clone().expect("it runs");
     assert_eq!((rollout.state, rollout.batch), (RolloutState::Running, 1));
@@ -880,7 +914,7 @@ fn f57_too_few_requests_to_judge_do_not_hold_a_rollout_up_though_some_are_open()
 
 #[test]
 fn f56_a_soak_that_waits_for_answers_ends_with_the_one_that_suffices() {
-    let mut calm = hangs(20);
+    let mut calm = both_hang(20);
     calm.wait(10_000);
     calm.traffic(2, 20, 0);
     let rollout = calm.view().services[0].rollout.clone().expect("it runs");
