@@ -564,7 +564,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "tunnel",
                 TIME,
                 "\"900s\"",
-                "Upgraded connections, since the last byte",
+                "Upgraded connections, since the last byte: each at its own time from half of this on, so that their \
+                 clients do not all come back at once",
             ),
             key("kill_grace", TIME, "\"10s\"", "From SIGTERM to SIGKILL"),
         ],

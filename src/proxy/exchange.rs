@@ -42,6 +42,13 @@ const ABOUT_THE_REQUEST: [StatusCode; 2] = [
     StatusCode::HTTP_VERSION_NOT_SUPPORTED,
 ];
 
+/// A tunnel's own part of the limit, from half of it on: whoever is cut comes back, and they are many (F47).
+/// Neighbours in the order of accept get times far apart.
+fn spread(client: u64, limit: u64) -> u64 {
+    let thousandths = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 1_000;
+    limit - (limit / 2).saturating_mul(thousandths) / 1_000
+}
+
 /// What is known of a request in flight. Everything that must happen at its end, happens when its
 /// [`Held`] is dropped.
 #[derive(Debug)]
@@ -359,7 +366,10 @@ impl Exchange {
             }
             Class::Upload => (last, limits.upload),
             Class::Stream => (last, limits.stream),
-            Class::Tunnel => (last, limits.tunnel),
+            Class::Tunnel => {
+                let limit = spread(self.client.entry.number(), millis(limits.tunnel));
+                return Some(last.saturating_add(limit));
+            }
         };
         Some(from.saturating_add(millis(limit)))
     }
@@ -512,4 +522,23 @@ impl Watch for Exchange {
     }
 
     fn ended(&self, _whole: bool) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f47_tunnels_are_cut_spread_over_the_second_half_of_their_limit() {
+        let times: Vec<_> = (0..1_000).map(|client| spread(client, 10_000)).collect();
+        assert!(times.iter().all(|at| (5_000..=10_000).contains(at)));
+        for tenth in 0..10 {
+            let (from, to) = (5_000 + tenth * 500, 5_500 + tenth * 500);
+            let count = times.iter().filter(|at| (from..to).contains(*at)).count();
+            assert!((80..=120).contains(&count), "{count} from {from} on");
+        }
+        assert_eq!(spread(7, 0), 0);
+        let longest = spread(7, u64::MAX);
+        assert!(longest >= u64::MAX / 2, "no overflow");
+    }
 }

@@ -21,7 +21,8 @@ pub(super) fn has_token(fields: &Fields, name: &[u8], token: &[u8]) -> bool {
 }
 
 /// Fields of one hop, whether named by Connection or not. What goes on of them is written anew.
-/// The last four are no standard names.
+/// The last five are no standard names; to a worker with CGI-like variables the last one would say by which
+/// proxy it is to go out (`HTTP_PROXY`, CVE-2016-5385).
 fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
@@ -36,6 +37,7 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
             | b"proxy-connection"
             | b"http2-settings"
             | b"proxy-authentication-info"
+            | b"proxy"
     )
 }
 
@@ -84,7 +86,14 @@ pub(super) fn is_forwarding(name: &[u8]) -> bool {
     name.starts_with(b"x-forwarded-")
         || matches!(
             name,
-            b"forwarded" | b"x-real-ip" | b"x-request-id" | b"client-cert" | b"client-cert-chain"
+            b"forwarded"
+                | b"x-real-ip"
+                | b"x-client-ip"
+                | b"true-client-ip"
+                | b"front-end-https"
+                | b"x-request-id"
+                | b"client-cert"
+                | b"client-cert-chain"
         )
 }
 
