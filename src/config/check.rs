@@ -15,8 +15,8 @@ use super::paths::{self, Env};
 use super::suggest::nearest;
 use super::value::{Kind, Value};
 use super::{
-    AccessLogConfig, Admin, Config, Connect, Health, Listen, LogTarget, Recipe, ServiceConfig,
-    Workers,
+    AccessLogConfig, Admin, Config, Connect, FIRST_PROBES, Health, Listen, LogTarget, Recipe,
+    ServiceConfig, Workers,
 };
 use crate::link::message::{
     AccessLog, DrainLimits, Ejection, Front, HostPattern, LogFormat, Network, Parking, Protocol,
@@ -554,6 +554,7 @@ impl Check<'_> {
             let span = self.values.span(&at("restart.first"));
             self.problems.error("conflict", span, message, None);
         }
+        self.time_to_rise(name);
         let on_failure = match self.text(&at("rollout.on_failure")).as_deref() {
             Some("pause") => OnFailure::Pause,
             _ => OnFailure::Rollback,
@@ -586,6 +587,28 @@ impl Check<'_> {
             backoff_first: first,
             backoff_max: most,
             backoff_reset: self.time(&at("restart.reset")),
+        }
+    }
+
+    /// A worker becomes ready after `rise` probes in a row. A limit that is over before those can have been
+    /// asked would end every start, or every rollout.
+    fn time_to_rise(&mut self, name: &str) {
+        let rise = format!("services.{name}.health.rise");
+        let least = FIRST_PROBES * self.count(&rise);
+        for key in ["health.start_timeout", "rollout.progress_deadline"] {
+            let path = format!("services.{name}.{key}");
+            if self.count(&rise) < 2 || self.time(&path) >= least {
+                continue;
+            }
+            let spans = (self.values.span(&path), self.values.span(&rise));
+            let least = humantime::format_duration(least);
+            let message = format!(
+                "`{key}` ends before `health.rise` good answers in a row can come, so no worker would ever be ready in time"
+            );
+            let short = key.rsplit('.').next().unwrap_or(key);
+            let help = format!("set `{short} = \"{least}\"` or more, or a lower `rise`");
+            let span = spans.0.or(spans.1);
+            self.problems.error("conflict", span, &message, Some(help));
         }
     }
 

@@ -503,7 +503,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "progress_deadline",
                 SOME_TIME,
                 "\"120s\"",
-                "How long a rollout may go without progress before it fails",
+                "How long a rollout may go without progress before it fails: workers that do not start, or old ones\n\
+                 that cannot be spared. Ramps, soaks, drains and pauses do not count",
             ),
             key(
                 "on_failure",

@@ -160,6 +160,9 @@ pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
     listeners.iter().map(name).collect()
 }
 
+/// Between two probes of a worker that is not ready yet.
+pub const FIRST_PROBES: Duration = Duration::from_millis(100);
+
 /// A config is short, and so is a certificate; more is a mistake, or somebody who wants our memory.
 const MAX_FILE: u64 = 1 << 20;
 

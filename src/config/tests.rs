@@ -287,6 +287,27 @@ fn both_limits_zero_is_an_error_however_zero_is_written() {
 }
 
 #[test]
+fn limits_that_end_before_a_worker_can_be_ready_are_refused_with_the_smallest_that_does() {
+    let text = |rise: u32, rest: &str| format!("{APP}health = {{ rise = {rise}{rest} }}\n");
+    only(
+        &text(10, ", start_timeout = \"999ms\""),
+        "`health.start_timeout` ends before `health.rise` good answers",
+        "set `start_timeout = \"1s\"` or more",
+    );
+    config(&text(10, ", start_timeout = \"1s\""));
+    config(&text(1, ", start_timeout = \"1ms\""));
+    let late = |deadline: &str| {
+        format!(
+            "{}rollout = {{ progress_deadline = \"{deadline}\" }}\n",
+            text(30, "")
+        )
+    };
+    only(&late("2900ms"), "`rollout.progress_deadline`", "\"3s\"");
+    // However short it is, neither ramp nor soak counts.
+    config(&late("3s"));
+}
+
+#[test]
 fn command_and_upstream_exclude_each_other() {
     only(
         &format!("{APP}upstream = [\"127.0.0.1:1\"]\n"),

@@ -152,6 +152,12 @@ impl Core {
                     service.on_traffic(turn, generation, total)
                 })
                 .unwrap_or(News::Shown),
+            Fact::Stalled { by } => {
+                for service in self.services.values_mut() {
+                    service.on_stalled(now, by);
+                }
+                News::Shown
+            }
         };
         match news {
             News::Decides => self.settle(now),

@@ -61,6 +61,12 @@ pub enum Fact {
         /// When the plane will have cut the last of them, if its gate is shut.
         deadline: Option<Moment>,
     },
+    /// We could not look for so long, until now: stopped, or starved. What only our looking can end (a
+    /// worker's start, a rollout's progress) is not charged for it (F35, G16).
+    Stalled {
+        /// How long.
+        by: std::time::Duration,
+    },
     /// Answers and failures of a generation since its first request, never decreasing.
     Traffic {
         /// The service.

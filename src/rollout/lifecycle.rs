@@ -313,6 +313,21 @@ impl Service {
         }
     }
 
+    /// Deadlines that run out because nobody looked are moved on.
+    pub(super) fn on_stalled(&mut self, now: Moment, by: std::time::Duration) {
+        for worker in self.workers.values_mut() {
+            if let Phase::Starting {
+                deadline: Some(deadline),
+            } = &mut worker.phase
+            {
+                *deadline = *deadline + by;
+            }
+        }
+        if let Some(rollout) = &mut self.rollout {
+            rollout.patience = (rollout.patience + by).min(now);
+        }
+    }
+
     /// A request came to `number`. How long the service is idle and the soak goes on are deadlines.
     fn requested(&mut self, turn: &Turn<'_>, number: Generation) {
         if let Some(generation) = self.generations.get_mut(&number) {

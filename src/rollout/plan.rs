@@ -56,9 +56,9 @@ pub(super) struct Rollout {
     pub(super) ended_at: Option<Moment>,
     /// When it last made progress, for show.
     pub(super) progressed_at: Moment,
-    /// From when the progress deadline counts: the last progress, moved on by pauses and drains.
+    /// From when the progress deadline counts: the last progress, moved on by pauses, drains and watching.
     pub(super) patience: Moment,
-    /// It waited for a drain at the last look.
+    /// At the last look it waited for what has a time of its own: a drain, a ramp, a soak.
     pub(super) blocked: bool,
     pub(super) progress: Weight,
     /// Failed starts of stable workers in a row since the rollback began.
@@ -75,9 +75,10 @@ pub(super) enum Stage {
     Waiting,
     /// The batch's workers start. The progress deadline and each worker's start timeout count.
     Starting { since: Moment },
-    /// The share climbs and the batch is watched.
+    /// The share climbs and the batch is watched. It ends by its own times; no other deadline counts.
     Watching(Watch),
-    /// The same number of old workers is put on the retire order.
+    /// The same number of old workers is put on the retire order, as soon as they can be spared. The
+    /// progress deadline counts.
     Retiring { since: Moment },
     /// Back: the old generation is refilled and takes its share again. The progress deadline counts from
     /// each stable worker more than ever before in this rollback.

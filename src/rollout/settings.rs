@@ -80,7 +80,8 @@ pub struct Settings {
     pub ramp: Duration,
     /// How long a batch is watched, from the first request routed to it; includes the ramp.
     pub soak: Duration,
-    /// How long a rollout may go without progress before it fails.
+    /// How long a rollout may go without progress before it fails: workers that do not start, or old ones
+    /// that cannot be spared. Pauses, drains, ramps and soaks do not count: they have their own times.
     pub progress_deadline: Duration,
     /// What a failure does.
     pub on_failure: OnFailure,

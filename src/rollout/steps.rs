@@ -36,7 +36,7 @@ impl Service {
         if self.judge_now(turn) {
             return true;
         }
-        let blocked = self.waits_for_drain();
+        let blocked = self.waits_for_a_time();
         let Some(rollout) = &mut self.rollout else {
             return false;
         };
@@ -58,27 +58,33 @@ impl Service {
         }
         rollout.blocked = blocked;
         let (stage, patience) = (rollout.stage, rollout.patience);
-        let limit = self.settings.progress_deadline;
-        if !blocked && turn.passed(patience + limit) {
-            let message = format!(
-                "no progress in {}: it waited for {}",
-                humantime::format_duration(limit),
-                self.rollout_waits_for(turn.now)
-            );
-            self.fail_rollout(turn, FailureReason::ProgressDeadline, message, None);
-            return true;
-        }
-        match stage {
+        let went_on = match stage {
             Stage::Waiting => !blocked && self.begin_batch(turn),
             Stage::Starting { .. } => self.step_starting(turn),
             Stage::Watching(watch) => self.step_watching(turn, watch),
             Stage::Retiring { .. } => self.step_retiring(turn),
             Stage::Refilling { .. } | Stage::Ended => false,
+        };
+        // Whatever is due at the same time goes on first: after a leap of the clock nothing hangs that only
+        // was not looked at (F35).
+        let limit = self.settings.progress_deadline;
+        if went_on || blocked || !turn.passed(patience + limit) {
+            return went_on;
         }
+        let message = format!(
+            "no progress in {}: it waited for {}",
+            humantime::format_duration(limit),
+            self.rollout_waits_for(turn.now)
+        );
+        self.fail_rollout(turn, FailureReason::ProgressDeadline, message, None);
+        true
     }
 
-    /// It waits for old workers to end, which the progress deadline does not count.
-    fn waits_for_drain(&self) -> bool {
+    /// It waits for what has a time of its own, which the progress deadline does not count. That is there
+    /// for what may hang for ever: workers that do not start, and old ones that nobody can spare. Old
+    /// workers that drain have their limits, and a batch that is watched goes on when its ramp and its soak
+    /// are over, or when no request comes for as long as makes a service idle: watching is the progress.
+    fn waits_for_a_time(&self) -> bool {
         let Some(rollout) = &self.rollout else {
             return false;
         };
@@ -93,10 +99,8 @@ impl Service {
                         .values()
                         .any(|worker| !worker.in_place() && !worker.stuck)
             }
-            Stage::Watching(_)
-            | Stage::Retiring { .. }
-            | Stage::Refilling { .. }
-            | Stage::Ended => false,
+            Stage::Watching(_) => true,
+            Stage::Retiring { .. } | Stage::Refilling { .. } | Stage::Ended => false,
         }
     }
 

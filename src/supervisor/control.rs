@@ -38,6 +38,9 @@ const PROCESS_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// News taken in one turn before the views are published and deadlines are looked at.
 const TURN: usize = 256;
+/// A sleep that ends later than this after its time was none of ours: somebody stopped us, or the machine
+/// had no time for us. Far above what a loaded machine takes, and below every deadline anybody sets.
+const STALL: Duration = Duration::from_millis(500);
 /// From the first SIGUSR2 to the rollout it asks for, so that a storm of them is one order (F38).
 const STORM: Duration = Duration::from_millis(50);
 
@@ -101,7 +104,9 @@ impl Supervisor {
             if self.over() {
                 return self.end();
             }
-            let deadline = self.clock.instant(self.next_deadline());
+            let begin = self.clock.now();
+            let due = self.next_deadline();
+            let deadline = self.clock.instant(due);
             tokio::select! {
                 biased;
                 signal = self.signals.next() => self.on_signal(signal),
@@ -109,17 +114,39 @@ impl Supervisor {
                 Some(ask) = self.asks.recv() => self.on_ask(ask),
                 () = tokio::time::sleep_until(deadline) => {}
             }
+            if self.clock.now().since(due.max(begin)) > STALL {
+                self.stalled(begin).await;
+            }
             // Whatever has happened is heard before a deadline may pass (F35).
             while let Ok(input) = self.inputs.try_recv() {
                 self.on_inputs(input);
             }
             let gone = self.workers.reap_all();
             if !gone.is_empty() {
-                hear_last_words().await;
+                // The readers of output take what a process wrote before it ended, so that the failure
+                // that is told next shows its last lines.
+                take_a_turn().await;
             }
             self.bury(gone);
             self.tick();
         }
+    }
+
+    /// It slept longer than it wanted to. What came meanwhile is still with the system, so the tasks that
+    /// read it get a turn before anything is decided.
+    async fn stalled(&mut self, begin: Moment) {
+        let now = self.clock.now();
+        let by = now.since(begin);
+        let seconds = by.as_secs_f64();
+        self.journal.note(
+            now,
+            Level::WARN,
+            "stalled",
+            &format!("remuda was stopped or starved for {seconds:.1} s; no deadline of a start or a rollout counts it"),
+            json!({ "seconds": seconds }),
+        );
+        take_a_turn().await;
+        self.feed(vec![Fact::Stalled { by }]);
     }
 
     fn on_inputs(&mut self, first: Input) {
@@ -583,10 +610,9 @@ impl Supervisor {
     }
 }
 
-/// Lets the readers of output take what a process wrote before it ended, so that the failure that is told
-/// next shows its last lines. A first turn asks the system what is readable, a second one reads, and one
-/// more is for who shared it; nobody is waited for.
-async fn hear_last_words() {
+/// Lets the tasks that read take what has come. A first turn asks the system what is readable, a second one
+/// reads, and one more is for who shared it; nobody is waited for.
+async fn take_a_turn() {
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -23,15 +22,13 @@ use super::spawn;
 use super::spec::{Individual, Spec};
 use super::squatter;
 use super::status::Evidence;
-use crate::config::{Config, ServiceConfig, Workers as Kind};
+use crate::config::{Config, FIRST_PROBES, ServiceConfig, Workers as Kind};
 use crate::feed::Feed;
 use crate::link::message::WorkerAddress;
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
 use crate::wire;
 
-/// Between two probes of a worker that has not answered yet.
-const PROBE_FIRST: Duration = Duration::from_millis(100);
 /// Lines of a failed worker that are shown with its failure.
 const EVIDENCE_LINES: usize = 20;
 /// Failed workers whose evidence is kept.
@@ -392,7 +389,7 @@ impl Workers {
         }
     }
 
-    /// Probes until it is aborted: every 100 ms until the first answer, then as the config says.
+    /// Probes until it is aborted: every 100 ms until it is first ready, then as the config says.
     fn probe(
         &self,
         worker: WorkerId,
@@ -403,15 +400,17 @@ impl Workers {
         let (health, address, inputs) =
             (config.health.clone(), address.clone(), self.inputs.clone());
         let protocol = config.rules.protocol;
+        let rise = config.settings.rise;
         let task = tokio::task::spawn_local(async move {
             if health.notify && notified.wait_for(|ready| *ready).await.is_err() {
                 return;
             }
-            let mut answered = false;
+            let (mut in_a_row, mut ready) = (0, false);
             loop {
                 let path = health.path.as_deref();
                 let outcome = probe::probe(&address, protocol, path, health.timeout).await;
-                answered |= outcome.is_ok();
+                in_a_row = if outcome.is_ok() { in_a_row + 1 } else { 0 };
+                ready |= in_a_row >= rise;
                 if inputs
                     .send(Input::Probed { worker, outcome })
                     .await
@@ -419,12 +418,7 @@ impl Workers {
                 {
                     return;
                 }
-                tokio::time::sleep(if answered {
-                    health.interval
-                } else {
-                    PROBE_FIRST
-                })
-                .await;
+                tokio::time::sleep(if ready { health.interval } else { FIRST_PROBES }).await;
             }
         });
         task.abort_handle()

@@ -920,3 +920,59 @@ fn f56_a_soak_that_waits_for_answers_ends_with_the_one_that_suffices() {
     let rollout = calm.view().services[0].rollout.clone().expect("it runs");
     assert_eq!(rollout.batch, 2);
 }
+
+#[test]
+fn a_soak_is_no_time_without_progress_however_short_the_deadline() {
+    let mut calm = Calm::start(Settings {
+        ramp: ms(500),
+        soak: ms(6_000),
+        progress_deadline: ms(3_000),
+        ..of(2)
+    });
+    calm.wait(20_000);
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    // Its first request comes late, the second batch gets none: that is waited for, and ends by itself.
+    calm.wait(4_000);
+    calm.traffic(2, 30, 0);
+    calm.wait(30_000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+}
+
+#[test]
+fn f35_the_end_of_a_soak_comes_before_a_deadline_that_passed_in_the_same_leap() {
+    let mut calm = Calm::start(Settings {
+        ramp: ms(300),
+        soak: ms(1_500),
+        progress_deadline: ms(6_000),
+        ..of(2)
+    });
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(400);
+    calm.traffic(2, 10, 0);
+    for _ in 0..4 {
+        calm.now = calm.now + ms(20_000);
+        calm.core.tick(calm.now);
+        calm.obey();
+    }
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+}
+
+#[test]
+fn f35_a_stall_of_ours_takes_no_time_from_a_start() {
+    let mut calm = Calm::start(Settings {
+        start_timeout: ms(5_000),
+        progress_deadline: ms(6_000),
+        ..of(2)
+    });
+    calm.silent_from = 2;
+    calm.roll(Some("v2"));
+    calm.wait(4_000);
+    calm.now = calm.now + ms(30_000);
+    calm.tell(Fact::Stalled { by: ms(30_000) });
+    calm.wait(900);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.wait(200);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}

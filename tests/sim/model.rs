@@ -362,6 +362,11 @@ impl Model {
                 known.failures = known.failures.max(total.failures);
                 self.moved = true;
             }
+            Fact::Stalled { by } => {
+                for worker in self.workers.values_mut() {
+                    worker.start_limit = worker.start_limit + *by;
+                }
+            }
             Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
         }
         self.count_held();

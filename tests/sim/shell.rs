@@ -395,7 +395,12 @@ impl Shell {
         };
         self.now = self.now.max(at);
         if self.faults && self.rng.below(400) == 0 {
-            self.now = self.now + ms(self.rng.between(500, 40_000));
+            let leap = ms(self.rng.between(500, 40_000));
+            self.now = self.now + leap;
+            // Of the shell's own standing still the core is told; of a clock that only leaps it is not.
+            if self.rng.chance(50) {
+                self.tell(Fact::Stalled { by: leap });
+            }
         }
         while self.queue.peek().is_some_and(|due| due.at <= self.now) {
             let Some(due) = self.queue.pop() else { break };
@@ -512,6 +517,11 @@ impl Shell {
             Fact::Traffic { service, .. } => {
                 let site = self.site(service);
                 self.sites[site].model.told(now, &fact);
+            }
+            Fact::Stalled { .. } => {
+                for site in &mut self.sites {
+                    site.model.told(now, &fact);
+                }
             }
         }
         self.both(|core| core.fact(now, fact.clone()));
