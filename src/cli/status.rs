@@ -135,7 +135,12 @@ fn lines(
 
 fn instance_line(status: &Status, now: SystemTime) -> String {
     let age = time::since(&status.started_at, now).map_or_else(String::new, |age| {
-        format!("  {} for {}", status.state, time::short(age))
+        // The age is since the start: nothing else begins then but running.
+        let since = match status.state.as_str() {
+            "running" => " for",
+            _ => ", up",
+        };
+        format!("  {}{since} {}", status.state, time::short(age))
     });
     let mut line = format!("remuda {}  pid {}{age}", status.version, status.pid);
     if !status.listeners.is_empty() {

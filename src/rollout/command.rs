@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{Generation, ServiceName, Slot};
+use super::id::{Generation, Moment, ServiceName, Slot};
 use super::settings::Settings;
 
 /// One order to the core.
@@ -65,6 +65,9 @@ pub enum Command {
         /// What to do with it.
         order: WorkerOrder,
     },
+    /// A stop has begun: no order is taken any more, and no rollout goes further. Workers go on as before, as
+    /// requests are still served, until `Stop`.
+    Halt(Halt),
     /// Stop everything. `Graceful` drains; `Now` shortens every deadline to nothing.
     Stop(Stop),
 }
@@ -104,8 +107,6 @@ pub enum Trigger {
 pub enum Steer {
     /// Hold where it is.
     Pause,
-    /// Hold because remuda stops; nobody can let go of that.
-    Halt,
     /// Go on.
     Resume,
     /// Skip what is left of the soak and the ramps and finish.
@@ -123,6 +124,17 @@ pub enum WorkerOrder {
     Undrain,
     /// Replace it, the new one first.
     Restart,
+}
+
+/// The times of a stop that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// When it began.
+    pub since: Moment,
+    /// Until then new requests are served like before.
+    pub serves_until: Moment,
+    /// When what is left is cut.
+    pub deadline: Moment,
 }
 
 /// How to stop.

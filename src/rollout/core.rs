@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Routes, ServiceRoutes};
 use super::backoff::Jitter;
-use super::command::{Accepted, Command, Refusal, Stop};
+use super::command::{Accepted, Command, Halt, Refusal, Stop};
 use super::fact::Fact;
 use super::id::{Epoch, Moment, ServiceName, WorkerId};
+use super::plan::Hold;
 use super::record::Event;
 use super::service::{News, Service, Turn};
 use super::view::{FailureReason, FailureView, RolloutState};
@@ -26,6 +27,8 @@ pub struct Core {
     published: Epoch,
     routes: Vec<ServiceRoutes>,
     acknowledged: Epoch,
+    /// A stop has begun.
+    pub(super) halt: Option<Halt>,
     pub(super) stop: Option<Stop>,
     finished: bool,
     out: VecDeque<Action>,
@@ -43,6 +46,7 @@ impl Core {
             published: Epoch::default(),
             routes: Vec::new(),
             acknowledged: Epoch::default(),
+            halt: None,
             stop: None,
             finished: false,
             out: VecDeque::new(),
@@ -60,6 +64,10 @@ impl Core {
                 self.order_stop(now, stop);
                 Ok(Accepted::Done)
             }
+            Command::Halt(halt) => {
+                self.order_halt(now, halt);
+                Ok(Accepted::Done)
+            }
             Command::Start { .. }
             | Command::Configure { .. }
             | Command::Rollout { .. }
@@ -67,7 +75,7 @@ impl Core {
             | Command::Rollback { .. }
             | Command::Scale { .. }
             | Command::Worker { .. }
-                if self.stop.is_some() =>
+                if self.halt.is_some() || self.stop.is_some() =>
             {
                 Err(Refusal::Stopping)
             }
@@ -232,6 +240,27 @@ impl Core {
         let service = make(name.clone(), settings, first, release);
         self.services.insert(name, service);
         Ok(Accepted::Done)
+    }
+
+    /// Freezes running rollouts and drops what waits for them, so that a stop does not race with either.
+    fn order_halt(&mut self, now: Moment, halt: Halt) {
+        if self.halt.is_some() || self.stop.is_some() {
+            return;
+        }
+        self.halt = Some(halt);
+        let names: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for name in names {
+            self.with(now, &name, |service, turn| {
+                service.end_pending(turn, RolloutState::Failed, "remuda stops".to_owned());
+                if service
+                    .active()
+                    .is_some_and(|rollout| rollout.state == RolloutState::Running)
+                {
+                    let hold = Hold::Stop { since: turn.now };
+                    service.hold(turn, hold, "goes no further: remuda is stopping");
+                }
+            });
+        }
     }
 
     fn order_stop(&mut self, now: Moment, stop: Stop) {

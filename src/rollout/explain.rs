@@ -1,5 +1,7 @@
 //! What is being waited for, as one sentence that is the same everywhere.
 
+use super::command::Halt;
+use super::fact::InFlight;
 use super::id::{Generation, Moment};
 use super::plan::{Hold, Rollout, Stage, Watch};
 use super::service::Service;
@@ -16,6 +18,28 @@ impl Service {
             .or_else(|| self.start_of(self.stable))
             .or_else(|| self.any_leaving(|_| true))
             .or_else(|| self.parked())
+    }
+
+    /// What a stop waits for, while requests are still served and until the workers are ended.
+    pub(super) fn halted_on(&self, halt: &Halt, now: Moment) -> WaitingOn {
+        let mut in_flight = InFlight::default();
+        for worker in self.workers.values().filter(|worker| worker.listed()) {
+            in_flight = in_flight.plus(worker.load);
+        }
+        let (kind, message, deadline) = if now < halt.serves_until {
+            let message = format!(
+                "`shutdown_delay` to pass, as remuda is stopping; until then it serves as before ({in_flight} in flight)"
+            );
+            (WaitingKind::Exit, message, halt.serves_until)
+        } else if in_flight.total() > 0 {
+            let message = format!("{in_flight} in flight to finish, as remuda is stopping");
+            (WaitingKind::Drain, message, halt.deadline)
+        } else {
+            let message =
+                "the data plane to close its connections, as remuda is stopping".to_owned();
+            (WaitingKind::Exit, message, halt.deadline)
+        };
+        waiting(kind, message, halt.since, Some(deadline))
     }
 
     /// What a rollout waits for; nothing once it is over and the last old worker is gone.

@@ -148,6 +148,39 @@ impl InFlight {
             .into_iter()
             .fold(self.plain, u32::saturating_add)
     }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            plain: self.plain.saturating_add(other.plain),
+            upload: self.upload.saturating_add(other.upload),
+            stream: self.stream.saturating_add(other.stream),
+            tunnel: self.tunnel.saturating_add(other.tunnel),
+        }
+    }
+}
+
+impl std::fmt::Display for InFlight {
+    /// `3 requests, 1 stream`; `nothing` if there is nothing.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let classes = [
+            (self.plain, "request"),
+            (self.upload, "upload"),
+            (self.stream, "stream"),
+            (self.tunnel, "tunnel"),
+        ];
+        let mut comma = "";
+        for (count, class) in classes.into_iter().filter(|(count, _)| *count > 0) {
+            let plural = if count == 1 { "" } else { "s" };
+            write!(f, "{comma}{count} {class}{plural}")?;
+            comma = ", ";
+        }
+        if comma.is_empty() {
+            f.write_str("nothing")?;
+        }
+        Ok(())
+    }
 }
 
 /// Requests of a generation that ended, for judgement.

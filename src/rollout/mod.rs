@@ -92,7 +92,7 @@ pub use self::action::{
     Action, GateState, GenerationRoutes, Role, Routes, ServiceRoutes, WorkerRoute,
 };
 pub use self::command::{
-    Accepted, Command, Joined, Refusal, RolloutOrder, Steer, Stop, Trigger, WorkerOrder,
+    Accepted, Command, Halt, Joined, Refusal, RolloutOrder, Steer, Stop, Trigger, WorkerOrder,
 };
 pub use self::core::Core;
 pub use self::fact::{Exit, Fact, InFlight, Outcomes};

@@ -25,14 +25,7 @@ impl Service {
             )));
         }
         match steer {
-            Steer::Pause => {
-                let hold = Hold::Person { since: turn.now };
-                self.pause(turn, hold, "paused by a person")
-            }
-            Steer::Halt => {
-                let hold = Hold::Stop { since: turn.now };
-                self.pause(turn, hold, "goes no further: remuda is stopping")
-            }
+            Steer::Pause => self.pause(turn),
             Steer::Resume => self.resume(turn),
             Steer::Promote => self.promote(turn),
             Steer::Abort => self.abort(turn),
@@ -47,15 +40,11 @@ impl Service {
     }
 
     /// What is held already stays held for its own reason, which may weigh on shares and counts.
-    fn pause(
-        &mut self,
-        turn: &mut Turn<'_>,
-        hold: Hold,
-        message: &str,
-    ) -> Result<Accepted, Refusal> {
+    fn pause(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
             RolloutState::Running => {
-                self.hold(turn, hold, message);
+                let hold = Hold::Person { since: turn.now };
+                self.hold(turn, hold, "paused by a person");
                 Ok(Accepted::Done)
             }
             RolloutState::Paused => Ok(Accepted::Done),
@@ -71,7 +60,6 @@ impl Service {
     fn resume(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
             RolloutState::Running => Ok(Accepted::Done),
-            RolloutState::Paused if self.is_halted() => Err(Refusal::Stopping),
             RolloutState::Paused => {
                 self.unhold(turn, "resumed by a person");
                 Ok(Accepted::Done)
@@ -83,12 +71,6 @@ impl Service {
             | RolloutState::Failed
             | RolloutState::Superseded => Err(Refusal::NoRollout),
         }
-    }
-
-    fn is_halted(&self) -> bool {
-        self.rollout
-            .as_ref()
-            .is_some_and(|rollout| matches!(rollout.hold, Some(Hold::Stop { .. })))
     }
 
     fn unhold(&mut self, turn: &mut Turn<'_>, message: &str) {
@@ -131,7 +113,6 @@ impl Service {
 
     fn promote(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         match self.steered_state()? {
-            RolloutState::Paused if self.is_halted() => Err(Refusal::Stopping),
             RolloutState::Running | RolloutState::Paused => {
                 if let Some(rollout) = &mut self.rollout {
                     rollout.hurry = true;

@@ -18,9 +18,15 @@ impl Core {
             services: self
                 .services
                 .values()
-                .map(|service| service.view(now))
+                .map(|service| {
+                    let mut view = service.view(now);
+                    if let (Some(halt), None) = (&self.halt, self.stop) {
+                        view.waiting_on = Some(service.halted_on(halt, now));
+                    }
+                    view
+                })
                 .collect(),
-            stopping: self.stop.is_some(),
+            stopping: self.halt.is_some() || self.stop.is_some(),
         }
     }
 

@@ -306,6 +306,7 @@ fn describe(command: &Command) -> String {
             slot,
             order,
         } => format!("{order:?} of {service} slot {slot}").to_lowercase(),
+        Command::Halt(_) => "halt".to_owned(),
         Command::Stop(stop) => format!("stop ({stop:?})").to_lowercase(),
     }
 }

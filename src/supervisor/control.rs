@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::metrics::{LogStream, Metrics, process};
 use crate::rollout::{
     Action, Command, Core, Event, Exit, Fact, Generation, Moment, Record, RolloutOrder, Routes,
-    ServiceName, Slot, Steer, Trigger, View, WorkerFailure, WorkerId,
+    ServiceName, Slot, Trigger, View, WorkerFailure, WorkerId,
 };
 use crate::wire;
 
@@ -595,18 +595,6 @@ impl Supervisor {
             .iter()
             .map(|service| service.name.clone())
             .collect()
-    }
-
-    /// Freezes a running rollout, so that a stop does not race with it.
-    pub(super) fn halt_rollouts(&mut self) {
-        for service in self.service_names() {
-            // Refused where no rollout runs, which is what we want.
-            let _ = self.command(Command::Steer {
-                service,
-                steer: Steer::Halt,
-                rollout: None,
-            });
-        }
     }
 }
 

@@ -331,27 +331,10 @@ fn seconds(time: Duration) -> String {
 }
 
 fn count(in_flight: InFlight) -> String {
-    let InFlight {
-        plain,
-        upload,
-        stream,
-        tunnel,
-    } = in_flight;
-    let parts: Vec<String> = [
-        (plain, "request"),
-        (upload, "upload"),
-        (stream, "stream"),
-        (tunnel, "tunnel"),
-    ]
-    .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .map(|(n, word)| format!("{n} {word}{}", if n == 1 { "" } else { "s" }))
-    .collect();
-    if parts.is_empty() {
-        "nothing in flight".to_owned()
-    } else {
-        parts.join(", ")
+    if in_flight == InFlight::default() {
+        return "nothing in flight".to_owned();
     }
+    in_flight.to_string()
 }
 
 #[cfg(test)]

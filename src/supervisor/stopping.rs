@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::control::Supervisor;
 use super::remains;
-use crate::rollout::{Command, Moment, Stop};
+use crate::rollout::{Command, Halt, Moment, Stop};
 
 /// After an order to stop now: how long planes may take to end by themselves.
 const NOW_GRACE: Duration = Duration::from_millis(500);
@@ -52,10 +52,16 @@ impl Supervisor {
         self.manager.stops();
         match (&self.stopping, at_once) {
             (None, false) => {
-                let deadline = now + self.config.shutdown_delay + self.config.stop_timeout;
-                self.halt_rollouts();
+                let serves_until = now + self.config.shutdown_delay;
+                let deadline = serves_until + self.config.stop_timeout;
+                // Neither this nor a stop is ever refused.
+                let _ = self.command(Command::Halt(Halt {
+                    since: now,
+                    serves_until,
+                    deadline,
+                }));
                 self.stopping = Some(Stopping {
-                    phase: Phase::Announced(now + self.config.shutdown_delay),
+                    phase: Phase::Announced(serves_until),
                     deadline,
                 });
                 self.journal.note(
@@ -92,7 +98,6 @@ impl Supervisor {
         for pid in pids {
             self.workers.reaper().terminate(pid);
         }
-        // A stop is never refused.
         let _ = self.command(Command::Stop(Stop::Now));
     }
 

@@ -302,7 +302,7 @@ fn obey(command: Command, status: &watch::Sender<Arc<wire::Status>>) -> Result<A
     match command {
         Command::Steer { steer, .. } => {
             let state = match steer {
-                Steer::Pause | Steer::Halt => "paused",
+                Steer::Pause => "paused",
                 Steer::Resume => "running",
                 Steer::Promote => "completed",
                 Steer::Abort => "rolled_back",

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remuda::rollout::{
-    Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Health,
-    InFlight, Joined, Moment, NotEnough, Outcomes, Ownership, Refusal, RolloutOrder, RolloutState,
-    Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView, View, WorkerId,
-    WorkerOrder, WorkerState,
+    Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt,
+    Health, InFlight, Joined, Moment, NotEnough, Outcomes, Ownership, Refusal, RolloutOrder,
+    RolloutState, Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView, View,
+    WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::shell::{ms, service};
@@ -975,4 +975,85 @@ fn f35_a_stall_of_ours_takes_no_time_from_a_start() {
     assert_eq!(calm.state_of(2), RolloutState::Running);
     calm.wait(200);
     assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
+
+#[test]
+fn f39_a_stop_that_has_begun_takes_no_orders_and_says_what_it_waits_for() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    assert_eq!(to(&calm.roll(Some("v3"))), (3, Joined::Pending));
+    let worker = WorkerId(1);
+    calm.tell(Fact::Load {
+        worker,
+        in_flight: InFlight {
+            plain: 2,
+            stream: 1,
+            ..InFlight::default()
+        },
+        deadline: None,
+    });
+    let since = calm.now;
+    let halt = Halt {
+        since,
+        serves_until: since + ms(5_000),
+        deadline: since + ms(65_000),
+    };
+    calm.order(Command::Halt(halt)).expect("never refused");
+    assert_eq!(calm.state_of(2), RolloutState::Paused);
+    assert_eq!(calm.state_of(3), RolloutState::Failed);
+    let waits = |calm: &Calm| {
+        calm.view().services[0]
+            .waiting_on
+            .clone()
+            .expect("it waits")
+    };
+    let first = waits(&calm);
+    assert_eq!(first.deadline, Some(halt.serves_until));
+    assert!(
+        first.message.contains("`shutdown_delay`")
+            && first.message.contains("2 requests, 1 stream in flight"),
+        "{first:?}"
+    );
+    for command in [
+        Command::Scale {
+            service: service(),
+            wanted: 4,
+        },
+        Command::Worker {
+            service: service(),
+            slot: Slot(0),
+            order: WorkerOrder::Restart,
+        },
+        Command::Rollback { service: service() },
+        Command::Steer {
+            service: service(),
+            steer: Steer::Resume,
+            rollout: None,
+        },
+    ] {
+        assert_eq!(calm.order(command), Err(Refusal::Stopping));
+    }
+    // It serves until then, so whoever crashes meanwhile comes back.
+    calm.tell(Fact::Exited {
+        worker: WorkerId(2),
+        exit: Exit::Code(1),
+    });
+    calm.tell(Fact::Cleared {
+        worker: WorkerId(2),
+    });
+    calm.wait(6_000);
+    assert!(calm.open(4), "{:?}", calm.table);
+    let then = waits(&calm);
+    assert_eq!(
+        (then.message.as_str(), then.since, then.deadline),
+        (
+            "2 requests, 1 stream in flight to finish, as remuda is stopping",
+            since,
+            Some(halt.deadline)
+        )
+    );
+    calm.order(Command::Stop(Stop::Graceful)).expect("it stops");
+    calm.wait(60_000);
+    assert!(calm.finished);
 }

@@ -203,6 +203,7 @@ impl Model {
                 ..
             } => self.pushed = true,
             Command::Start { .. }
+            | Command::Halt(_)
             | Command::Configure { .. }
             | Command::Rollback { .. }
             | Command::Rollout { .. }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use remuda::rollout::{
-    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, InFlight, Moment,
-    NotEnough, OnFailure, Outcomes, Ownership, Record, RolloutOrder, RolloutState, Routes,
-    ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
+    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt, InFlight,
+    Moment, NotEnough, OnFailure, Outcomes, Ownership, Record, Refusal, RolloutOrder, RolloutState,
+    Routes, ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::model::Model;
@@ -278,6 +278,26 @@ impl Shell {
         } else {
             Stop::Now
         };
+        if self.rng.chance(50) {
+            let since = self.now;
+            let (serves_until, deadline) = (since + ms(1_000), since + ms(60_000));
+            self.order(Command::Halt(Halt {
+                since,
+                serves_until,
+                deadline,
+            }));
+            let refused = self.core.command(
+                since,
+                Command::Scale {
+                    service: self.sites[0].name.clone(),
+                    wanted: 3,
+                },
+            );
+            assert_eq!(refused, Err(Refusal::Stopping));
+            for _ in 0..5 {
+                self.step();
+            }
+        }
         self.order(Command::Stop(stop));
         let bound = self.now + ms(200_000);
         while !self.finished {
@@ -1161,7 +1181,7 @@ fn about(command: &Command) -> Option<&ServiceName> {
         | Command::Rollback { service }
         | Command::Scale { service, .. }
         | Command::Worker { service, .. } => Some(service),
-        Command::Stop(_) => None,
+        Command::Halt(_) | Command::Stop(_) => None,
     }
 }
 
