@@ -105,7 +105,7 @@ pub struct Worker {
     pub drain_deadline: Option<String>,
     /// While it drains: in flight when the drain began.
     pub drain_initial: Option<u32>,
-    /// Failed starts in a row in this slot.
+    /// Failed starts and early crashes in a row in this slot.
     pub failures: u32,
     /// Gets no requests for a while, because it failed and others did not.
     pub ejected: bool,

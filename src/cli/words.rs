@@ -55,13 +55,23 @@ pub(crate) fn place(rollout: &Rollout) -> String {
 
 /// What is awaited, with its deadline.
 pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
+    // How long a worker has been sick is a reason by itself.
+    let since = match waiting.kind.as_str() {
+        "health" => time::since(&waiting.since, now).map(time::short),
+        _ => None,
+    };
     let deadline = waiting.deadline.as_deref();
-    match deadline.and_then(|deadline| time::left(deadline, now)) {
-        Some(left) if left.as_secs() > 0 => {
-            format!("{} (at most {} more)", waiting.message, time::short(left))
-        }
-        Some(_) | None => waiting.message.clone(),
-    }
+    let left = deadline
+        .and_then(|deadline| time::left(deadline, now))
+        .filter(|left| left.as_secs() > 0)
+        .map(time::short);
+    let times = match (since, left) {
+        (None, None) => return waiting.message.clone(),
+        (None, Some(left)) => format!("at most {left} more"),
+        (Some(since), None) => format!("for {since} now"),
+        (Some(since), Some(left)) => format!("for {since} now, at most {left} more"),
+    };
+    format!("{} ({times})", waiting.message)
 }
 
 /// The one sentence about a service.
@@ -75,12 +85,17 @@ pub(crate) fn why(service: &Service, now: SystemTime) -> String {
     }
 }
 
-/// The worker that a service waits for to become ready, if it waits for one: the longest, as the sentence has it.
+/// The worker whose start a service waits for, or whose restart, if it waits for one: the longest, as the
+/// sentence has it.
 pub(crate) fn starting(service: &Service) -> Option<&Worker> {
-    let waits = service.waiting_on.as_ref()?.kind == "ready";
+    let state = match service.waiting_on.as_ref()?.kind.as_str() {
+        "ready" => "starting",
+        "backoff" => "backoff",
+        _ => return None,
+    };
     let workers = service.generations.iter().rev().flat_map(|g| &g.workers);
     workers
-        .filter(|worker| waits && worker.state == "starting")
+        .filter(|worker| worker.state == state)
         .min_by(|a, b| (&a.started_at, a.slot).cmp(&(&b.started_at, b.slot)))
 }
 

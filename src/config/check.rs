@@ -586,6 +586,7 @@ impl Check<'_> {
             drain_tunnel: self.time(&at("drain.tunnel")),
             backoff_first: first,
             backoff_max: most,
+            unhealthy_after: self.time(&at("restart.unhealthy")),
             backoff_reset: self.time(&at("restart.reset")),
         }
     }

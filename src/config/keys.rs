@@ -588,6 +588,13 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "\"60s\"",
                 "Healthy time after which the first wait is used again",
             ),
+            key(
+                "unhealthy",
+                TIME,
+                "\"30s\"",
+                "How long a ready worker may fail its health check before it is replaced, one at a time and the new\n\
+                 one first; 0s: for ever",
+            ),
         ],
     },
     Section {

@@ -148,6 +148,9 @@ impl Events {
                     life.ended(counts, exit, now);
                 }
             }
+            Event::WorkerReplaced { .. } => {
+                *counts.restarts.entry("unhealthy").or_default() += 1;
+            }
             Event::WorkerDraining { worker, .. } => {
                 self.lives.entry(*worker).or_default().draining_since = Some(now);
             }

@@ -28,8 +28,8 @@ impl Jitter {
     }
 }
 
-/// The delay after `failures` (at least 1) in a row: the first one doubled for each failure more, up to
-/// the longest; the cap is not exceeded by jitter.
+/// The delay after `failures` in a row: the first one, doubled for each failure after the first, up to the
+/// longest; the cap is not exceeded by jitter.
 pub(super) fn delay(settings: &Settings, failures: u32, jitter: &mut Jitter) -> Duration {
     let doublings = failures.saturating_sub(1).min(20);
     let plain = settings
@@ -48,6 +48,7 @@ mod tests {
         let settings = Settings::default();
         let mut jitter = Jitter::new(7);
         for (failures, plain) in [
+            (0, 100),
             (1, 100),
             (2, 200),
             (5, 1600),

@@ -10,7 +10,7 @@ use super::command::{Accepted, Command, Halt, Refusal, Stop};
 use super::fact::Fact;
 use super::id::{Epoch, Moment, ServiceName, WorkerId};
 use super::plan::Hold;
-use super::record::Event;
+use super::record::{Event, Record};
 use super::service::{News, Service, Turn};
 use super::view::{FailureReason, FailureView, RolloutState};
 use super::worker::Phase;
@@ -272,6 +272,16 @@ impl Core {
         if self.stop == before {
             return;
         }
+        // Said before it was told, and not true any more.
+        self.out.retain(|action| {
+            !matches!(
+                action,
+                Action::Record(Record {
+                    event: Event::WorkerBackoff { .. },
+                    ..
+                })
+            )
+        });
         let message = match stop {
             Stop::Graceful => "every worker finishes its requests, then ends",
             Stop::Now => "every worker ends now",
@@ -467,6 +477,7 @@ impl Service {
             .chain(vacancies)
             .chain(parked)
             .chain(self.rollout_deadline(clock))
+            .chain(self.cure_deadline())
             .min()
     }
 }

@@ -4,6 +4,7 @@ use super::command::Halt;
 use super::fact::InFlight;
 use super::id::{Generation, Moment};
 use super::plan::{Hold, Rollout, Stage, Watch};
+use super::record::WorkerFailure;
 use super::service::Service;
 use super::view::{RolloutState, WaitingKind, WaitingOn};
 use super::worker::{Phase, Worker};
@@ -16,6 +17,7 @@ impl Service {
             .filter(|rollout| !rollout.state.is_final())
             .and_then(|rollout| self.rollout_waiting_on(rollout, now))
             .or_else(|| self.start_of(self.stable))
+            .or_else(|| self.sick())
             .or_else(|| self.any_leaving(|_| true))
             .or_else(|| self.parked())
     }
@@ -218,6 +220,9 @@ impl Service {
             if let Some(problem) = &worker.problem {
                 message.push_str(&format!(" (last probe: {problem})"));
             }
+            if let Some(failure) = worker.after.as_ref().filter(|_| worker.failures > 1) {
+                message.push_str(&format!("; before, {}", in_a_row(worker.failures, failure)));
+            }
             let deadline = worker.deadline(&self.settings);
             return Some(waiting(
                 WaitingKind::Ready,
@@ -230,10 +235,11 @@ impl Service {
             .vacancies
             .iter()
             .filter(|vacancy| vacancy.generation == generation)
-            .min_by_key(|vacancy| (vacancy.due, vacancy.slot))?;
+            .min_by_key(|vacancy| (vacancy.since, vacancy.slot))?;
         let message = format!(
-            "the restart of worker {} of generation {generation} ({} failed starts in a row)",
-            vacancy.slot, vacancy.failures
+            "the restart of worker {} of generation {generation}: {}",
+            vacancy.slot,
+            in_a_row(vacancy.failures, &vacancy.failure)
         );
         Some(waiting(
             WaitingKind::Backoff,
@@ -241,6 +247,36 @@ impl Service {
             vacancy.since,
             Some(vacancy.due),
         ))
+    }
+
+    /// A worker of the stable generation that fails its probes: the one that has longest.
+    fn sick(&self) -> Option<WaitingOn> {
+        let worker = self
+            .of(self.stable)
+            .filter(|worker| matches!(worker.phase, Phase::Ready))
+            .filter(|worker| worker.failing_since.is_some())
+            .min_by_key(|worker| (worker.failing_since, worker.slot))?;
+        let since = worker.failing_since.unwrap_or_default();
+        if worker.sick {
+            let message = format!(
+                "{} on worker {} of generation {}, which fails its health check, to finish; then it is replaced",
+                worker.load, worker.slot, worker.generation
+            );
+            return Some(waiting(WaitingKind::Health, message, since, None));
+        }
+        let due = self.cure_due(worker);
+        let or = match due {
+            Some(_) => ", or to be replaced",
+            None => "",
+        };
+        let mut message = format!(
+            "worker {} of generation {} to pass its health check again{or}",
+            worker.slot, worker.generation
+        );
+        if let Some(problem) = &worker.problem {
+            message.push_str(&format!(" (last probe: {problem})"));
+        }
+        Some(waiting(WaitingKind::Health, message, since, due))
     }
 
     /// What holds the worker that leaves and has most in flight.
@@ -330,6 +366,15 @@ impl Service {
             .and_then(|rollout| rollout.ended_at)
             .unwrap_or_default();
         Some(waiting(WaitingKind::Park, message, since, Some(until)))
+    }
+}
+
+/// What came of the slot's last starts.
+fn in_a_row(failures: u32, last: &WorkerFailure) -> String {
+    if failures > 1 {
+        format!("it failed {failures} times in a row, and the last one {last}")
+    } else {
+        format!("it {last}")
     }
 }
 

@@ -17,12 +17,13 @@ impl Service {
         turn: &mut Turn<'_>,
         slot: Slot,
         generation: Generation,
-        failures: u32,
+        after: Option<&Vacancy>,
     ) {
         let id = WorkerId(*turn.ids);
         *turn.ids += 1;
         let mut worker = Worker::new(id, slot, generation, turn.now);
-        worker.failures = failures;
+        worker.failures = after.map_or(0, |vacancy| vacancy.failures);
+        worker.after = after.map(|vacancy| vacancy.failure.clone());
         worker.phase = Phase::Starting {
             deadline: (!self.unmanaged()).then_some(turn.now + self.settings.start_timeout),
         };
@@ -86,6 +87,8 @@ impl Service {
         }
         let was = worker.health;
         worker.health = Health::Passing;
+        worker.failing_since = None;
+        worker.sick = false;
         if was == Health::Passing {
             return News::Shown;
         }
@@ -165,6 +168,7 @@ impl Service {
                     return News::Shown;
                 }
                 worker.health = Health::Failing;
+                worker.failing_since = Some(turn.now);
                 turn.record(
                     &self.name,
                     Event::WorkerUnhealthy {
@@ -278,6 +282,10 @@ impl Service {
             *counted = true;
             news = News::Decides;
         }
+        // It may be awaited that one which is to be replaced has nothing in flight any more.
+        if worker.failing_since.is_some() && in_flight.plain == 0 {
+            news = News::Decides;
+        }
         let generation = worker.generation;
         if more {
             self.requested(turn, generation);
@@ -366,18 +374,19 @@ impl Service {
             {
                 rollout.refill_failures += 1;
             }
-            self.vacate(turn, worker);
+            self.vacate(turn, worker, &failure);
         }
         self.blame(turn, worker, failure);
     }
 
     /// The slot waits for its restart.
-    fn vacate(&mut self, turn: &mut Turn<'_>, worker: &Worker) {
+    fn vacate(&mut self, turn: &mut Turn<'_>, worker: &Worker, failure: &WorkerFailure) {
+        // One that served for some while did not fail to start, whatever ended it.
         let healthy = worker
             .ready_at
             .is_some_and(|at| turn.now.since(at) >= self.settings.backoff_reset);
         let failures = if healthy {
-            1
+            0
         } else {
             worker.failures.saturating_add(1)
         };
@@ -389,6 +398,7 @@ impl Service {
             since: turn.now,
             due: turn.now + delay,
             failures,
+            failure: failure.clone(),
         });
         turn.record(
             &self.name,

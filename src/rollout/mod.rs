@@ -22,6 +22,7 @@
 //! | `service`, `worker`, `plan` | the state: a service, a worker's life, a rollout |
 //! | `lifecycle` | what facts do to workers, and the retire order |
 //! | `reconcile` | wanted counts from the rollout; spawning and retiring |
+//! | `cure` | which worker is to be replaced for its health, and when one that is may go |
 //! | `steps`, `judge` | the rolling strategy; the judgement |
 //! | `triggers`, `orders` | what orders for a rollout meet; all other orders |
 //! | `routes` | weights and gates |
@@ -67,6 +68,7 @@ mod action;
 mod backoff;
 mod command;
 mod core;
+mod cure;
 mod explain;
 mod fact;
 mod flat;

@@ -245,6 +245,8 @@ impl Service {
         match worker.phase {
             Phase::Ready => {
                 worker.phase = Phase::Held;
+                // Somebody looks after it.
+                worker.sick = false;
                 self.begin_drain(turn, id);
                 Ok(Accepted::Done)
             }

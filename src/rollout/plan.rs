@@ -75,7 +75,8 @@ pub(super) enum Stage {
     Waiting,
     /// The batch's workers start. The progress deadline and each worker's start timeout count.
     Starting { since: Moment },
-    /// The share climbs and the batch is watched. It ends by its own times; no other deadline counts.
+    /// The share climbs and the batch is watched. It ends by its own times; the progress deadline counts only
+    /// for answers that it waits for after its soak.
     Watching(Watch),
     /// The same number of old workers is put on the retire order, as soon as they can be spared. The
     /// progress deadline counts.

@@ -17,7 +17,7 @@ enum Use {
     /// No process at all.
     Vacancy,
     Starting,
-    /// A person wants it replaced.
+    /// It is to be replaced.
     Outgoing,
     /// A person drained it.
     Held,
@@ -211,6 +211,7 @@ impl Service {
     /// One step towards the wanted counts. Says whether anything was done.
     pub(super) fn reconcile(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut changed = self.restart_due(turn);
+        changed |= self.notice_sick(turn);
         let numbers: Vec<Generation> = self.generations.keys().copied().collect();
         for number in &numbers {
             while self.release_one(turn, *number) {
@@ -221,7 +222,7 @@ impl Service {
             while self.lacks(*number, turn) {
                 if !self.revive(turn, *number) {
                     let slot = self.free_slot();
-                    self.spawn(turn, slot, *number, 0);
+                    self.spawn(turn, slot, *number, None);
                 }
                 changed = true;
             }
@@ -235,7 +236,7 @@ impl Service {
     fn restart_due(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut changed = false;
         let mut index = 0;
-        while let Some(vacancy) = self.vacancies.get(index).copied() {
+        while let Some(vacancy) = self.vacancies.get(index) {
             let occupant = self
                 .workers
                 .values()
@@ -250,8 +251,8 @@ impl Service {
             } else {
                 vacancy.slot
             };
-            self.vacancies.remove(index);
-            self.spawn(turn, slot, vacancy.generation, vacancy.failures);
+            let vacancy = self.vacancies.remove(index);
+            self.spawn(turn, slot, vacancy.generation, Some(&vacancy));
             changed = true;
         }
         changed
@@ -284,18 +285,15 @@ impl Service {
         true
     }
 
-    /// Places the generation should fill: the wanted ones, and one more for each worker that a person
-    /// wants replaced, at most as many as a rollout may have above.
+    /// Places the generation should fill: the wanted ones, and one more for each worker that is to be
+    /// replaced, at most as many as a rollout may have above.
     fn target(&self, number: Generation) -> u32 {
         let wanted = self.wanted_of(number);
         if wanted == 0 || self.active().is_some() {
             return wanted;
         }
-        let outgoing = count(
-            self.of(number)
-                .filter(|worker| worker.in_place() && worker.outgoing),
-        );
-        wanted + outgoing.min(self.surge().max(1))
+        let leaving = count(self.of(number).filter(|worker| worker.leaves()));
+        wanted + leaving.min(self.surge().max(1))
     }
 
     fn lacks(&self, number: Generation, turn: &Turn<'_>) -> bool {
@@ -316,14 +314,7 @@ impl Service {
     fn release_one(&mut self, turn: &mut Turn<'_>, number: Generation) -> bool {
         let target = self.target(number);
         let places = self.places(number);
-        let replaced = self.of(number).find(|worker| {
-            worker.outgoing
-                && worker.in_place()
-                && self.active().is_none()
-                && (!worker.routable() || self.staffed(number) > self.wanted_of(number))
-        });
-        if let Some(worker) = replaced {
-            let id = worker.id;
+        if let Some(id) = self.replaced(turn, number) {
             self.retire(turn, id);
             return true;
         }
@@ -369,7 +360,7 @@ impl Service {
             let of_use = match worker.phase {
                 Phase::Starting { .. } => Use::Starting,
                 Phase::Held => Use::Held,
-                Phase::Ready if worker.outgoing => Use::Outgoing,
+                Phase::Ready if worker.leaves() => Use::Outgoing,
                 Phase::Ready if worker.health == Health::Failing => Use::Failing,
                 Phase::Ready => Use::Serving,
                 Phase::Shutting { .. }

@@ -53,6 +53,14 @@ pub enum Event {
         slot: Slot,
         generation: Generation,
     },
+    /// A ready worker has failed its probes for so long that it is replaced, the new one first.
+    WorkerReplaced {
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+        failing: Duration,
+        problem: String,
+    },
     /// A worker could not be started, never became ready, or ended though nobody asked.
     WorkerFailed {
         worker: WorkerId,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, Role};
 use super::backoff::Jitter;
 use super::command::Stop;
+use super::cure::Cure;
 use super::fact::{InFlight, Outcomes};
 use super::flat::FlatMap;
 use super::id::{Epoch, Generation, Moment, ServiceName, Slot, WorkerId};
@@ -99,6 +100,8 @@ pub(super) struct Service {
     pub(super) history: VecDeque<Rollout>,
     /// Somebody could answer when the table was last made.
     pub(super) served: bool,
+    /// The last replacement of a sick worker.
+    pub(super) cure: Option<Cure>,
 }
 
 impl Service {
@@ -122,6 +125,7 @@ impl Service {
             pending: None,
             history: VecDeque::new(),
             served: false,
+            cure: None,
         };
         service.add_generation(first, release);
         service

@@ -80,8 +80,8 @@ pub struct Settings {
     pub ramp: Duration,
     /// How long a batch is watched, from the first request routed to it; includes the ramp.
     pub soak: Duration,
-    /// How long a rollout may go without progress before it fails: workers that do not start, or old ones
-    /// that cannot be spared. Pauses, drains, ramps and soaks do not count: they have their own times.
+    /// How long a rollout may go without progress before it fails: workers that do not start, old ones
+    /// that cannot be spared, answers too few of which come to judge by. Pauses, drains, ramps and soaks do not count: they have their own times.
     pub progress_deadline: Duration,
     /// What a failure does.
     pub on_failure: OnFailure,
@@ -114,6 +114,8 @@ pub struct Settings {
     pub backoff_first: Duration,
     /// Longest restart delay.
     pub backoff_max: Duration,
+    /// How long a ready worker may fail its probes before it is replaced; zero means for ever.
+    pub unhealthy_after: Duration,
     /// Healthy time after which the restart delay starts from the first again.
     pub backoff_reset: Duration,
 }
@@ -144,6 +146,7 @@ impl Default for Settings {
             drain_tunnel: Duration::from_secs(900),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
+            unhealthy_after: Duration::from_secs(30),
             backoff_reset: Duration::from_secs(60),
         }
     }

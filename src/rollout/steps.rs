@@ -36,7 +36,7 @@ impl Service {
         if self.judge_now(turn) {
             return true;
         }
-        let blocked = self.waits_for_a_time();
+        let blocked = self.waits_for_a_time(turn.clock);
         let Some(rollout) = &mut self.rollout else {
             return false;
         };
@@ -81,10 +81,11 @@ impl Service {
     }
 
     /// It waits for what has a time of its own, which the progress deadline does not count. That is there
-    /// for what may hang for ever: workers that do not start, and old ones that nobody can spare. Old
-    /// workers that drain have their limits, and a batch that is watched goes on when its ramp and its soak
-    /// are over, or when no request comes for as long as makes a service idle: watching is the progress.
-    fn waits_for_a_time(&self) -> bool {
+    /// for what may hang for ever: workers that do not start, old ones that nobody can spare, and answers
+    /// that a soak still waits for when it is over. Old workers that drain have their limits, and a batch
+    /// that is watched goes on when its ramp and its soak are over, or when no request comes for as long as
+    /// makes a service idle: watching is the progress.
+    fn waits_for_a_time(&self, clock: Moment) -> bool {
         let Some(rollout) = &self.rollout else {
             return false;
         };
@@ -99,7 +100,7 @@ impl Service {
                         .values()
                         .any(|worker| !worker.in_place() && !worker.stuck)
             }
-            Stage::Watching(_) => true,
+            Stage::Watching(watch) => !self.soak_is_over(&watch, clock),
             Stage::Retiring { .. } | Stage::Refilling { .. } | Stage::Ended => false,
         }
     }
@@ -441,6 +442,7 @@ impl Service {
         }
         for worker in self.workers.values_mut() {
             worker.outgoing = false;
+            worker.sick = false;
         }
         rollout.from = self.stable;
         rollout.state = RolloutState::Running;

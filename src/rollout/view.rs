@@ -88,7 +88,7 @@ pub struct WorkerView {
     pub drain_deadline: Option<Moment>,
     /// In flight when its drain began.
     pub drain_initial: Option<InFlight>,
-    /// Failed starts in a row in this slot.
+    /// Failed starts and early crashes in a row in this slot.
     pub failures: u32,
 }
 
@@ -325,6 +325,8 @@ pub enum WaitingKind {
     Acknowledge,
     /// A restart delay.
     Backoff,
+    /// A worker that serves no more to recover, or to be replaced.
+    Health,
     /// A person.
     Person,
     /// Another rollout.

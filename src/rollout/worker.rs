@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{Exit, InFlight};
 use super::id::{Epoch, Generation, Moment, Slot, WorkerId};
+use super::record::WorkerFailure;
 use super::settings::Settings;
 use super::view::{Health, WorkerState};
 
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     /// When it first became ready.
     pub(super) ready_at: Option<Moment>,
     pub(super) health: Health,
+    /// Since when it fails its probes though it was ready.
+    pub(super) failing_since: Option<Moment>,
     /// Probes in a row that say the contrary of, or lead to, the present health.
     pub(super) passes: u32,
     pub(super) misses: u32,
@@ -42,8 +45,12 @@ pub(super) struct Worker {
     pub(super) phase: Phase,
     /// Failed starts and early crashes in a row in this slot, before this worker.
     pub(super) failures: u32,
+    /// How the last of them ended.
+    pub(super) after: Option<WorkerFailure>,
     /// A person ordered its replacement: it retires when the new one is ready.
     pub(super) outgoing: bool,
+    /// It has failed its probes for too long: likewise, unless it passes them again before that.
+    pub(super) sick: bool,
     /// `Cleared` came before `Exited`.
     pub(super) cleared: bool,
     /// SIGKILL did not take; nobody waits for it any more, but its slot stays taken (F25).
@@ -103,6 +110,7 @@ impl Worker {
             started_at: now,
             ready_at: None,
             health: Health::Unknown,
+            failing_since: None,
             passes: 0,
             misses: 0,
             problem: None,
@@ -111,7 +119,9 @@ impl Worker {
             drain: None,
             phase: Phase::Starting { deadline: None },
             failures: 0,
+            after: None,
             outgoing: false,
+            sick: false,
             cleared: false,
             stuck: false,
         }
@@ -128,6 +138,16 @@ impl Worker {
             | Phase::Killing { .. }
             | Phase::Sweeping { .. } => false,
         }
+    }
+
+    /// It is to be replaced, the new one first.
+    pub(super) fn leaves(&self) -> bool {
+        self.in_place() && (self.outgoing || self.sick)
+    }
+
+    /// It was ready, and stays.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Held) && !self.leaves()
     }
 
     /// It is ready, or was ready and is held by a person: no reason to wait for it.
@@ -204,7 +224,7 @@ impl Worker {
 }
 
 /// A slot without a process whose next start waits (`WorkerState::Backoff`). It fills a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Vacancy {
     /// The worker that was there.
     pub(super) last: WorkerId,
@@ -214,5 +234,8 @@ pub(super) struct Vacancy {
     /// When the next start is due; it also waits until nothing of the last worker is left, unless that
     /// is stuck: then another slot is taken.
     pub(super) due: Moment,
+    /// Failed starts and early crashes in a row, the last worker's own included.
     pub(super) failures: u32,
+    /// How the last worker ended.
+    pub(super) failure: WorkerFailure,
 }

@@ -100,6 +100,7 @@ fn say(level: Level, service: Option<&str>, message: &str) {
 fn level(event: &Event) -> Level {
     match event {
         Event::WorkerUnhealthy { .. }
+        | Event::WorkerReplaced { .. }
         | Event::WorkerFailed { .. }
         | Event::WorkerKilling { .. }
         | Event::NobodyReady { .. } => Level::WARN,
@@ -183,20 +184,30 @@ pub(super) fn sentence(event: &Event) -> String {
         } => {
             format!("worker {slot} of generation {generation} {failure}")
         }
+        Event::WorkerReplaced {
+            slot,
+            generation,
+            failing,
+            problem,
+            ..
+        } => format!(
+            "worker {slot} of generation {generation} has failed its health check for {} and is replaced: {problem}",
+            seconds(*failing)
+        ),
         Event::WorkerBackoff {
             slot,
             generation,
             failures,
             delay,
-        } => format!(
-            "worker {slot} of generation {generation} failed {failures} {}; next start in {}",
-            if *failures == 1 {
-                "time"
-            } else {
-                "times in a row"
-            },
-            seconds(*delay)
-        ),
+        } => {
+            let failed = match failures {
+                0 => ":".to_owned(),
+                1 => " failed 1 time;".to_owned(),
+                _ => format!(" failed {failures} times in a row;"),
+            };
+            let next = seconds(*delay);
+            format!("worker {slot} of generation {generation}{failed} next start in {next}")
+        }
         Event::WorkerDraining {
             slot,
             generation,

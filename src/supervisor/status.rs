@@ -227,6 +227,7 @@ pub(super) fn waiting_on(view: &WaitingOn, clock: &Clock) -> wire::WaitingOn {
             WaitingKind::Exit => "exit",
             WaitingKind::Acknowledge => "acknowledge",
             WaitingKind::Backoff => "backoff",
+            WaitingKind::Health => "health",
             WaitingKind::Person => "person",
             WaitingKind::Rollout => "rollout",
             WaitingKind::Park => "park",

@@ -1057,3 +1057,215 @@ fn f39_a_stop_that_has_begun_takes_no_orders_and_says_what_it_waits_for() {
     calm.wait(60_000);
     assert!(calm.finished);
 }
+
+impl Calm {
+    fn waits_for(&self) -> String {
+        let waiting = self.view().services.swap_remove(0).waiting_on;
+        waiting.map_or_else(|| "nothing".to_owned(), |waiting| waiting.message)
+    }
+
+    fn dies(&mut self, worker: u64, exit: Exit) {
+        let worker = WorkerId(worker);
+        self.tell(Fact::Exited { worker, exit });
+        self.tell(Fact::Cleared { worker });
+    }
+}
+
+#[test]
+fn a_worker_that_stands_still_is_named_and_then_replaced_the_new_one_first() {
+    let mut calm = Calm::start(of(2));
+    calm.misses(2, 3);
+    let failing = calm.now;
+    let waiting = calm.view().services[0].waiting_on.clone().expect("named");
+    assert!(
+        waiting.message.starts_with(
+            "worker 1 of generation 1 to pass its health check again, or to be replaced"
+        ),
+        "{waiting:?}"
+    );
+    assert_eq!(
+        (waiting.since, waiting.deadline),
+        (failing, Some(failing + ms(30_000)))
+    );
+    calm.silent_from = 1;
+    calm.wait(29_900);
+    assert!(!calm.terminated(2));
+    calm.wait(200);
+    assert!(!calm.terminated(2), "not before the new one is ready");
+    assert!(
+        calm.waits_for()
+            .starts_with("worker 2 of generation 1 to become ready")
+    );
+    calm.answers(3, 1);
+    calm.wait(1);
+    assert!(calm.terminated(2) && !calm.terminated(1));
+    assert_eq!(calm.view().services[0].ready, 2);
+    assert_eq!(calm.waits_for(), "nothing");
+}
+
+#[test]
+fn a_worker_that_recovers_before_its_successor_serves_stays() {
+    let mut calm = Calm::start(of(2));
+    calm.misses(2, 3);
+    calm.silent_from = 1;
+    calm.wait(31_000);
+    calm.answers(2, 1);
+    calm.wait(1);
+    assert!(!calm.terminated(2) && calm.terminated(3));
+    assert_eq!(calm.view().services[0].ready, 2);
+}
+
+#[test]
+fn what_makes_every_worker_fail_replaces_one_at_a_time_with_growing_delays() {
+    let mut calm = Calm::start(of(4));
+    for worker in 1..=4 {
+        calm.misses(worker, 3);
+    }
+    calm.silent_from = 1;
+    calm.wait(50_000);
+    let spawned = |calm: &Calm| {
+        let spawns = calm.actions.iter();
+        spawns
+            .filter(|action| matches!(action, Action::Spawn { .. }))
+            .count()
+    };
+    assert_eq!(spawned(&calm), 5, "one is tried, and all four still serve");
+    assert_eq!(calm.view().services[0].ready, 4);
+    // Each new one answers once and fails like the others.
+    calm.silent_from = u64::MAX;
+    calm.answers(5, 1);
+    calm.wait(60_000);
+    let replaced: Vec<&Event> = calm
+        .records
+        .iter()
+        .filter(|event| matches!(event, Event::WorkerReplaced { .. }))
+        .collect();
+    assert_eq!(replaced.len(), 4, "{replaced:?}");
+    assert_eq!(calm.view().services[0].ready, 4);
+    assert_eq!(spawned(&calm), 8);
+}
+
+#[test]
+fn a_restart_does_not_wait_for_a_sibling_that_fails_its_probes() {
+    let mut calm = Calm::start(of(2));
+    calm.misses(2, 3);
+    calm.worker(0, WorkerOrder::Restart);
+    calm.wait(1);
+    assert!(calm.terminated(1), "it was restarted");
+    assert_eq!(calm.view().services[0].ready, 2);
+    assert_eq!(calm.waits_for(), "nothing");
+}
+
+#[test]
+fn unhealthy_of_zero_replaces_nobody_and_still_names_it() {
+    let mut calm = Calm::start(Settings {
+        unhealthy_after: ms(0),
+        ..of(2)
+    });
+    calm.misses(2, 3);
+    calm.wait(3_600_000);
+    assert!(!calm.terminated(2));
+    assert!(
+        calm.waits_for()
+            .starts_with("worker 1 of generation 1 to pass its health check again (")
+    );
+}
+
+#[test]
+fn f20_a_crash_loop_says_how_the_last_one_ended() {
+    let mut calm = Calm::start(of(2));
+    calm.silent_from = 1;
+    let killed = Exit::Signal {
+        signal: 9,
+        core: false,
+    };
+    // It had served for some while: that is no failed start.
+    calm.wait(61_000);
+    calm.dies(2, killed);
+    assert_eq!(
+        calm.waits_for(),
+        "the restart of worker 1 of generation 1: it ended while it served: killed by SIGKILL"
+    );
+    let backoff = calm.view().services[0].generations[0].workers[1].clone();
+    assert_eq!((backoff.state, backoff.failures), (WorkerState::Backoff, 0));
+    for worker in 3..6 {
+        calm.wait(2_000);
+        calm.dies(worker, Exit::Code(3));
+    }
+    assert_eq!(
+        calm.waits_for(),
+        "the restart of worker 1 of generation 1: it failed 3 times in a row, and the last one ended before it was ready: exit status 3"
+    );
+    calm.wait(2_000);
+    assert_eq!(
+        calm.waits_for(),
+        "worker 1 of generation 1 to become ready; before, it failed 3 times in a row, and the last one ended before it was ready: exit status 3"
+    );
+}
+
+#[test]
+fn f54_a_stop_at_once_takes_back_what_was_to_be_said_of_the_next_start() {
+    let mut core = Core::new(1);
+    let now = Moment(ms(1000));
+    let start = Command::Start {
+        service: service(),
+        settings: of(1),
+        first: Generation(1),
+        release: String::new(),
+    };
+    core.command(now, start).expect("it starts");
+    while core.poll_action().is_some() {}
+    let worker = WorkerId(1);
+    let error = "no such file".to_owned();
+    core.fact(now, Fact::SpawnFailed { worker, error });
+    let mut told = Vec::new();
+    while let Some(action) = core.poll_action() {
+        let Action::Record(record) = action else {
+            continue;
+        };
+        if matches!(record.event, Event::WorkerFailed { .. }) {
+            core.command(now, Command::Stop(Stop::Now))
+                .expect("never refused");
+        }
+        told.push(record.event);
+    }
+    let restarts = |event: &Event| matches!(event, Event::WorkerBackoff { .. });
+    assert!(!told.iter().any(restarts), "{told:?}");
+    assert!(
+        matches!(told.last(), Some(Event::Stopping { .. })),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_worker_too_busy_for_its_probes_is_not_cut_and_stays_when_it_answers_again() {
+    for recovers in [true, false] {
+        let mut calm = Calm::start(of(2));
+        let worker = WorkerId(2);
+        let busy = |plain| Fact::Load {
+            worker,
+            in_flight: InFlight {
+                plain,
+                ..InFlight::default()
+            },
+            deadline: None,
+        };
+        calm.tell(busy(1));
+        calm.misses(2, 3);
+        calm.wait(300_000);
+        assert_eq!(calm.view().services[0].ready, 2, "another one helps out");
+        assert!(!calm.terminated(2), "its request has all its time");
+        assert_eq!(
+            calm.waits_for(),
+            "1 request on worker 1 of generation 1, which fails its health check, to finish; then it is replaced"
+        );
+        if recovers {
+            calm.answers(2, 1);
+        }
+        calm.tell(busy(0));
+        calm.wait(1);
+        assert_eq!(calm.terminated(2), !recovers);
+        assert_eq!(calm.terminated(3), recovers);
+        assert_eq!(calm.view().services[0].ready, 2);
+    }
+}

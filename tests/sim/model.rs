@@ -831,6 +831,7 @@ impl Model {
             Event::WorkerRetired { .. }
             | Event::WorkerStarting { .. }
             | Event::WorkerUnhealthy { .. }
+            | Event::WorkerReplaced { .. }
             | Event::WorkerHealthy { .. }
             | Event::WorkerFailed { .. }
             | Event::WorkerKilling { .. }
@@ -857,7 +858,7 @@ impl Model {
             let healthy = worker
                 .ready_at
                 .is_some_and(|at| now.since(at) >= settings.backoff_reset);
-            let least = if healthy { 1 } else { worker.failures + 1 };
+            let least = if healthy { 0 } else { worker.failures + 1 };
             assert!(failures >= least, "F20: {failures} in a row, not {least}");
         }
         let plain = settings.backoff_first * 2_u32.pow(failures.clamp(1, 16) - 1);

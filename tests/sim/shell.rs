@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use remuda::rollout::{
-    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt, InFlight,
-    Moment, NotEnough, OnFailure, Outcomes, Ownership, Record, Refusal, RolloutOrder, RolloutState,
-    Routes, ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder, WorkerState,
+    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt, Health,
+    InFlight, Moment, NotEnough, OnFailure, Outcomes, Ownership, Record, Refusal, RolloutOrder,
+    RolloutState, Routes, ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder,
+    WorkerState,
 };
 
 use crate::model::Model;
@@ -401,6 +402,10 @@ impl Shell {
                 && service.generations.len() == 1
                 && service.ready == service.wanted
                 && service.generations[0].workers.len() == service.wanted as usize
+                && service.generations[0]
+                    .workers
+                    .iter()
+                    .all(|worker| worker.health == Health::Passing)
         })
     }
 
@@ -1209,6 +1214,7 @@ fn settings(rng: &mut Rng) -> Settings {
         start_timeout: ms(10_000),
         kill_grace: ms(rng.pick(&[1_000, 3_000])),
         drain_request: ms(rng.pick(&[2_000, 10_000])),
+        unhealthy_after: ms(rng.pick(&[0, 1_000, 10_000])),
         ..Settings::default()
     }
 }

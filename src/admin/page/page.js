@@ -98,7 +98,8 @@ function memory(bytes) {
 
 function waiting(what) {
   if (!what) return null;
-  return what.deadline ? `${what.message}, ${left(what.deadline)}` : what.message;
+  const message = what.kind === "health" ? `${what.message}, for ${age(what.since)} now` : what.message;
+  return what.deadline ? `${message}, ${left(what.deadline)}` : message;
 }
 
 function headline(service) {
