@@ -88,14 +88,15 @@ pub(crate) fn why(service: &Service, now: SystemTime) -> String {
 /// The worker whose start a service waits for, or whose restart, if it waits for one: the longest, as the
 /// sentence has it.
 pub(crate) fn starting(service: &Service) -> Option<&Worker> {
-    let state = match service.waiting_on.as_ref()?.kind.as_str() {
-        "ready" => "starting",
-        "backoff" => "backoff",
+    let states: &[&str] = match service.waiting_on.as_ref()?.kind.as_str() {
+        "ready" => &["starting"],
+        // For a moment what the last one left ends beside the delay.
+        "backoff" => &["backoff", "terminating"],
         _ => return None,
     };
     let workers = service.generations.iter().rev().flat_map(|g| &g.workers);
     workers
-        .filter(|worker| worker.state == state)
+        .filter(|worker| states.contains(&worker.state.as_str()))
         .min_by(|a, b| (&a.started_at, a.slot).cmp(&(&b.started_at, b.slot)))
 }
 

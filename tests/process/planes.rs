@@ -8,8 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::support::checker::assert_clean;
 use super::support::http::Client;
 use super::support::instance::{Start, processes_of};
+use super::support::load::{Load, Mix};
 
 /// The process of the plane that accepts.
 pub(super) fn plane(status: &Value) -> Option<i32> {
@@ -278,6 +280,31 @@ fn f35_a_supervisor_that_was_stopped_for_a_while_judges_nobody_by_that_time() {
     assert_eq!(instance.get("/").status, 200);
     let after = instance.wait("the status", |_| true);
     assert_eq!(plane(&before), plane(&after), "the plane was not replaced");
+}
+
+#[test]
+fn f35_a_supervisor_that_was_stopped_for_longer_than_a_deadline_undoes_no_rollout() {
+    let mut instance = Start::default()
+        .flags(&["--ramp", "0s", "--soak", "1500ms"])
+        .flags(&["--progress-deadline", "3s", "--start-timeout", "3s"])
+        .ready();
+    let load = Load::known_to(&instance, Mix::default(), 20);
+    instance.signal(Signal::SIGUSR2);
+    instance.wait("a batch to be watched", |status| {
+        status["services"]["app"]["rollout"]["step"]["name"] == "soaking"
+    });
+    instance.signal(Signal::SIGSTOP);
+    // The time itself is the fault here.
+    std::thread::sleep(Duration::from_secs(4));
+    instance.signal(Signal::SIGCONT);
+    instance.wait_said("was stopped or starved for");
+    instance.wait("the rollout to complete", |status| {
+        let rollout = &status["services"]["app"]["rollout"];
+        assert_ne!(rollout["state"], "rolling_back", "{rollout:#}");
+        assert_ne!(rollout["state"], "rolled_back", "{rollout:#}");
+        rollout["state"] == "completed"
+    });
+    assert_clean(&load.stop(), &instance.dir.path().join("executed"));
 }
 
 #[test]

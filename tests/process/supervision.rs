@@ -158,6 +158,13 @@ fn f20_a_crash_loop_backs_off_and_says_so() {
         "{status:#}"
     );
     assert_eq!(instance.get("/").status, 200);
+    // Whatever it waits for just now, it says how the last one ended, and what that one said.
+    let why = instance.cli(&["why"]).expect(0);
+    why.says(&[
+        "times in a row, and the last one ended before it was ready: exit status 7",
+        "its last output",
+        "cannot open database",
+    ]);
     instance.knobs.set(&[]);
     instance.wait("recovery", all_ready);
 }
