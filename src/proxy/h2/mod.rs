@@ -10,6 +10,7 @@
 
 mod answer;
 mod duplex;
+mod frames;
 mod head;
 mod inflow;
 mod meter;
