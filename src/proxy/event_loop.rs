@@ -348,6 +348,7 @@ impl Loop {
         self.now.set(self.shared.clock.now());
         self.turns.set(self.turns.get().wrapping_add(1));
         self.log.turn();
+        self.pool.let_go();
         if self.turns.get().is_multiple_of(3) {
             self.pool.sweep();
         }

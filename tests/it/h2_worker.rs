@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     pub(crate) respond: SendResponse<Bytes>,
     /// Which one it is on its connection, from 1.
     pub(crate) number: usize,
+    /// Which connection of its worker, from 1.
+    pub(crate) connection: usize,
 }
 
 /// What a worker does with one stream, while its connection goes on.
@@ -57,7 +59,7 @@ impl H2Worker {
             tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let listener = TcpListener::from_std(listener).expect("listener");
                 while let Ok((stream, _)) = listener.accept().await {
-                    connections.fetch_add(1, Ordering::SeqCst);
+                    let which = connections.fetch_add(1, Ordering::SeqCst) + 1;
                     let (settings, hand) = (settings.clone(), Arc::clone(&hand));
                     let seen = Arc::clone(&seen);
                     tokio::task::spawn_local(async move {
@@ -73,6 +75,7 @@ impl H2Worker {
                                 request,
                                 respond,
                                 number,
+                                connection: which,
                             };
                             let doing = hand(&mut connection, stream);
                             tokio::task::spawn_local(doing);

@@ -1,7 +1,11 @@
 //! Workers that speak HTTP/2 (`protocol = "h2c"`), and tunnels by streams of it.
 
+use std::collections::HashMap;
+use std::io::Write;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +15,10 @@ use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use remuda::link::message::{Protocol, Sample, WorkerSample};
 
-use crate::h2::{Session, get, piece, request, send};
+use crate::h2::{
+    END_HEADERS, END_STREAM, Frame, HEADERS, PING, ROOT, RST_STREAM, Raw, Session, fields, get,
+    piece, request, send,
+};
 use crate::h2_worker::{H2Worker, reply};
 use crate::plane::{PATIENCE, Plane, Route, open};
 use crate::worker::{Worker, write};
@@ -371,6 +378,176 @@ fn an_answer_before_the_end_of_its_request_is_whole() {
     let answer = session.post(request("POST", "/"), body, None);
     let answer = answer.expect("an answer");
     assert_eq!((answer.status, answer.text()), (403, "no"));
+}
+
+#[test]
+fn an_informational_answer_that_switches_protocols_is_502_and_is_not_tried_again() {
+    let worker = H2Worker::start(Builder::new(), |_, mut stream| {
+        Box::pin(async move {
+            let path = stream.request.uri().path();
+            // There is none of 101 in HTTP/2 (RFC 9113 §8.6). Others are few.
+            let (status, times) = match path {
+                "/switch" => (101, 1),
+                "/many" => (103, 100),
+                _ => (103, 2),
+            };
+            for _ in 0..times {
+                let early = Response::builder().status(status).body(());
+                let _ = stream.respond.send_informational(early.expect("a head"));
+            }
+            reply(stream, "at last").await;
+        })
+    });
+    let mut plane = serving(&[open(1, worker.address), open(2, worker.address)]);
+    for (path, wanted) in [("/switch", 502), ("/many", 502), ("/", 200)] {
+        let mut session = Session::connect(plane.address);
+        let (mut response, _) = session.begin(get(path), true);
+        let head = session.block(std::future::poll_fn(|cx| {
+            while let Poll::Ready(Some(early)) = response.poll_informational(cx) {
+                assert_eq!(early.expect("a head").status(), 103);
+            }
+            Pin::new(&mut response).poll(cx)
+        }));
+        assert_eq!(head.expect("an answer").status(), wanted, "{path}");
+        for asked in [
+            "",
+            "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+        ] {
+            let mut client = plane.client();
+            client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{asked}\r\n"));
+            let status = loop {
+                match client.head().expect("a head").status {
+                    103 => {}
+                    status => break status,
+                }
+            };
+            assert_eq!(status, wanted, "{path} {asked}");
+        }
+    }
+    assert_eq!(worker.seen().len(), 9, "each once");
+    let sample = plane.sample();
+    let failures = [1, 2].map(|id| crate::plane::worker(&sample, id).failures);
+    assert_eq!(failures.iter().sum::<u64>(), 6);
+}
+
+#[test]
+fn f52_calls_that_some_cancel_cost_those_nothing_who_share_a_connection_with_them() {
+    // As strict as any server is known to be.
+    const MOST: usize = 128;
+    let resets = Arc::<Mutex<HashMap<usize, usize>>>::default();
+    let (release, _) = tokio::sync::watch::channel(false);
+    let (release, counted) = (Arc::new(release), Arc::clone(&resets));
+    let all = Arc::clone(&release);
+    let worker = H2Worker::start(Builder::new(), move |connection, mut stream| {
+        let (counted, mut released) = (Arc::clone(&counted), all.subscribe());
+        let of = |all: &HashMap<usize, usize>| all.get(&stream.connection).copied();
+        if of(&counted.lock().expect("no panic")).is_some_and(|resets| resets > MOST) {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+        Box::pin(async move {
+            if stream.request.method() == "POST" {
+                let _ = released.wait_for(|released| *released).await;
+                return reply(stream, "at last").await;
+            }
+            let _ = std::future::poll_fn(|cx| stream.respond.poll_reset(cx)).await;
+            let mut counted = counted.lock().expect("no panic");
+            *counted.entry(stream.connection).or_default() += 1;
+        })
+    });
+    let mut plane = Plane::start_with(1);
+    plane.rules.protocol = Protocol::H2c;
+    plane.publish(&[(10_000, &[open(1, worker.address)])]);
+    plane.accept();
+    let mut neighbour = Session::connect(plane.address);
+    let (mut held, mut seen) = (Vec::new(), 0);
+    let until = |wanted: usize| {
+        let begun = Instant::now();
+        while worker.seen().len() < wanted {
+            assert!(begun.elapsed() < PATIENCE, "{wanted}");
+            std::thread::yield_now();
+        }
+    };
+    // Each of them does little.
+    for _ in 0..8 {
+        held.push(neighbour.begin(request("POST", "/"), true).0);
+        seen += 1;
+        until(seen);
+        let mut session = Session::connect(plane.address);
+        // Half of them one by one, the others all at once.
+        let mut begun = Vec::new();
+        for number in 0..60 {
+            begun.push(session.begin(get("/"), true));
+            seen += 1;
+            until(seen);
+            if number < 30 {
+                begun.clear();
+            }
+        }
+    }
+    let begun = Instant::now();
+    while resets.lock().expect("no panic").values().sum::<usize>() < 8 * 60 {
+        assert!(begun.elapsed() < PATIENCE, "{resets:?}");
+        std::thread::yield_now();
+    }
+    release.send_replace(true);
+    for response in held {
+        let answer = neighbour.answer(response).expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "at last"));
+    }
+    let resets = resets.lock().expect("no panic").clone();
+    assert!(resets.values().all(|resets| *resets < MOST), "{resets:?}");
+    // Neither is there one for each.
+    assert!(worker.connections.load(Ordering::SeqCst) < 60, "{resets:?}");
+    let sample = plane.until(|sample| worker_of(sample).in_flight.total() == 0);
+    assert_eq!(worker_of(&sample).failures, 0);
+}
+
+#[test]
+fn f52_what_one_client_gives_up_at_once_costs_those_nothing_who_share_a_connection_with_it() {
+    // A worker of `h2` takes 20 resets of streams that it has not seen, and then leaves with all it has.
+    let (release, _) = tokio::sync::watch::channel(false);
+    let release = Arc::new(release);
+    let all = Arc::clone(&release);
+    let worker = H2Worker::start(Builder::new(), move |_, mut stream| {
+        let mut released = all.subscribe();
+        Box::pin(async move {
+            if stream.request.method() == "POST" {
+                let _ = released.wait_for(|released| *released).await;
+                return reply(stream, "at last").await;
+            }
+            let _ = std::future::poll_fn(|cx| stream.respond.poll_reset(cx)).await;
+        })
+    });
+    let mut plane = Plane::start_with(1);
+    plane.rules.protocol = Protocol::H2c;
+    plane.publish(&[(10_000, &[open(1, worker.address)])]);
+    plane.accept();
+    let mut neighbour = Session::connect(plane.address);
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(neighbour.begin(request("POST", "/"), true).0);
+        let in_flight = u32::try_from(held.len()).expect("few");
+        plane.until(|sample| sample.services[0].in_flight == in_flight);
+        let mut raw = Raw::connect(plane.address);
+        let (mut begin, mut leave) = (Vec::new(), Vec::new());
+        for stream in (1..200).step_by(2) {
+            let head = Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, &fields(&ROOT));
+            begin.extend(head.bytes());
+            let reset = Frame::new(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+            leave.extend(reset.bytes());
+        }
+        raw.stream.write_all(&begin).expect("sent");
+        raw.send(PING, 0, 0, &[7; 8]);
+        raw.until(PING);
+        raw.stream.write_all(&leave).expect("sent");
+        plane.until(|sample| sample.services[0].in_flight == in_flight);
+    }
+    release.send_replace(true);
+    for response in held {
+        let answer = neighbour.answer(response).expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "at last"));
+    }
 }
 
 #[test]

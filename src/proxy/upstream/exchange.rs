@@ -23,7 +23,7 @@ use crate::rollout::WorkerId;
 /// How long a client that expects `100 Continue` is left waiting for a worker that does not say it.
 const CONTINUE: Duration = Duration::from_secs(1);
 /// Informational answers before the final one; a worker that sends more is broken.
-const MAX_INFORMATIONAL: u32 = 32;
+pub(super) const MAX_INFORMATIONAL: u32 = 32;
 
 /// Sends one request on a connection and resolves with the head of the final answer (101 included).
 ///

@@ -73,6 +73,11 @@ impl Pool {
         }
     }
 
+    /// Resets what was given up a moment ago; call it at every turn.
+    pub fn let_go(&self) {
+        self.sessions.let_go();
+    }
+
     /// Closes what is over its idle limit; call it every few hundred milliseconds.
     pub fn sweep(&self) {
         self.sessions.sweep();

@@ -81,7 +81,10 @@ impl Body for Download {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Poll::Ready(Some(Err(error))) => return this.cut(io::Error::other(error)),
+                Poll::Ready(Some(Err(error))) => {
+                    exchange.broke(&error);
+                    return this.cut(io::Error::other(error));
+                }
                 Poll::Ready(None) => break,
                 Poll::Pending => {
                     let limit = exchange.limits.body_idle;
@@ -94,7 +97,10 @@ impl Body for Download {
         }
         match this.stream.poll_trailers(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => this.cut(io::Error::other(error)),
+            Poll::Ready(Err(error)) => {
+                exchange.broke(&error);
+                this.cut(io::Error::other(error))
+            }
             Poll::Ready(Ok(trailers)) => {
                 this.finish();
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
-use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
@@ -20,6 +20,7 @@ use crate::link::message::WorkerAddress;
 use crate::proxy::head::{AnswerHead, Fields};
 use crate::proxy::rules::{self, Outgoing};
 use crate::proxy::upstream::connection::{Timer, connect};
+use crate::proxy::upstream::exchange::MAX_INFORMATIONAL;
 use crate::proxy::upstream::upload::Source;
 use crate::proxy::upstream::{Answer, Limits, Pool, SendError, SendErrorKind, Watch};
 use crate::rollout::WorkerId;
@@ -90,19 +91,18 @@ where
         limits: to.limits,
         watch,
         place,
+        begun: Instant::now(),
+        answered: false,
+        informational: 0,
         whole: false,
+        reset: false,
     });
     let mut response = response;
     let (parts, stream) = poll_fn(|cx| exchange.poll_answer(cx, &mut response))
         .await
         .map_err(Some)?
         .into_parts();
-    let bad = |why: &'static str| SendError {
-        kind: SendErrorKind::BadAnswer,
-        sent: true,
-        answered: true,
-        source: Some(io::Error::new(io::ErrorKind::InvalidData, why)),
-    };
+    exchange.answered = true;
     let fields =
         Fields::from_map(&parts.headers).ok_or_else(|| Some(bad("byte in a field value")))?;
     // Checked by `h2`.
@@ -186,7 +186,14 @@ pub(super) struct Exchange {
     pub(super) limits: Limits,
     watch: Rc<dyn Watch>,
     place: Place,
+    begun: Instant,
+    /// Its answer has begun.
+    answered: bool,
+    /// Informational answers so far.
+    informational: u32,
     whole: bool,
+    /// The worker has reset it.
+    reset: bool,
 }
 
 impl Exchange {
@@ -200,6 +207,15 @@ impl Exchange {
         }
         while let Poll::Ready(Some(Ok(informational))) = response.poll_informational(cx) {
             self.since = None;
+            // HTTP/2 has none that switches protocols (RFC 9113 §8.6); who waits for an answer would take what
+            // follows for another protocol.
+            if informational.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Err(bad("101 in HTTP/2")));
+            }
+            self.informational += 1;
+            if self.informational > MAX_INFORMATIONAL {
+                return Poll::Ready(Err(bad("too many informational answers")));
+            }
             self.tell(informational);
         }
         match std::pin::Pin::new(response).poll(cx) {
@@ -232,7 +248,8 @@ impl Exchange {
     }
 
     /// No answer came.
-    fn refused(&self, error: h2::Error) -> SendError {
+    fn refused(&mut self, error: h2::Error) -> SendError {
+        self.broke(&error);
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         // Streams that a GOAWAY leaves to end go on: this one was behind its last.
         let left = error.is_go_away() && error.is_remote();
@@ -281,6 +298,11 @@ impl Exchange {
         self.watch.downloaded(bytes as u64);
     }
 
+    /// The stream broke off.
+    pub(super) fn broke(&mut self, error: &h2::Error) {
+        self.reset = error.is_remote() || error.is_io();
+    }
+
     /// The answer ended as it should.
     pub(super) fn finish(&mut self) {
         self.whole = true;
@@ -289,7 +311,26 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        // What is left of a stream is reset when it is let go.
+        let has_ended = self.reset || (self.whole && self.upload.is_over());
+        if !has_ended {
+            let unseen = match self.answered {
+                true => None,
+                false => self.upload.leave().map(|stream| (self.begun, stream)),
+            };
+            self.place.reset(unseen);
+        }
         self.watch.ended(self.whole);
+    }
+}
+
+/// An answer that breaks HTTP.
+fn bad(why: &'static str) -> SendError {
+    SendError {
+        kind: SendErrorKind::BadAnswer,
+        sent: true,
+        answered: true,
+        source: Some(io::Error::new(io::ErrorKind::InvalidData, why)),
     }
 }
 

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,13 +27,29 @@ const MAX_HEAD: u32 = 64 << 10;
 /// A connection without a request is kept for so long: the worker ends it by GOAWAY, which loses nothing.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// A connection on which we reset so many streams is left when its last one has ended, and another one used:
+/// a server counts the resets of a connection, takes more than so many for an attack, and ends it with all
+/// that others have on it. The strictest known count 128 in a second, or 200 in 30; 500 and 1,000 are usual.
+const RESETS: usize = 20;
+/// Every stream that is open may be reset yet, all of them in a moment when a client with many leaves: with
+/// those that were they are never more than this. A hundred at once are what most servers take anyway.
+const RESETS_AND_OPEN: usize = RESETS + 100;
+
+/// A stream that is reset as soon as it has begun may reach a busy worker together with its end. Some count
+/// those that they have not even seen, and end a connection with 20: so they get this much time to see one.
+const SEEN: Duration = Duration::from_millis(100);
+
 /// Connections by worker.
 #[derive(Debug, Default)]
 pub(in crate::proxy::upstream) struct Sessions {
     of: RefCell<HashMap<WorkerId, Vec<Rc<Session>>, foldhash::fast::RandomState>>,
     /// Connections that somebody opens now, by worker.
     opening: RefCell<HashMap<WorkerId, Rc<Opening>>>,
+    leaving: Rc<Leaving>,
 }
+
+/// Streams that are reset when they are dropped, each with when it began.
+type Leaving = RefCell<Vec<(Instant, SendStream<Bytes>, Place)>>;
 
 /// A connection that is being opened, for all who wait for one.
 #[derive(Debug, Default)]
@@ -45,6 +62,10 @@ struct Opening {
 pub(super) struct Session {
     sender: SendRequest<Bytes>,
     open: Cell<usize>,
+    /// Streams on it that we have reset.
+    resets: Cell<usize>,
+    /// Those of all connections that will be.
+    leaving: Weak<Leaving>,
     ended: Cell<bool>,
     /// Why it ended, if it should not have.
     broke: Cell<Option<io::ErrorKind>>,
@@ -68,6 +89,23 @@ impl Place {
     /// Nothing more is to be begun on it.
     pub(super) fn retire(&self) {
         self.0.ended.set(true);
+    }
+
+    /// Its stream is reset, by us; later, if it began a moment ago and may be `unseen`.
+    pub(super) fn reset(&self, unseen: Option<(Instant, SendStream<Bytes>)>) {
+        if let Some((begun, stream)) = unseen
+            && begun.elapsed() < SEEN
+            && let Some(leaving) = self.0.leaving.upgrade()
+        {
+            leaving
+                .borrow_mut()
+                .push((begun, stream, Self::new(&self.0)));
+        }
+        let resets = self.0.resets.get() + 1;
+        self.0.resets.set(resets);
+        if resets >= RESETS {
+            self.retire();
+        }
     }
 }
 
@@ -107,7 +145,10 @@ impl Drop for InProgress<'_> {
 
 impl Session {
     fn has_room(&self) -> bool {
-        !self.ended.get() && self.open.get() < self.sender.current_max_send_streams()
+        let open = self.open.get();
+        !self.ended.get()
+            && open + self.resets.get() < RESETS_AND_OPEN
+            && open < self.sender.current_max_send_streams()
     }
 }
 
@@ -115,6 +156,7 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("open", &self.open.get())
+            .field("resets", &self.resets.get())
             .field("ended", &self.ended.get())
             .finish_non_exhaustive()
     }
@@ -179,6 +221,8 @@ impl Sessions {
         let session = Rc::new(Session {
             sender,
             open: Cell::new(0),
+            resets: Cell::new(0),
+            leaving: Rc::downgrade(&self.leaving),
             ended: Cell::new(false),
             broke: Cell::new(None),
             idle_since: Cell::new(Instant::now()),
@@ -231,6 +275,12 @@ impl Sessions {
     /// Begins nothing more on a worker's connections; each ends with its last request.
     pub(in crate::proxy::upstream) fn close(&self, worker: WorkerId) {
         self.of.borrow_mut().remove(&worker);
+    }
+
+    /// Resets the streams that were given up, and may have been seen by now.
+    pub(in crate::proxy::upstream) fn let_go(&self) {
+        let mut leaving = self.leaving.borrow_mut();
+        leaving.retain(|(begun, ..)| begun.elapsed() < SEEN);
     }
 
     /// Lets go of what has ended or was long without a request.

@@ -12,7 +12,8 @@ use crate::proxy::rules;
 
 /// A body on its way, as the worker's window lets it.
 pub(super) struct Upload {
-    stream: SendStream<Bytes>,
+    /// None once it was left.
+    stream: Option<SendStream<Bytes>>,
     source: Option<Box<dyn Source>>,
     /// Waits for the window.
     data: Bytes,
@@ -24,7 +25,7 @@ impl Upload {
     /// `source` is none if the request has ended with its head.
     pub(super) fn new(stream: SendStream<Bytes>, source: Option<Box<dyn Source>>) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             source,
             data: Bytes::new(),
             moved: false,
@@ -41,14 +42,23 @@ impl Upload {
         self.source.is_some() && self.data.is_empty()
     }
 
+    /// Gives up the rest, and what keeps the stream from being reset.
+    pub(super) fn leave(&mut self) -> Option<SendStream<Bytes>> {
+        let _ = self.give_up();
+        self.stream.take()
+    }
+
     /// Sends what can be sent. Ready when everything was, or the worker wants no more of it.
     ///
     /// # Errors
     /// The client's: its body broke off.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, watch: &dyn Watch) -> Poll<io::Result<()>> {
         loop {
+            let Some(stream) = &mut self.stream else {
+                return self.give_up();
+            };
             if !self.data.is_empty() {
-                let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else {
+                let Some(Ok(room)) = ready!(stream.poll_capacity(cx)) else {
                     // It may have answered already: that is what counts.
                     return self.give_up();
                 };
@@ -58,7 +68,7 @@ impl Upload {
                 let part = self.data.split_to(room.min(self.data.len()));
                 let last = self.data.is_empty() && self.source.as_ref().is_none_or(|s| s.is_over());
                 let size = part.len();
-                if self.stream.send_data(part, last).is_err() {
+                if stream.send_data(part, last).is_err() {
                     return self.give_up();
                 }
                 self.moved = true;
@@ -74,7 +84,7 @@ impl Upload {
             };
             let Poll::Ready(frame) = source.poll_source(cx) else {
                 // The worker may want no more of it.
-                return match self.stream.poll_reset(cx) {
+                return match stream.poll_reset(cx) {
                     Poll::Ready(_) => self.give_up(),
                     Poll::Pending => Poll::Pending,
                 };
@@ -82,15 +92,15 @@ impl Upload {
             self.moved = true;
             let sent = match frame.transpose()?.map(http_body::Frame::into_data) {
                 Some(Ok(data)) => {
-                    self.stream.reserve_capacity(data.len());
+                    stream.reserve_capacity(data.len());
                     self.data = data;
                     continue;
                 }
                 Some(Err(frame)) => match frame.into_trailers() {
-                    Ok(trailers) => self.stream.send_trailers(rules::allowed_trailers(trailers)),
+                    Ok(trailers) => stream.send_trailers(rules::allowed_trailers(trailers)),
                     Err(_) => continue,
                 },
-                None => self.stream.send_data(Bytes::new(), true),
+                None => stream.send_data(Bytes::new(), true),
             };
             self.source = None;
             if sent.is_ok() {
