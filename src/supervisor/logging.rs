@@ -20,12 +20,17 @@ pub(super) fn is_watched() -> bool {
     std::io::stderr().is_terminal() && !is_json()
 }
 
-/// Installs the log. `REMUDA_LOG` (or `RUST_LOG`) filters, the default is `info`;
+/// What is logged unless somebody asks for more. Of the crates that we are made of only errors: what they
+/// else say is for those who look for a mistake in them, and some of it any client has them say as often as
+/// it likes.
+const USUAL: &str = "error,remuda=info";
+
+/// Installs the log. `REMUDA_LOG` (or `RUST_LOG`) filters, the default is [`USUAL`];
 /// `REMUDA_LOG_FORMAT=json` prints objects. A second call changes nothing.
 pub(super) fn install(console: &Console) {
     let filter = EnvFilter::try_from_env("REMUDA_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+        .unwrap_or_else(|_| EnvFilter::new(USUAL));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var("TERM").is_ok_and(|term| term == "dumb");
     let builder = tracing_subscriber::fmt()

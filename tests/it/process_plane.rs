@@ -1,5 +1,6 @@
 //! The data plane as a process: its signals, its session, and what it ends when it is left alone.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -7,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getsid;
 use remuda::link::message::{FromPlane, ToPlane};
 
+use crate::h2::{ACK, PING, Raw};
 use crate::plane::{Plane, open};
 use crate::worker::Worker;
 
@@ -55,4 +57,42 @@ fn a_plane_left_alone_ends_the_workers_it_knew() {
     let status = child.wait().expect("ours");
     assert_eq!(status.signal(), Some(15));
     plane.ended();
+}
+
+/// What a plane writes whose client sends answers to PINGs that nobody asked, if this filters its log.
+fn log_of_an_odd_client(filter: Option<&str>) -> String {
+    let a = Worker::named("a");
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("log");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_remuda"));
+    program.stderr(File::create(&path).expect("a file"));
+    program.env_remove("RUST_LOG").env_remove("REMUDA_LOG");
+    if let Some(filter) = filter {
+        program.env("REMUDA_LOG", filter);
+    }
+    let (mut plane, _) = Plane::start_program(program, 1);
+    plane.publish(&[(10_000, &[open(1, a.address)])]);
+    plane.accept();
+    let mut raw = Raw::connect(plane.address);
+    for _ in 0..100 {
+        raw.send(PING, ACK, 0, &[7; 8]);
+    }
+    raw.send(PING, 0, 0, &[8; 8]);
+    raw.until(PING);
+    drop(raw);
+    // What it says of its own is written behind all that.
+    plane.abandon();
+    plane.ended();
+    std::fs::read_to_string(&path).expect("text")
+}
+
+#[test]
+fn other_peoples_crates_do_not_fill_the_log_unless_they_are_asked_to() {
+    let ours = "the supervisor is gone";
+    let log = log_of_an_odd_client(None);
+    assert!(log.contains(ours), "{log}");
+    assert!(!log.contains("PING"), "{log}");
+    let log = log_of_an_odd_client(Some("remuda=error,h2=warn"));
+    assert!(!log.contains(ours), "{log}");
+    assert!(log.contains("PING ack"), "{log}");
 }
