@@ -12,6 +12,7 @@ use http::StatusCode;
 use http_body::{Body, Frame};
 
 use super::head::{self, Sent};
+use super::streams::Ending;
 use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::reply::Reply;
@@ -21,15 +22,6 @@ use crate::proxy::rules::{self, Returning};
 /// clients count small frames, and close on those that send many (as this crate does, too).
 const SMALL: usize = 1 << 10;
 const TOGETHER: usize = 16 << 10;
-
-/// How an answer ended, as far as the client is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Its last byte was handed over, or it was cut by us.
-    Whole,
-    /// The client gave it up.
-    Gone,
-}
 
 /// Hands over informational answers that wait.
 pub(super) fn inform(client: &Client, respond: &mut SendResponse<Bytes>) {
@@ -64,7 +56,7 @@ pub(super) async fn send(
     returning: Returning<Sent>,
     reply: Reply,
     of_head: bool,
-) -> End {
+) -> Ending {
     inform(client, respond);
     let status = returning.status;
     let bodiless = status == StatusCode::NO_CONTENT;
@@ -82,10 +74,10 @@ pub(super) async fn send(
     let sent = respond.send_response(response, ends);
     client.wrote();
     match sent {
-        Err(_) => End::Gone,
+        Err(_) => Ending::Unanswered,
         Ok(_) if ends => {
             drop(reply);
-            End::Whole
+            Ending::Whole
         }
         Ok(stream) => {
             let mut answering = Answering {
@@ -113,11 +105,11 @@ struct Answering {
 type Piece = Option<Result<Frame<Bytes>, io::Error>>;
 
 impl Answering {
-    fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Ending> {
         client.listen(cx);
         if client.is_killed() {
             self.stream.send_reset(Reason::CANCEL);
-            return Poll::Ready(End::Whole);
+            return Poll::Ready(Ending::Other);
         }
         loop {
             if !self.data.is_empty() {
@@ -130,13 +122,13 @@ impl Answering {
                             && self.reply.is_end_stream();
                         client.wrote();
                         if self.stream.send_data(part, last).is_err() {
-                            return Poll::Ready(End::Gone);
+                            return Poll::Ready(Ending::Other);
                         }
                         if last {
-                            return Poll::Ready(End::Whole);
+                            return Poll::Ready(Ending::Whole);
                         }
                     }
-                    Poll::Ready(_) => return Poll::Ready(End::Gone),
+                    Poll::Ready(_) => return Poll::Ready(Ending::Other),
                     Poll::Pending => return self.poll_gone(cx),
                 }
                 continue;
@@ -154,14 +146,14 @@ impl Answering {
                 // It must not look whole (F42).
                 Poll::Ready(Some(Err(_))) => {
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(End::Whole);
+                    return Poll::Ready(Ending::Other);
                 }
                 Poll::Ready(None) => self.stream.send_data(Bytes::new(), true),
                 Poll::Pending => return self.poll_gone(cx),
             };
             return Poll::Ready(match sent {
-                Ok(()) => End::Whole,
-                Err(_) => End::Gone,
+                Ok(()) => Ending::Whole,
+                Err(_) => Ending::Other,
             });
         }
     }
@@ -202,8 +194,8 @@ impl Answering {
         }
     }
 
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let _ = ready!(self.stream.poll_reset(cx));
-        Poll::Ready(End::Gone)
+        Poll::Ready(Ending::Other)
     }
 }

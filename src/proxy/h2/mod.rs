@@ -14,6 +14,7 @@ mod frames;
 mod head;
 mod inflow;
 mod meter;
+mod resets;
 mod stream;
 mod streams;
 mod wire;
@@ -45,6 +46,8 @@ const SEND_BUFFER: usize = 64 << 10;
 /// messages of a few bytes while its worker is busy, or is replaced, does nothing wrong. Each costs some
 /// 300 bytes.
 const SMALL_PIECES: usize = 256 * (16 << 10);
+/// So many requests may be given up before we have seen them; what each holds until then counts nowhere else.
+const UNSEEN_RESETS: usize = 100;
 /// A client that was told to leave is served what comes so long after, in milliseconds.
 const HINT: u64 = 2_000;
 
@@ -131,6 +134,7 @@ async fn greet(front: &Front, client: &Client, socket: Wire) -> Option<Connectio
         .max_send_buffer_size(SEND_BUFFER)
         .enable_connect_protocol()
         .data_frame_budget(SMALL_PIECES)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
         .handshake(socket);
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {

@@ -10,11 +10,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
 
-use super::answer::{self, End};
+use super::answer;
 use super::duplex::Duplex;
 use super::head::{self, Sent};
 use super::inflow::Inflow;
-use super::streams::Open;
+use super::streams::{Ending, Open};
 use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
@@ -57,10 +57,7 @@ pub(super) async fn serve(
         }
         return;
     }
-    match answer::send(lp, client, &mut respond, returning, reply, of_head).await {
-        End::Whole => {}
-        End::Gone => open.give_up(),
-    }
+    open.ended(answer::send(lp, client, &mut respond, returning, reply, of_head).await);
 }
 
 /// A request's answer; `None` if the client gives it up before it begins, or is given up.
@@ -77,17 +74,16 @@ async fn until_gone(
             respond.send_reset(Reason::CANCEL);
             return Poll::Ready(None);
         }
+        // Asked first: what was given up before it was seen is no work for anybody.
+        if respond.poll_reset(cx).is_ready() {
+            open.ended(Ending::Unanswered);
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
         answer::inform(client, respond);
-        match respond.poll_reset(cx) {
-            Poll::Ready(_) => {
-                open.give_up();
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Pending
     })
     .await
 }

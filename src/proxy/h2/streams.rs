@@ -10,13 +10,11 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
+use super::resets::Resets;
 use super::stream;
 use crate::proxy::client::{Client, Phase, Present};
 use crate::proxy::event_loop::Loop;
 
-/// A connection on which so many streams were given up by the client, and more than were not, only costs
-/// (rapid reset, CVE-2023-44487).
-const RESETS: u32 = 200;
 /// Tasks that wait for another stream: to make one costs more than what it then does for a small request.
 const SPARE: usize = 8;
 
@@ -33,9 +31,7 @@ pub(super) struct Streams {
     /// The connection is gone.
     closed: Cell<bool>,
     open: Cell<u32>,
-    ended: Cell<u32>,
-    /// Of those that have ended, the client gave up so many.
-    reset: Cell<u32>,
+    resets: RefCell<Resets>,
 }
 
 /// A place for one stream after another, each served by the same task.
@@ -79,8 +75,7 @@ impl Streams {
             spare: RefCell::default(),
             closed: Cell::new(false),
             open: Cell::new(0),
-            ended: Cell::new(0),
-            reset: Cell::new(0),
+            resets: RefCell::new(Resets::new(lp.now())),
         })
     }
 
@@ -90,8 +85,7 @@ impl Streams {
     }
 
     pub(super) fn are_abused(&self) -> bool {
-        let reset = self.reset.get();
-        reset > RESETS && reset > self.ended.get() / 2
+        self.resets.borrow().are_too_many()
     }
 
     /// Has a stream served.
@@ -147,7 +141,18 @@ async fn work(streams: Rc<Streams>, seat: Rc<Seat>) {
 pub(super) struct Open<'a> {
     pub(super) streams: &'a Streams,
     pub(super) client: &'a Rc<Client>,
-    given_up: Cell<bool>,
+    end: Cell<Ending>,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself, or the client took a part of the answer.
+    Other,
+    /// The client gave it up before its answer began.
+    Unanswered,
+    /// Its answer was handed over to its end.
+    Whole,
 }
 
 impl<'a> Open<'a> {
@@ -161,22 +166,23 @@ impl<'a> Open<'a> {
         Self {
             streams,
             client,
-            given_up: Cell::new(false),
+            end: Cell::new(Ending::Other),
         }
     }
 
-    /// The client gave it up.
-    pub(super) fn give_up(&self) {
-        self.given_up.set(true);
+    /// It has ended like this.
+    pub(super) fn ended(&self, end: Ending) {
+        self.end.set(end);
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let streams = self.streams;
-        streams.ended.set(streams.ended.get().saturating_add(1));
-        if self.given_up.get() {
-            streams.reset.set(streams.reset.get().saturating_add(1));
+        match self.end.get() {
+            Ending::Other => {}
+            Ending::Unanswered => streams.resets.borrow_mut().given_up(streams.lp.now()),
+            Ending::Whole => streams.resets.borrow_mut().answered(),
         }
         self.client.turn(Phase::Spare);
         let open = streams.open.get() - 1;
