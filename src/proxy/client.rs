@@ -67,6 +67,8 @@ pub(super) struct Client {
     /// Since when it sends no more, on the same clock.
     ended: Cell<Option<u64>>,
     last_write: Cell<u64>,
+    /// Since when half a head is here though other requests are in flight, on the same clock.
+    half_head: Cell<Option<u64>>,
     exchange: RefCell<Option<Rc<Exchange>>>,
     upgrade: RefCell<Option<Upgrade>>,
     killed: Cell<bool>,
@@ -97,6 +99,7 @@ impl Client {
             since: Cell::new(lp.now()),
             ended: Cell::new(None),
             last_write: Cell::new(0),
+            half_head: Cell::new(None),
             exchange: RefCell::new(None),
             upgrade: RefCell::new(None),
             killed: Cell::new(false),
@@ -189,6 +192,18 @@ impl Client {
         if self.phase.get() == Phase::Idle {
             self.turn(Phase::Head);
         }
+    }
+
+    /// On a connection of many streams: since when half a head is here, if it is.
+    pub(super) fn owes_head(&self, since: Option<u64>) {
+        self.half_head.set(since);
+    }
+
+    /// Half a head was here before `limit`, and we have read all that came. What we have not read is no fault
+    /// of the client's.
+    pub(super) fn owes_head_since(&self, limit: u64) -> bool {
+        let since = self.half_head.get();
+        since.is_some_and(|since| since <= limit) && !self.has_unread()
     }
 
     /// The worker has something to say before its answer.

@@ -368,6 +368,12 @@ impl Loop {
     fn keep_limits(&self, client: &Rc<Client>, view: &View, left: &mut Vec<(WorkerId, u64)>) {
         let front = &view.front;
         let now = self.now();
+        if let Some(limit) = now.checked_sub(millis(front.header_timeout))
+            && client.owes_head_since(limit)
+        {
+            // Whatever else it waits for: as by HTTP/1.1, a head comes in time or not at all.
+            client.kill();
+        }
         let (phase, since) = client.phase();
         match phase {
             Phase::Idle => {

@@ -2,16 +2,16 @@
 //! it costs is bounded (T10).
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
 use crate::h2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Flooded, Frame, GOAWAY, HEADERS, Outcome, PING,
-    PREFACE, ROOT, RST_STREAM, Raw, SETTINGS, Session, WINDOW_UPDATE, fields, get, literal,
+    PREFACE, ROOT, RST_STREAM, Raw, SETTINGS, Session, WINDOW_UPDATE, fields, get, literal, piece,
 };
-use crate::plane::{Plane, open, worker};
-use crate::worker::{Door, Worker, reply};
+use crate::plane::{PATIENCE, Plane, open, worker};
+use crate::worker::{Door, Worker, reply, write};
 
 /// What an attacker may make a plane hold, beyond what it held before.
 const COST: u64 = 48 << 20;
@@ -186,56 +186,139 @@ fn t10_rapid_resets_end_the_connection_and_free_the_workers() {
     assert!(slow.requests().len() < 1_000, "{}", slow.requests().len());
 }
 
+/// Begins requests and gives them up, until it is shown the door or has done it so often. Each is on its way
+/// to the worker before: what is counted is ours alone to count. Another is answered whole between two of
+/// them if it is `decent`.
+fn give_up(raw: &mut Raw, times: usize, decent: bool) -> usize {
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        id(number - 1)
+    };
+    let answered = |raw: &mut Raw, good: &dyn Fn(&Frame) -> bool| loop {
+        match raw.next() {
+            Some(frame) if frame.kind == GOAWAY => break false,
+            Some(frame) if good(&frame) => break true,
+            Some(_) => {}
+            None => break false,
+        }
+    };
+    let well = fields(&ROOT.map(|(name, value)| match name {
+        ":path" => (name, "/well"),
+        _ => (name, value),
+    }));
+    for given_up in 0..times {
+        if decent {
+            let id = next();
+            let get = Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &well);
+            let whole = |frame: &Frame| frame.stream == id && frame.flags & END_STREAM != 0;
+            if raw.stream.write_all(&get.bytes()).is_err() || !answered(raw, &whole) {
+                return given_up;
+            }
+        }
+        let id = next();
+        let block = frames(1, |_| {
+            vec![
+                Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &fields(&ROOT)),
+                Frame::new(PING, 0, 0, &[7; 8]),
+            ]
+        });
+        let reset = Frame::new(RST_STREAM, 0, id, &8_u32.to_be_bytes()).bytes();
+        if raw.stream.write_all(&block).is_err()
+            || !answered(raw, &|frame| frame.kind == PING)
+            || raw.stream.write_all(&reset).is_err()
+        {
+            return given_up;
+        }
+    }
+    times
+}
+
 #[test]
 fn t10_resets_that_wait_for_each_request_to_begin_end_the_connection() {
     let (slow, door) = slow_but_well();
     let mut target = Target::new(&slow);
+    // One answer for each brings nothing.
+    for decent in [false, true] {
+        let mut raw = Raw::connect(target.plane.address);
+        let number = give_up(&mut raw, 2_000, decent);
+        assert!(number < 2_000, "all were let through, decent: {decent}");
+        assert!(number >= 100, "a browser may give up as many: {number}");
+        drop(raw);
+        target
+            .plane
+            .until(|sample| worker(sample, 1).in_flight.total() == 0);
+        assert_eq!(target.plane.get("/well").status, 200);
+    }
+    assert_eq!(target.plane.sample().abused, 2);
+    door.open();
+}
+
+#[test]
+fn what_is_given_up_before_it_was_seen_reaches_no_worker() {
+    let (slow, door) = slow_but_well();
+    let mut target = Target::new(&slow);
     let mut raw = Raw::connect(target.plane.address);
-    let mut number = 0;
-    // Each is on its way to the worker before it is given up: what is counted is ours alone to count.
-    let ended = loop {
-        if number == 2_000 {
-            break false;
-        }
-        let block = frames(1, |_| {
-            vec![
-                Frame::new(
-                    HEADERS,
-                    END_HEADERS | END_STREAM,
-                    id(number),
-                    &fields(&ROOT),
-                ),
-                Frame::new(PING, 0, 0, &[7; 8]),
-            ]
-        });
-        if raw.stream.write_all(&block).is_err() {
-            break true;
-        }
-        let answered = loop {
-            match raw.next() {
-                Some(frame) if frame.kind == PING => break true,
-                Some(frame) if frame.kind == GOAWAY => break false,
-                Some(_) => {}
-                None => break false,
-            }
-        };
-        if !answered {
-            break true;
-        }
-        let reset = Frame::new(RST_STREAM, 0, id(number), &8_u32.to_be_bytes());
-        if raw.stream.write_all(&reset.bytes()).is_err() {
-            break true;
-        }
-        number += 1;
-    };
-    assert!(ended, "{number} were let through");
-    assert!(number >= 100, "a browser may give up as many: {number}");
-    drop(raw);
-    target
+    // All that a page had asked for.
+    let all = frames(60, |n| {
+        vec![
+            Frame::new(HEADERS, END_HEADERS | END_STREAM, id(n), &fields(&ROOT)),
+            Frame::new(RST_STREAM, 0, id(n), &8_u32.to_be_bytes()),
+        ]
+    });
+    raw.stream.write_all(&all).expect("sent");
+    raw.send(PING, 0, 0, &[7; 8]);
+    raw.until(PING);
+    let sample = target
         .plane
         .until(|sample| worker(sample, 1).in_flight.total() == 0);
-    assert_eq!(target.plane.get("/well").status, 200);
+    assert_eq!(sample.abused, 0);
+    // One may have been cut by what is read at once.
+    assert!(slow.requests().len() <= 2, "{}", slow.requests().len());
     door.open();
+}
+
+#[test]
+fn calls_that_their_client_ends_by_cancelling_are_no_abuse() {
+    let door = Door::new();
+    let inside = door.clone();
+    let streaming = Worker::scripted(move |request, stream| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+        if !write(stream, head) {
+            return false;
+        }
+        if request.path() == "/long" {
+            inside.wait();
+            return write(stream, "0\r\n\r\n");
+        }
+        // Until it is given up.
+        std::io::Read::read(stream, &mut [0]).is_ok_and(|read| read > 0)
+    });
+    let mut plane = Plane::serving(&[open(1, streaming.address)]);
+    let mut session = Session::connect(plane.address);
+    let (long, _) = session.begin(get("/long"), true);
+    let mut long = session.block(long).expect("an answer").into_body();
+    for _ in 0..600 {
+        let (response, _) = session.begin(get("/"), true);
+        session.block(async {
+            let mut body = response.await.expect("an answer").into_body();
+            let first = piece(&mut body).await.expect("it goes on");
+            assert_eq!(first.expect("whole"), "x");
+        });
+    }
+    door.open();
+    session.block(async {
+        assert_eq!(
+            piece(&mut long).await.expect("a piece").expect("whole"),
+            "x"
+        );
+        while let Some(last) = piece(&mut long).await {
+            assert!(last.expect("it ends well").is_empty());
+        }
+    });
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(sample.abused, 0);
+    assert_eq!(worker(&sample, 1).failures, 0);
 }
 
 #[test]
@@ -520,6 +603,81 @@ fn slow_beginnings_are_closed_after_the_heads_time() {
     raw.end();
     target.plane.until(|sample| sample.connections == 0);
     assert_eq!(a.requests().len(), 1);
+}
+
+#[test]
+fn half_a_head_is_held_for_a_heads_time_whatever_else_goes_on() {
+    let (slow, door) = slow_but_well();
+    let limit = Duration::from_millis(400);
+    let mut target = Target::adapted(&slow, |plane| plane.front.header_timeout = limit);
+    // Half a piece of a body is none: that has a limit of its own.
+    let mut uploading = Raw::connect(target.plane.address);
+    let post = fields(&ROOT.map(|(name, value)| match name {
+        ":method" => (name, "POST"),
+        ":path" => (name, "/well"),
+        _ => (name, value),
+    }));
+    uploading.send(HEADERS, END_HEADERS, 1, &post);
+    let piece = Frame::new(DATA, END_STREAM, 1, &[b'x'; 100]).bytes();
+    let (first, rest) = piece.split_at(50);
+    uploading.stream.write_all(first).expect("sent");
+    let block = fields(&ROOT);
+    let halves: [(&str, Vec<u8>); 5] = [
+        ("a block", Frame::new(HEADERS, 0, 3, &block).bytes()),
+        ("a frame", {
+            let all = Frame::new(HEADERS, END_HEADERS, 3, &block).bytes();
+            all[..all.len() - 3].to_vec()
+        }),
+        ("a frame's head", vec![0, 0, 100, HEADERS, 4]),
+        ("less", vec![0, 0]),
+        (
+            "a ping",
+            Frame::new(PING, 0, 0, &[7; 8]).bytes()[..12].to_vec(),
+        ),
+    ];
+    for (name, half) in halves {
+        // Alone, and beside a request that goes on.
+        for beside in [false, true] {
+            let mut raw = Raw::connect(target.plane.address);
+            if beside {
+                raw.get(1);
+                target
+                    .plane
+                    .until(|sample| worker(sample, 1).in_flight.total() == 2);
+            }
+            raw.stream.write_all(&half).expect("sent");
+            let begun = Instant::now();
+            raw.end();
+            // Of its own clock, which turns ten times a second.
+            let held = begun.elapsed();
+            assert!(held >= limit / 2, "{name} {beside} {held:?}");
+            target
+                .plane
+                .until(|sample| worker(sample, 1).in_flight.total() == 1);
+        }
+    }
+    // Drop by drop it is still one.
+    let mut raw = Raw::connect(target.plane.address);
+    raw.send(HEADERS, 0, 1, &block);
+    let more = Frame::new(CONTINUATION, 0, 1, &fields(&[("x", "y")])).bytes();
+    raw.stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .expect("set");
+    let begun = Instant::now();
+    while raw.stream.write_all(&more).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it goes on for ever");
+        match std::io::Read::read(&mut raw.stream, &mut [0; 100]) {
+            Ok(0) => break,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+            _ => {}
+        }
+    }
+    uploading.stream.write_all(rest).expect("sent");
+    let head = uploading.until(HEADERS);
+    assert_eq!(head.status(), Some(200));
+    drop((raw, uploading));
+    target.plane.until(|sample| sample.connections == 0);
+    door.open();
 }
 
 #[test]

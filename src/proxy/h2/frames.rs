@@ -13,8 +13,10 @@ pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 pub(super) const PADDED: u8 = 8;
 
 /// A frame, as far as it counts.
@@ -39,8 +41,11 @@ pub(super) struct Frames {
     /// The begin of the next one, of which so much is here.
     begin: [u8; LOOKED_AT],
     here: usize,
-    /// So much passes before it begins.
+    /// So much passes before it begins, of a frame of this kind.
     skip: usize,
+    kind: u8,
+    /// A block of fields has begun, and the last of its frames has not.
+    in_block: bool,
 }
 
 impl Frames {
@@ -49,6 +54,9 @@ impl Frames {
             begin: [0; LOOKED_AT],
             here: 0,
             skip,
+            // What is before the first frame has a limit of its own.
+            kind: DATA,
+            in_block: false,
         }
     }
 
@@ -70,26 +78,41 @@ impl Frames {
         usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
     }
 
-    pub(super) fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+    /// Something has begun that is no piece of a body, and its rest is to come. It may be as little as the
+    /// first bytes of a frame, of which the kind is not known.
+    pub(super) fn are_within_head(&self) -> bool {
+        let of_body = self.here > 3 && self.begin[3] == DATA;
+        let begun = self.here > 0 && !of_body;
+        self.in_block || begun || (self.skip > 0 && self.kind != DATA)
+    }
+
+    /// These bytes come next. True if all was whole at some place in them, or before.
+    pub(super) fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) -> bool {
+        let mut whole = false;
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
+            whole |= self.skip == 0 && self.here == 0 && !self.in_block;
             let wanted = self.wanted();
             let taken = (wanted - self.here).min(bytes.len());
             self.begin[self.here..self.here + taken].copy_from_slice(&bytes[..taken]);
             self.here += taken;
             bytes = &bytes[taken..];
             if self.here < wanted {
-                return;
+                return whole;
             }
             if self.here < self.wanted() {
                 continue;
             }
             let length = self.length();
+            self.kind = self.begin[3];
+            if matches!(self.kind, HEADERS | CONTINUATION) {
+                self.in_block = self.begin[4] & END_HEADERS == 0;
+            }
             let [.., a, b, c, d] = self.begin;
             each(Frame {
-                kind: self.begin[3],
+                kind: self.kind,
                 flags: self.begin[4],
                 // Three bytes.
                 length: u32::try_from(length).unwrap_or(u32::MAX),
@@ -148,6 +171,44 @@ mod tests {
                 if *kind == WINDOW_UPDATE && payload.len() >= 4 {
                     assert_eq!(&found.payload[..], &payload[..4]);
                 }
+            }
+        });
+    }
+
+    /// Whether a head is half here behind so many bytes, and whether all is whole there.
+    fn state(frames: &[(u8, u8, Vec<u8>)], at: usize) -> (bool, bool) {
+        let (mut begin, mut in_block) = (PREFACE, false);
+        if at < begin {
+            return (false, false);
+        }
+        for (kind, flags, payload) in frames {
+            let end = begin + HEAD + payload.len();
+            if at < end {
+                let of_body = *kind == DATA && at > begin + 3;
+                let begun = at > begin && !of_body;
+                return (in_block || begun, at == begin && !in_block);
+            }
+            if matches!(*kind, HEADERS | CONTINUATION) {
+                in_block = flags & END_HEADERS == 0;
+            }
+            begin = end;
+        }
+        (in_block, !in_block)
+    }
+
+    #[test]
+    fn half_a_head_is_known_wherever_the_pieces_end() {
+        let check = bolero::check!().with_generator(fuzz::from(sent));
+        let check = check.with_iterations(300);
+        check.for_each(|(frames, stream): &Sent| {
+            let (mut parser, mut at) = (Frames::behind(PREFACE), 0);
+            for piece in stream.pieces() {
+                let was_whole = parser.pass(piece, |_| {});
+                let end = at + piece.len();
+                let some_whole = (at..=end).any(|at| state(frames, at).1);
+                assert_eq!(was_whole, some_whole, "{at}..{end}");
+                assert_eq!(parser.are_within_head(), state(frames, end).0, "{end}");
+                at = end;
             }
         });
     }

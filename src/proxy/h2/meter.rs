@@ -27,6 +27,8 @@ pub(super) struct Meter {
     /// Until when time has paid, on the plane's clock.
     paid: u64,
     overdrawn: bool,
+    /// Since when a head is half here, on the same clock.
+    half_head: Option<u64>,
 }
 
 impl Meter {
@@ -37,6 +39,7 @@ impl Meter {
             left: BURST,
             paid: now,
             overdrawn: false,
+            half_head: None,
         }
     }
 
@@ -48,11 +51,13 @@ impl Meter {
         let left = &mut self.left;
         *left = left.saturating_add(time).min(BURST);
         let overdrawn = &mut self.overdrawn;
-        self.came.pass(bytes, |frame| {
+        let was_whole = self.came.pass(bytes, |frame| {
             let price = frame.price();
             *overdrawn |= price > *left;
             *left = left.saturating_sub(price);
         });
+        let since = self.half_head.filter(|_| !was_whole).unwrap_or(now);
+        self.half_head = self.came.are_within_head().then_some(since);
     }
 
     /// We sent this.
@@ -62,6 +67,11 @@ impl Meter {
             let after = left.saturating_add(frame.worth());
             *left = after.saturating_sub(frame.toll()).min(BURST);
         });
+    }
+
+    /// Since when the client owes the rest of a head, or of another frame that is no piece of a body.
+    pub(super) fn half_head(&self) -> Option<u64> {
+        self.half_head
     }
 
     /// It has sent too much for what it asked for. It stays so.
@@ -258,6 +268,28 @@ mod tests {
         // A clock that goes back brings nothing.
         meter.came(&ping, 0);
         assert!(meter.is_overdrawn());
+    }
+
+    #[test]
+    fn half_a_head_is_owed_since_it_began() {
+        let mut meter = greeted(0);
+        assert_eq!(meter.half_head(), None);
+        let block = frame(HEADERS, 0, &[0x82; 100]);
+        meter.came(&block[..5], 100);
+        assert_eq!(meter.half_head(), Some(100));
+        meter.came(&block[5..], 200);
+        // Its frame is whole, and it is not.
+        meter.came(&frame(9, 0, &[0x82]), 300);
+        assert_eq!(meter.half_head(), Some(100));
+        // The end of one and the begin of another.
+        meter.came(&[frame(9, 4, &[0x82]), block[..20].to_vec()].concat(), 400);
+        assert_eq!(meter.half_head(), Some(400));
+        meter.came(&block[20..], 500);
+        meter.came(&frame(9, 4, &[]), 600);
+        assert_eq!(meter.half_head(), None);
+        // A piece of a body takes what time it takes.
+        meter.came(&frame(DATA, 0, &[0; 100])[..50], 700);
+        assert_eq!(meter.half_head(), None);
     }
 
     #[test]

@@ -53,8 +53,10 @@ const HINT: u64 = 2_000;
 
 /// Serves a connection until it is closed. `unread` was read from it already.
 pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unread: Bytes) {
-    let wire = Wire::new(lp, socket, unread);
-    let end = converse(lp, present.client(), &wire).await;
+    let client = present.client();
+    let wire = Wire::new(lp, client, socket, unread);
+    let end = converse(lp, client, &wire).await;
+    client.owes_head(None);
     // What the client still sends would have the last of what we said thrown away by a reset.
     if end == End::Said
         && let Some(mut socket) = wire.into_socket()

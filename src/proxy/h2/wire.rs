@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
+use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::socket::Socket;
 
@@ -23,6 +24,7 @@ pub(super) struct Wire(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 struct Inner {
     lp: Rc<Loop>,
+    client: Rc<Client>,
     socket: Socket,
     unread: Bytes,
     meter: Meter,
@@ -31,9 +33,10 @@ struct Inner {
 }
 
 impl Wire {
-    pub(super) fn new(lp: &Rc<Loop>, socket: Socket, unread: Bytes) -> Self {
+    pub(super) fn new(lp: &Rc<Loop>, client: &Rc<Client>, socket: Socket, unread: Bytes) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             lp: Rc::clone(lp),
+            client: Rc::clone(client),
             socket,
             unread,
             meter: Meter::new(lp.now()),
@@ -84,6 +87,7 @@ impl AsyncRead for Wire {
         }
         let came = &buffer.filled()[before..];
         inner.meter.came(came, inner.lp.now());
+        inner.client.owes_head(inner.meter.half_head());
         Poll::Ready(Ok(()))
     }
 }
