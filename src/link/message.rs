@@ -1,6 +1,7 @@
 //! The messages of the seam. Each is one frame (postcard); descriptors travel beside the frame that
 //! names their count.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -587,28 +588,80 @@ pub struct ServiceSample {
     pub name: ServiceName,
     /// Requests that ended, by the role of the generation that had them; `None` if none had.
     pub ended: Vec<EndedSample>,
-    /// Request time, by role: from the head's last byte to the end of the answer.
-    pub duration: Vec<(Option<Role>, Histogram)>,
+    /// What is counted by the role of the generation that has or had a request; a role of which there
+    /// is nothing to say is left out.
+    pub roles: Vec<RoleSample>,
     /// Time to the worker's first answer byte.
     pub first_byte: Histogram,
-    /// In flight now, parked ones included.
-    pub in_flight: u32,
     /// Parked now.
     pub parked: u32,
     /// How long parked ones waited.
     pub park_wait: Histogram,
     /// Parked ones turned away.
     pub park_dropped: u64,
+    /// How often a worker was ejected.
+    pub ejections: u64,
+}
+
+/// One service's counters, for requests that a generation of one role has or had.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoleSample {
+    /// The role that the worker's generation had when it took the request; `None` if no worker did.
+    pub role: Option<Role>,
+    /// Request time: from the head's last byte to the end of the answer.
+    pub duration: Histogram,
+    /// In flight now; those that wait for a worker have no role.
+    pub in_flight: u32,
     /// Body bytes from clients.
     pub request_bytes: u64,
     /// Body bytes to clients.
     pub response_bytes: u64,
-    /// Further tries, by reason.
+    /// Further tries, by what ended the one at a worker of this role.
     pub retries: Vec<(ProxyReason, u64)>,
     /// Answers that are ours and not a worker's, or cut ones, by reason.
     pub errors: Vec<(ProxyReason, u64)>,
-    /// How often a worker was ejected.
-    pub ejections: u64,
+}
+
+impl ServiceSample {
+    /// In flight now, those that wait for a worker included.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        let each = self.roles.iter().map(|of| of.in_flight);
+        each.fold(0, u32::saturating_add)
+    }
+
+    /// Bytes of bodies from clients and to them, of all roles.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let each = self.roles.iter();
+        each.fold((0, 0), |(request, response): (u64, u64), of| {
+            (
+                request.saturating_add(of.request_bytes),
+                response.saturating_add(of.response_bytes),
+            )
+        })
+    }
+
+    /// Answers that are ours and not a worker's, or cut ones, of all roles.
+    #[must_use]
+    pub fn errors(&self) -> Vec<(ProxyReason, u64)> {
+        Self::summed(self.roles.iter().flat_map(|of| &of.errors))
+    }
+
+    /// Further tries of all roles.
+    #[must_use]
+    pub fn retries(&self) -> Vec<(ProxyReason, u64)> {
+        Self::summed(self.roles.iter().flat_map(|of| &of.retries))
+    }
+
+    fn summed<'a>(counts: impl Iterator<Item = &'a (ProxyReason, u64)>) -> Vec<(ProxyReason, u64)> {
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (reason, count) in counts {
+            let sum = sums.entry(*reason).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        sums.into_iter().collect()
+    }
 }
 
 /// Requests that ended, for one set of labels.

@@ -32,10 +32,10 @@ impl LedgerCounts {
                 *of_role = of_role.saturating_add(*count);
             }
         }
-        for count in sums.retries.values() {
+        for count in sums.roles.values().flat_map(|of| of.retries.values()) {
             self.retried = self.retried.saturating_add(*count);
         }
-        for (reason, count) in &sums.errors {
+        for (reason, count) in sums.roles.values().flat_map(|of| &of.errors) {
             let sum = if *reason == ProxyReason::ClientGone {
                 &mut self.client_gone
             } else {

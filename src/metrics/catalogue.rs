@@ -46,7 +46,7 @@ families! {
     BUILD: Gauge "remuda_build_info" ["version", "revision", "rustc", "features"]
         "What was built; always 1.";
     CONFIG_SUCCESSFUL: Gauge "remuda_config_last_reload_successful" []
-        "Whether the last load of the config succeeded (1) or the one before is still in use (0).";
+        "Whether the config and the certificates that were last read are in use (1) or those of before (0).";
     CONFIG_SUCCESS_AT: Gauge "remuda_config_last_reload_success_timestamp_seconds" []
         "When a config was last taken into use.";
     CONFIG_HASH: Gauge "remuda_config_hash_info" ["hash"]
@@ -56,16 +56,16 @@ families! {
         "Requests that ended, by the status the client saw (499: it left) and the answering generation's role.";
     REQUEST_DURATION: Histogram "remuda_http_request_duration_seconds" ["service", "role"]
         "Time from the end of a request's head to the end of its answer.";
-    REQUESTS_IN_FLIGHT: Gauge "remuda_http_requests_in_flight" ["service"]
-        "Requests in flight now, those that wait for a worker included.";
-    REQUEST_BYTES: Counter "remuda_http_request_bytes_total" ["service"]
+    REQUESTS_IN_FLIGHT: Gauge "remuda_http_requests_in_flight" ["service", "role"]
+        "Requests in flight now, by their worker's generation's role when it took them (none: they wait for one).";
+    REQUEST_BYTES: Counter "remuda_http_request_bytes_total" ["service", "role"]
         "Body bytes received from clients.";
-    RESPONSE_BYTES: Counter "remuda_http_response_bytes_total" ["service"]
+    RESPONSE_BYTES: Counter "remuda_http_response_bytes_total" ["service", "role"]
         "Body bytes sent to clients.";
-    RETRIES: Counter "remuda_http_retries_total" ["service", "reason"]
-        "Further tries of a request on another worker, by what ended the try before.";
-    PROXY_ERRORS: Counter "remuda_http_proxy_errors_total" ["service", "reason"]
-        "Answers made by the proxy in a worker's place, and answers cut short.";
+    RETRIES: Counter "remuda_http_retries_total" ["service", "reason", "role"]
+        "Further tries of a request on another worker, by what ended the try before and the role it failed at.";
+    PROXY_ERRORS: Counter "remuda_http_proxy_errors_total" ["service", "reason", "role"]
+        "Answers made by the proxy in a worker's place, and answers cut short (role none: no worker had it).";
 
     UNROUTED: Counter "remuda_http_unrouted_requests_total" []
         "Requests for a host or path that no service has, answered with 404.";

@@ -9,10 +9,9 @@ use prometheus::proto::MetricFamily;
 
 use super::catalogue::{self as names, Family};
 use super::events::Counts;
-use super::histogram::Buckets;
 use super::labels::{self, LogStream};
 use super::page::Page;
-use super::sums::{Cut, PlaneSums, ServiceSums};
+use super::sums::{Cut, PlaneSums, RoleSums, ServiceSums};
 use super::{Shell, State};
 use crate::link::message::{MethodLabel, ProxyReason};
 use crate::rollout::{
@@ -64,10 +63,14 @@ impl Collector for Families {
         page.processes(&state);
         page.planes(&state.planes.total());
         for service in state.planes.services() {
-            let (in_flight, parked) = state.planes.in_flight(service);
+            let now = state.planes.now(service);
             let name: &str = &service.0;
-            page.set(&names::REQUESTS_IN_FLIGHT, &[name], in_flight);
-            page.set(&names::QUEUE_DEPTH, &[name], parked);
+            for role in labels::ROLES {
+                let count = now.in_flight.get(&role).copied().unwrap_or(0);
+                let labels = [name, labels::role(role)];
+                page.set(&names::REQUESTS_IN_FLIGHT, &labels, count);
+            }
+            page.set(&names::QUEUE_DEPTH, &[name], now.parked);
             page.cut(name, state.planes.cut(service));
         }
         for (service, counts) in &state.events.services {
@@ -156,27 +159,35 @@ impl Page {
             ];
             self.set(&names::REQUESTS, &labels, count);
         }
-        let none = Buckets::default();
-        for role in labels::ROLES.map(Some).into_iter().chain([None]) {
-            let buckets = sums.duration.get(&role).unwrap_or(&none);
-            self.buckets(
-                &names::REQUEST_DURATION,
-                &[service, labels::role(role)],
-                buckets,
-            );
+        let none = RoleSums::default();
+        for role in labels::ROLES {
+            self.of_role(service, role, sums.roles.get(&role).unwrap_or(&none));
         }
         self.buckets(&names::FIRST_BYTE, &[service], &sums.first_byte);
         self.buckets(&names::QUEUE_WAIT, &[service], &sums.park_wait);
         self.set(&names::QUEUE_DROPPED, &[service], sums.park_dropped);
         self.set(&names::WORKER_EJECTIONS, &[service], sums.ejections);
-        self.set(&names::REQUEST_BYTES, &[service], sums.request_bytes);
-        self.set(&names::RESPONSE_BYTES, &[service], sums.response_bytes);
+    }
+
+    fn of_role(&mut self, service: &str, role: Option<Role>, sums: &RoleSums) {
+        let word = labels::role(role);
+        self.buckets(&names::REQUEST_DURATION, &[service, word], &sums.duration);
+        self.set(&names::REQUEST_BYTES, &[service, word], sums.request_bytes);
+        self.set(
+            &names::RESPONSE_BYTES,
+            &[service, word],
+            sums.response_bytes,
+        );
+        // What is shown as 0 from the start.
+        let serves = matches!(role, Some(Role::Stable | Role::Candidate));
         for reason in labels::REASONS {
-            let labels = [service, labels::reason(reason)];
-            let errors = sums.errors.get(&reason).copied().unwrap_or(0);
-            self.set(&names::PROXY_ERRORS, &labels, errors);
+            let labels = [service, labels::reason(reason), word];
+            let errors = sums.errors.get(&reason).copied();
+            if serves || role.is_none() || errors.is_some() {
+                self.set(&names::PROXY_ERRORS, &labels, errors.unwrap_or(0));
+            }
             let retries = sums.retries.get(&reason).copied();
-            let is_usual = matches!(reason, ProxyReason::Connect | ProxyReason::Reset);
+            let is_usual = serves && matches!(reason, ProxyReason::Connect | ProxyReason::Reset);
             if is_usual || retries.is_some() {
                 self.set(&names::RETRIES, &labels, retries.unwrap_or(0));
             }

@@ -26,7 +26,14 @@ impl LogStream {
     }
 }
 
-pub(super) const ROLES: [Role; 4] = [Role::Stable, Role::Candidate, Role::Parked, Role::Retiring];
+/// What never reached a worker has no role.
+pub(super) const ROLES: [Option<Role>; 5] = [
+    Some(Role::Stable),
+    Some(Role::Candidate),
+    Some(Role::Parked),
+    Some(Role::Retiring),
+    None,
+];
 
 pub(super) fn role(role: Option<Role>) -> &'static str {
     role.map_or("none", Role::word)

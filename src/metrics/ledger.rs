@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::accounts::LedgerCounts;
 use super::process::Usage;
 use super::sums::{Cut, PlaneSums, Refused, ServiceSums, WorkerSums};
-use crate::link::message::Sample;
-use crate::rollout::{Generation, InFlight, Moment, Outcomes, ServiceName, Slot, View, WorkerId};
+use crate::link::message::{Sample, ServiceSample};
+use crate::rollout::{
+    Generation, InFlight, Moment, Outcomes, Role, ServiceName, Slot, View, WorkerId,
+};
 
 /// Generations of a service whose totals are remembered: far more than can be alive at once.
 const GENERATIONS_KEPT: usize = 64;
@@ -51,9 +53,42 @@ struct Known {
 struct Plane {
     sums: PlaneSums,
     workers: BTreeMap<WorkerId, Worker>,
-    services: BTreeMap<ServiceName, (u32, u32)>,
+    services: BTreeMap<ServiceName, Now>,
     connections: u32,
     usage: Option<Usage>,
+}
+
+/// What a plane has of a service's requests now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Now {
+    /// Those that have no worker are in it without a role.
+    pub(super) in_flight: BTreeMap<Option<Role>, u32>,
+    pub(super) parked: u32,
+}
+
+impl Now {
+    fn read(sample: &ServiceSample) -> Self {
+        let mut now = Self {
+            parked: sample.parked,
+            ..Self::default()
+        };
+        for of_role in &sample.roles {
+            now.enter(of_role.role, of_role.in_flight);
+        }
+        now
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.parked = self.parked.saturating_add(other.parked);
+        for (role, count) in &other.in_flight {
+            self.enter(*role, *count);
+        }
+    }
+
+    fn enter(&mut self, role: Option<Role>, count: u32) {
+        let sum = self.in_flight.entry(role).or_default();
+        *sum = sum.saturating_add(count);
+    }
 }
 
 /// A worker as one plane sees it.
@@ -186,11 +221,11 @@ impl Planes {
         std::mem::swap(&mut plane.sums, &mut sums);
         plane.workers = workers;
         plane.connections = sample.connections;
-        plane.services = sample
-            .services
-            .iter()
-            .map(|service| (service.name.clone(), (service.in_flight, service.parked)))
-            .collect();
+        plane.services.clear();
+        for service in &sample.services {
+            let now = plane.services.entry(service.name.clone()).or_default();
+            now.add(&Now::read(service));
+        }
         Ok(())
     }
 
@@ -334,14 +369,14 @@ impl Planes {
         total
     }
 
-    pub(super) fn in_flight(&self, service: &ServiceName) -> (u32, u32) {
-        let all = self
-            .live
-            .values()
-            .filter_map(|plane| plane.services.get(service));
-        all.fold((0, 0), |(in_flight, parked): (u32, u32), (f, p)| {
-            (in_flight.saturating_add(*f), parked.saturating_add(*p))
-        })
+    pub(super) fn now(&self, service: &ServiceName) -> Now {
+        let mut sum = Now::default();
+        for plane in self.live.values() {
+            if let Some(now) = plane.services.get(service) {
+                sum.add(now);
+            }
+        }
+        sum
     }
 
     pub(super) fn ledger(&self, service: &ServiceName) -> LedgerCounts {

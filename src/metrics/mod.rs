@@ -200,6 +200,11 @@ impl Metrics {
         }
     }
 
+    /// Whether all that was last read of the config and its certificates is in use.
+    pub fn config_is_read(&self, is_read: bool) {
+        self.state().shell.reload_successful = is_read;
+    }
+
     /// A digest of the config in use, so that hosts can be compared.
     pub fn config_hash(&self, hash: &str) {
         self.state().shell.config_hash = Some(hash.to_owned());
@@ -224,7 +229,7 @@ impl Metrics {
     /// A service's requests that wait for a worker, over all live planes.
     #[must_use]
     pub fn parked(&self, service: &ServiceName) -> u32 {
-        self.state().planes.in_flight(service).1
+        self.state().planes.now(service).parked
     }
 
     /// Whether a live plane gives this worker no requests for a while, because it failed.

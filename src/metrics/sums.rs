@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::histogram::Buckets;
 use crate::link::message::{
-    AcceptError, MethodLabel, ProxyReason, Sample, ServiceSample, WorkerSample,
+    AcceptError, MethodLabel, ProxyReason, RoleSample, Sample, ServiceSample, WorkerSample,
 };
 use crate::rollout::{InFlight, Outcomes, Role, ServiceName};
 
@@ -49,15 +49,21 @@ pub(super) struct PlaneSums {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ServiceSums {
     pub(super) ended: BTreeMap<Ended, u64>,
-    pub(super) duration: BTreeMap<Option<Role>, Buckets>,
+    pub(super) roles: BTreeMap<Option<Role>, RoleSums>,
     pub(super) first_byte: Buckets,
     pub(super) park_wait: Buckets,
     pub(super) park_dropped: u64,
+    pub(super) ejections: u64,
+}
+
+/// Those of one role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RoleSums {
+    pub(super) duration: Buckets,
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
     pub(super) retries: BTreeMap<ProxyReason, u64>,
     pub(super) errors: BTreeMap<ProxyReason, u64>,
-    pub(super) ejections: u64,
 }
 
 /// The labels of a request that ended. `code` is `None` outside 100 to 599, so that a worker's fancy
@@ -143,8 +149,6 @@ impl ServiceSums {
             first_byte: buckets(&sample.first_byte)?,
             park_wait: buckets(&sample.park_wait)?,
             park_dropped: sample.park_dropped,
-            request_bytes: sample.request_bytes,
-            response_bytes: sample.response_bytes,
             ejections: sample.ejections,
             ..Self::default()
         };
@@ -156,9 +160,45 @@ impl ServiceSums {
             };
             add(&mut read.ended, key, ended.count);
         }
-        for (role, sent) in &sample.duration {
-            read.duration.entry(*role).or_default().add(&buckets(sent)?);
+        for sent in &sample.roles {
+            let sums = RoleSums::read(sent)?;
+            read.roles.entry(sent.role).or_default().add(&sums);
         }
+        Ok(read)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        add_all(&mut self.ended, &other.ended);
+        for (role, sums) in &other.roles {
+            self.roles.entry(*role).or_default().add(sums);
+        }
+        self.first_byte.add(&other.first_byte);
+        self.park_wait.add(&other.park_wait);
+        self.park_dropped = self.park_dropped.saturating_add(other.park_dropped);
+        self.ejections = self.ejections.saturating_add(other.ejections);
+    }
+
+    fn is_ahead_of(&self, newer: &Self) -> bool {
+        any_ahead(&self.ended, &newer.ended)
+            || self.roles.iter().any(|(role, sums)| {
+                let none = RoleSums::default();
+                sums.is_ahead_of(newer.roles.get(role).unwrap_or(&none))
+            })
+            || self.first_byte.is_ahead_of(&newer.first_byte)
+            || self.park_wait.is_ahead_of(&newer.park_wait)
+            || self.park_dropped > newer.park_dropped
+            || self.ejections > newer.ejections
+    }
+}
+
+impl RoleSums {
+    fn read(sample: &RoleSample) -> Result<Self, Refused> {
+        let mut read = Self {
+            duration: Buckets::read(&sample.duration).ok_or(Refused::Malformed)?,
+            request_bytes: sample.request_bytes,
+            response_bytes: sample.response_bytes,
+            ..Self::default()
+        };
         for (reason, count) in &sample.retries {
             add(&mut read.retries, *reason, *count);
         }
@@ -168,33 +208,18 @@ impl ServiceSums {
         Ok(read)
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
-        add_all(&mut self.ended, &other.ended);
-        for (role, buckets) in &other.duration {
-            self.duration.entry(*role).or_default().add(buckets);
-        }
-        self.first_byte.add(&other.first_byte);
-        self.park_wait.add(&other.park_wait);
-        self.park_dropped = self.park_dropped.saturating_add(other.park_dropped);
+    fn add(&mut self, other: &Self) {
+        self.duration.add(&other.duration);
         self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
         self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
-        self.ejections = self.ejections.saturating_add(other.ejections);
         add_all(&mut self.retries, &other.retries);
         add_all(&mut self.errors, &other.errors);
     }
 
     fn is_ahead_of(&self, newer: &Self) -> bool {
-        any_ahead(&self.ended, &newer.ended)
-            || self.duration.iter().any(|(role, buckets)| {
-                let none = Buckets::default();
-                buckets.is_ahead_of(newer.duration.get(role).unwrap_or(&none))
-            })
-            || self.first_byte.is_ahead_of(&newer.first_byte)
-            || self.park_wait.is_ahead_of(&newer.park_wait)
-            || self.park_dropped > newer.park_dropped
+        self.duration.is_ahead_of(&newer.duration)
             || self.request_bytes > newer.request_bytes
             || self.response_bytes > newer.response_bytes
-            || self.ejections > newer.ejections
             || any_ahead(&self.retries, &newer.retries)
             || any_ahead(&self.errors, &newer.errors)
     }

@@ -2,7 +2,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::link::message::{
-    DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, ServiceSample, WorkerSample,
+    DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, RoleSample, ServiceSample,
+    WorkerSample,
 };
 use crate::rollout::{
     Event, Exit, GenerationView, Health, InFlight, Role, ServiceView, Weight, WorkerFailure,
@@ -47,16 +48,19 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
                 method: MethodLabel::Get,
                 count: ended,
             }],
-            duration: vec![(Some(Role::Stable), duration)],
+            roles: vec![RoleSample {
+                role: Some(Role::Stable),
+                duration,
+                in_flight,
+                request_bytes: ended,
+                response_bytes: ended * 10,
+                retries: Vec::new(),
+                errors: vec![(ProxyReason::ClientGone, 0), (ProxyReason::Connect, 0)],
+            }],
             first_byte: Histogram::default(),
-            in_flight,
             parked: 0,
             park_wait: Histogram::default(),
             park_dropped: 0,
-            request_bytes: ended,
-            response_bytes: ended * 10,
-            retries: Vec::new(),
-            errors: vec![(ProxyReason::ClientGone, 0), (ProxyReason::Connect, 0)],
             ejections: ended,
         }],
         workers: vec![WorkerSample {
@@ -137,6 +141,8 @@ fn value(metrics: &Metrics, series: &str) -> Option<f64> {
 const OK: &str =
     r#"remuda_http_requests_total{service="shop",code="200",method="GET",role="stable"}"#;
 
+const IN_FLIGHT: &str = r#"remuda_http_requests_in_flight{service="shop",role="stable"}"#;
+
 fn total(metrics: &Metrics) -> u64 {
     metrics.outcomes(&shop(), Generation(1)).requests
 }
@@ -150,14 +156,14 @@ fn counters_go_on_when_a_plane_dies_and_another_begins() {
     metrics.plane_sample(2, &sample(4, 1), at(1)).expect("sane");
     assert_eq!(value(&metrics, OK), Some(14.0));
     assert_eq!(
-        (total(&metrics), metrics.state().planes.in_flight(&shop())),
-        (14, (4, 0))
+        (total(&metrics), value(&metrics, IN_FLIGHT)),
+        (14, Some(4.0))
     );
     metrics.plane_gone(1);
     assert_eq!(value(&metrics, OK), Some(14.0));
     assert_eq!(
-        (total(&metrics), metrics.state().planes.in_flight(&shop())),
-        (14, (1, 0))
+        (total(&metrics), value(&metrics, IN_FLIGHT)),
+        (14, Some(1.0))
     );
     metrics.plane_sample(3, &sample(1, 0), at(2)).expect("sane");
     assert_eq!(value(&metrics, OK), Some(15.0));
@@ -211,7 +217,7 @@ fn a_sample_that_goes_backwards_is_refused_whole() {
         Err(Refused::Backwards)
     );
     assert_eq!(value(&metrics, OK), Some(10.0));
-    assert_eq!(metrics.state().planes.in_flight(&shop()), (0, 0));
+    assert_eq!(value(&metrics, IN_FLIGHT), Some(0.0));
     assert_eq!(
         value(&metrics, "remuda_plane_samples_refused_total"),
         Some(3.0)
@@ -313,7 +319,7 @@ fn a_worker_that_left_keeps_its_generations_totals_and_loses_its_gauges() {
 
     // It left the table, then the view: two steps, the total stays.
     cut.workers.clear();
-    cut.services[0].in_flight = 0;
+    cut.services[0].roles[0].in_flight = 0;
     metrics.plane_sample(1, &cut, at(11)).expect("sane");
     assert_eq!(series("remuda_drain_in_flight_requests"), Some(0.0));
     metrics.view(&view(Vec::new()), at(12), UNIX_EPOCH);
@@ -478,8 +484,9 @@ fn the_ledger_accounts_for_a_span() {
         .expect("sane");
     let begin = metrics.ledger(&shop());
     let mut later = sample(16, 0);
-    later.services[0].errors = vec![(ProxyReason::ClientGone, 2), (ProxyReason::Connect, 1)];
-    later.services[0].retries = vec![(ProxyReason::Reset, 3)];
+    later.services[0].roles[0].errors =
+        vec![(ProxyReason::ClientGone, 2), (ProxyReason::Connect, 1)];
+    later.services[0].roles[0].retries = vec![(ProxyReason::Reset, 3)];
     metrics.plane_sample(1, &later, at(2)).expect("sane");
     metrics.plane_gone(1);
     let span = metrics.ledger(&shop()).since(begin);
@@ -494,6 +501,73 @@ fn the_ledger_accounts_for_a_span() {
     };
     let shown = span.wire(candidate);
     assert_eq!((shown.candidate, shown.stable), (2, 4));
+}
+
+#[test]
+fn what_is_said_of_requests_says_at_which_role() {
+    for family in catalogue::ALL {
+        let of_requests = family.name.starts_with("remuda_http_");
+        // What is for no service has no generation either.
+        if of_requests && *family != catalogue::UNROUTED {
+            assert!(family.labels.contains(&"role"), "{}", family.name);
+        }
+    }
+    let metrics = metrics();
+    let series =
+        |name: &str, labels: &str| value(&metrics, &format!("{name}{{service=\"shop\",{labels}}}"));
+    let errors = "remuda_http_proxy_errors_total";
+    let (reset, full) = (
+        r#"reason="reset",role="candidate""#,
+        r#"reason="queue_full",role="none""#,
+    );
+    assert_eq!(
+        (series(errors, reset), series(errors, full)),
+        (Some(0.0), Some(0.0)),
+        "so that the first one is an increase"
+    );
+    let mut sent = sample(10, 3);
+    let stable = sent.services[0].roles[0].clone();
+    sent.services[0].roles.push(RoleSample {
+        role: Some(Role::Candidate),
+        in_flight: 2,
+        request_bytes: 7,
+        response_bytes: 8,
+        retries: vec![(ProxyReason::Reset, 4)],
+        errors: vec![(ProxyReason::Reset, 5)],
+        ..stable.clone()
+    });
+    sent.services[0].roles.push(RoleSample {
+        role: None,
+        in_flight: 1,
+        errors: vec![(ProxyReason::QueueFull, 6)],
+        ..stable
+    });
+    metrics.plane_sample(1, &sent, at(1)).expect("sane");
+    let of = |name: &str, role: &str| series(name, &format!("role=\"{role}\""));
+    let in_flight = |role| of("remuda_http_requests_in_flight", role);
+    assert_eq!(
+        ["stable", "candidate", "none", "parked"].map(in_flight),
+        [3.0, 2.0, 1.0, 0.0].map(Some)
+    );
+    assert_eq!(
+        (
+            of("remuda_http_request_bytes_total", "candidate"),
+            of("remuda_http_response_bytes_total", "candidate"),
+            of("remuda_http_response_bytes_total", "stable"),
+        ),
+        (Some(7.0), Some(8.0), Some(100.0))
+    );
+    assert_eq!(series("remuda_http_retries_total", reset), Some(4.0));
+    assert_eq!(
+        (series(errors, reset), series(errors, full)),
+        (Some(5.0), Some(6.0))
+    );
+    metrics.plane_gone(1);
+    assert_eq!(
+        (in_flight("stable"), in_flight("none")),
+        (Some(0.0), Some(0.0))
+    );
+    assert_eq!(series(errors, full), Some(6.0));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A loop's counters: written by that loop alone, read when a sample is asked for.
 //!
 //! A request takes its loop's lock twice, uncontended but for the moment of a sample; nothing that
-//! another loop writes is touched.
+//! another loop writes is touched. What is in flight is in words of its own, so that its way from one
+//! worker to another takes no lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::link::message::{
-    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, ServiceSample,
+    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, RoleSample,
+    ServiceSample,
 };
 use crate::rollout::{Role, ServiceName};
 
@@ -61,14 +63,12 @@ impl LoopCounters {
             *sums.accept_errors.entry(*error).or_default() += count;
         }
         for (name, counters) in lock(&self.services).iter() {
-            let tally = counters.tally();
-            if let Some((_, sum)) = sums.services.iter_mut().find(|(known, _)| known == name) {
-                sum.add(&tally);
-            } else {
-                let mut sum = Tally::default();
-                sum.add(&tally);
-                sums.services.push((name.clone(), sum));
-            }
+            let known = sums.services.iter().position(|(known, _)| known == name);
+            let at = known.unwrap_or_else(|| {
+                sums.services.push((name.clone(), ServiceSums::default()));
+                sums.services.len() - 1
+            });
+            counters.add_to(&mut sums.services[at].1);
         }
     }
 }
@@ -81,17 +81,70 @@ pub(super) struct Sums {
     pub(super) abused: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
-    pub(super) services: Vec<(ServiceName, Tally)>,
+    pub(super) services: Vec<(ServiceName, ServiceSums)>,
 }
 
 /// One service's counters in one loop.
 #[derive(Debug, Default)]
-pub(super) struct ServiceCounters(Mutex<Tally>);
+pub(super) struct ServiceCounters {
+    tally: Mutex<Tally>,
+    /// By [`at`]. Only its loop writes, so that a load and a store are enough.
+    in_flight: [AtomicU32; ROLES.len()],
+}
 
 impl ServiceCounters {
     /// The counters, to be let go at once.
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        lock(&self.0)
+        lock(&self.tally)
+    }
+
+    /// A request is now at a worker of this role, or waits for one.
+    pub(super) fn enters(&self, role: Option<Role>) {
+        let count = &self.in_flight[at(role)];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// It is so no more. If it ended, that is to be counted before: who sees it gone sees that too.
+    pub(super) fn leaves(&self, role: Option<Role>) {
+        let count = &self.in_flight[at(role)];
+        let rest = count.load(Ordering::Relaxed).saturating_sub(1);
+        count.store(rest, Ordering::Release);
+    }
+
+    fn add_to(&self, sums: &mut ServiceSums) {
+        // The words are read one after another, so that a request on its way may be seen twice or not at
+        // all for a moment.
+        for (sum, count) in sums.in_flight.iter_mut().zip(&self.in_flight) {
+            *sum += count.load(Ordering::Acquire);
+        }
+        sums.tally.add(&self.tally());
+    }
+}
+
+/// One service's counters, of all loops.
+#[derive(Debug, Default)]
+pub(super) struct ServiceSums {
+    tally: Tally,
+    in_flight: [u32; ROLES.len()],
+}
+
+/// Every label of a role: none has what never reached a worker.
+const ROLES: [Option<Role>; 5] = [
+    None,
+    Some(Role::Stable),
+    Some(Role::Candidate),
+    Some(Role::Parked),
+    Some(Role::Retiring),
+];
+
+/// A role's place in [`ROLES`].
+fn at(role: Option<Role>) -> usize {
+    match role {
+        None => 0,
+        Some(Role::Stable) => 1,
+        Some(Role::Candidate) => 2,
+        Some(Role::Parked) => 3,
+        Some(Role::Retiring) => 4,
     }
 }
 
@@ -104,14 +157,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     ended: HashMap<(Option<Role>, u16, MethodLabel), u64, foldhash::fast::RandomState>,
-    duration: BTreeMap<Option<Role>, Times>,
+    /// By [`at`].
+    roles: [RoleTally; ROLES.len()],
     pub(super) first_byte: Times,
-    pub(super) in_flight: u32,
     pub(super) parked: u32,
     pub(super) park_wait: Times,
     pub(super) park_dropped: u64,
-    pub(super) request_bytes: u64,
-    pub(super) response_bytes: u64,
+}
+
+/// Those of one role.
+#[derive(Debug, Default, PartialEq)]
+struct RoleTally {
+    duration: Times,
+    request_bytes: u64,
+    response_bytes: u64,
     retries: BTreeMap<ProxyReason, u64>,
     errors: BTreeMap<ProxyReason, u64>,
 }
@@ -126,32 +185,45 @@ impl Tally {
         took: Duration,
     ) {
         *self.ended.entry((role, code, method)).or_default() += 1;
-        self.duration.entry(role).or_default().observe(took);
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.roles[at(role)].duration.observe(took);
     }
 
-    /// A further try.
-    pub(super) fn retried(&mut self, reason: ProxyReason) {
-        *self.retries.entry(reason).or_default() += 1;
+    /// Bytes of bodies, from the client and to it.
+    pub(super) fn moved(&mut self, role: Option<Role>, bytes_in: u64, bytes_out: u64) {
+        let of_role = &mut self.roles[at(role)];
+        of_role.request_bytes += bytes_in;
+        of_role.response_bytes += bytes_out;
+    }
+
+    /// A further try, after one at a worker of this role.
+    pub(super) fn retried(&mut self, role: Option<Role>, reason: ProxyReason) {
+        let retries = &mut self.roles[at(role)].retries;
+        *retries.entry(reason).or_default() += 1;
     }
 
     /// An answer of ours, or a cut one.
-    pub(super) fn failed(&mut self, reason: ProxyReason) {
-        *self.errors.entry(reason).or_default() += 1;
+    pub(super) fn failed(&mut self, role: Option<Role>, reason: ProxyReason) {
+        let errors = &mut self.roles[at(role)].errors;
+        *errors.entry(reason).or_default() += 1;
     }
 
     fn add(&mut self, other: &Self) {
         for (key, count) in &other.ended {
             *self.ended.entry(*key).or_default() += count;
         }
-        for (role, times) in &other.duration {
-            self.duration.entry(*role).or_default().add(times);
+        for (mine, theirs) in self.roles.iter_mut().zip(&other.roles) {
+            mine.add(theirs);
         }
         self.first_byte.add(&other.first_byte);
         self.park_wait.add(&other.park_wait);
-        self.in_flight += other.in_flight;
         self.parked += other.parked;
         self.park_dropped += other.park_dropped;
+    }
+}
+
+impl RoleTally {
+    fn add(&mut self, other: &Self) {
+        self.duration.add(&other.duration);
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
         for (reason, count) in &other.retries {
@@ -162,9 +234,28 @@ impl Tally {
         }
     }
 
+    fn into_sample(self, role: Option<Role>, in_flight: u32) -> RoleSample {
+        RoleSample {
+            role,
+            duration: self.duration.into_histogram(),
+            in_flight,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            retries: self.retries.into_iter().collect(),
+            errors: self.errors.into_iter().collect(),
+        }
+    }
+}
+
+impl ServiceSums {
     /// As it is sent, in an order that does not depend on chance.
     pub(super) fn into_sample(self, name: ServiceName) -> ServiceSample {
-        let mut ended: Vec<_> = self
+        let Self { tally, in_flight } = self;
+        let roles = ROLES.into_iter().zip(tally.roles).zip(in_flight);
+        let roles = roles
+            .filter(|((_, of_role), in_flight)| *in_flight > 0 || *of_role != RoleTally::default())
+            .map(|((role, of_role), in_flight)| of_role.into_sample(role, in_flight));
+        let mut ended: Vec<_> = tally
             .ended
             .into_iter()
             .map(|((role, code, method), count)| EndedSample {
@@ -178,20 +269,11 @@ impl Tally {
         ServiceSample {
             name,
             ended,
-            duration: self
-                .duration
-                .into_iter()
-                .map(|(role, times)| (role, times.into_histogram()))
-                .collect(),
-            first_byte: self.first_byte.into_histogram(),
-            in_flight: self.in_flight,
-            parked: self.parked,
-            park_wait: self.park_wait.into_histogram(),
-            park_dropped: self.park_dropped,
-            request_bytes: self.request_bytes,
-            response_bytes: self.response_bytes,
-            retries: self.retries.into_iter().collect(),
-            errors: self.errors.into_iter().collect(),
+            roles: roles.collect(),
+            first_byte: tally.first_byte.into_histogram(),
+            parked: tally.parked,
+            park_wait: tally.park_wait.into_histogram(),
+            park_dropped: tally.park_dropped,
             // Known to the main task alone.
             ejections: 0,
         }
@@ -199,7 +281,7 @@ impl Tally {
 }
 
 /// A histogram of [`DURATION_BOUNDS`].
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Times {
     counts: [u64; DURATION_BOUNDS.len() + 1],
     sum: u64,

@@ -245,7 +245,10 @@ impl Loop {
     /// A head was refused before it was known whom it is for.
     pub(super) fn count_unreadable(&self) {
         if let Some(service) = self.table().services.first() {
-            service.counters.tally().failed(ProxyReason::BadRequest);
+            service
+                .counters
+                .tally()
+                .failed(None, ProxyReason::BadRequest);
         }
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     lease: RefCell<Option<Lease>>,
     /// The role of the generation that had it last.
     role: Cell<Option<Role>>,
+    /// The role of the generation that has it, as those in flight are counted.
+    at: Cell<Option<Role>>,
     /// The worker that had it last, by slot and generation, for the access log.
     had: Cell<Option<(Slot, Generation)>>,
     /// What the access log needs of its head, if there is one.
@@ -141,7 +143,7 @@ impl Exchange {
             begin.path,
             lp.now(),
         );
-        begin.service.counters.tally().in_flight += 1;
+        begin.service.counters.enters(None);
         let exchange = Rc::new(Self {
             lp: Rc::clone(lp),
             live,
@@ -153,6 +155,7 @@ impl Exchange {
             upload: begin.upload,
             lease: RefCell::new(None),
             role: Cell::new(None),
+            at: Cell::new(None),
             had: Cell::new(None),
             notes: RefCell::new(None),
             tried: Cell::new(None),
@@ -177,6 +180,7 @@ impl Exchange {
     /// It has passed this worker's gate.
     pub(super) fn lease(&self, worker: &Rc<Worker>, attempt: u32) {
         self.role.set(Some(worker.role));
+        self.goes(Some(worker.role));
         self.had.set(Some((worker.slot, worker.generation)));
         self.live.set_worker(Some(worker.id));
         self.live.set_attempt(attempt);
@@ -188,6 +192,24 @@ impl Exchange {
             failed: Cell::new(false),
             well: Cell::new(None),
         });
+    }
+
+    /// It is counted among those in flight at workers of this role from now on, or that wait for one.
+    fn goes(&self, to: Option<Role>) {
+        let from = self.at.replace(to);
+        if from != to {
+            self.service.counters.enters(to);
+            self.service.counters.leaves(from);
+        }
+    }
+
+    /// A further try will come, after one that failed for this reason. It waits again.
+    pub(super) fn retried(&self, reason: ProxyReason) {
+        self.release();
+        self.tried_anew();
+        self.goes(None);
+        let mut tally = self.service.counters.tally();
+        tally.retried(self.role.get(), reason);
     }
 
     /// The worker that has it failed, as far as we can see.
@@ -429,18 +451,19 @@ impl Exchange {
             self.reason.set(Some(ProxyReason::ClientGone));
         }
         let code = answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16());
+        let role = self.role.get();
         let mut tally = self.service.counters.tally();
-        tally.request_bytes += bytes_in;
-        tally.response_bytes += bytes_out;
+        tally.moved(role, bytes_in, bytes_out);
         if let Some(reason) = self.reason.get() {
-            tally.failed(reason);
+            tally.failed(role, reason);
         }
         let took = self.began.elapsed();
         if answered.is_none() && self.reason.get() == Some(ProxyReason::ClientGone) {
             self.is_given_up();
         }
-        tally.ended(self.role.get(), code, self.method, took);
+        tally.ended(role, code, self.method, took);
         drop(tally);
+        self.service.counters.leaves(self.at.get());
         self.log(took);
         // Last, so that who sees the gate left also sees what is counted above.
         self.release();

@@ -401,13 +401,7 @@ impl Errand<'_> {
         if !again && !may_wait(failure, tried) {
             return Err(failure.error);
         }
-        exchange.release();
-        exchange.tried_anew();
-        exchange
-            .service
-            .counters
-            .tally()
-            .retried(failure.error.reason);
+        exchange.retried(failure.error.reason);
         self.fresh = true;
         match failure.reused {
             true => self.doubtful = Some(worker.id),

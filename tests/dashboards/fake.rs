@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use remuda::link::message::{
-    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, Sample,
-    ServiceSample, WorkerSample,
+    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, RoleSample,
+    Sample, ServiceSample, WorkerSample,
 };
 use remuda::metrics::{Build, Metrics, catalogue, process};
 use remuda::rollout::{
@@ -164,20 +164,24 @@ fn sample(service: &ServiceName) -> Sample {
         drain_left: None,
         ejected: false,
     });
+    let of_roles = roles.map(|role| RoleSample {
+        role,
+        duration: histogram(),
+        in_flight: 2,
+        request_bytes: 10,
+        response_bytes: 10,
+        retries: vec![(ProxyReason::Reset, 1)],
+        errors: vec![(ProxyReason::Unavailable, 5)],
+    });
     Sample {
         services: vec![ServiceSample {
             name: service.clone(),
             ended: ended.to_vec(),
-            duration: roles.map(|role| (role, histogram())).to_vec(),
+            roles: of_roles.to_vec(),
             first_byte: histogram(),
-            in_flight: 5,
             parked: 1,
             park_wait: histogram(),
             park_dropped: 1,
-            request_bytes: 10,
-            response_bytes: 10,
-            retries: vec![(ProxyReason::Reset, 1)],
-            errors: vec![(ProxyReason::Unavailable, 5)],
             ejections: 1,
         }],
         workers: workers.to_vec(),

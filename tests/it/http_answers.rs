@@ -23,7 +23,7 @@ fn answering(bytes: &[u8]) -> Worker {
 /// Nothing is in flight, and so many connections were made to the worker.
 fn settled(plane: &mut Plane, a: &Worker, connections: usize, name: &str) {
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
-    assert_eq!(sample.services[0].in_flight, 0, "{name}");
+    assert_eq!(sample.services[0].in_flight(), 0, "{name}");
     assert_eq!(a.connections.load(Ordering::SeqCst), connections, "{name}");
 }
 
@@ -83,7 +83,7 @@ fn t9_answers_that_break_the_rules_are_502_and_their_connection_is_not_used_agai
         settled(&mut plane, &a, 2, name);
         let sample = plane.sample();
         assert_eq!(
-            sample.services[0].errors,
+            sample.services[0].errors(),
             [(ProxyReason::BadResponse, 1)],
             "{name}"
         );
@@ -232,7 +232,7 @@ fn lengths_of_bodies_that_are_not_there_are_as_the_worker_said() {
         }
         let sample = plane.until(|sample| worker(sample, 1).requests == 2);
         assert!(
-            sample.services[0].errors.is_empty(),
+            sample.services[0].errors().is_empty(),
             "{method} {status} {field}"
         );
     }

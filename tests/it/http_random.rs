@@ -336,7 +336,7 @@ fn run(seed: u64, cases: usize) {
         );
     }
     let sample = plane.until(|sample| sample.connections == 0);
-    assert_eq!(sample.services[0].in_flight, 0, "seed {seed}");
+    assert_eq!(sample.services[0].in_flight(), 0, "seed {seed}");
     assert_eq!(
         crate::plane::worker(&sample, 1).in_flight.total(),
         0,

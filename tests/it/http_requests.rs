@@ -413,7 +413,7 @@ fn t9_ambiguous_heads_get_400_and_close_and_hide_nothing() {
     assert!(seen.is_empty(), "{seen:?}");
     let sample = plane.until(|sample| sample.connections == 0);
     assert_eq!(worker(&sample, 1).in_flight.total(), 0);
-    let refused = sample.services[0].errors.iter();
+    let refused = sample.services[0].errors().into_iter();
     let refused: u64 = refused
         .filter(|(reason, _)| *reason == ProxyReason::BadRequest)
         .map(|(_, count)| count)

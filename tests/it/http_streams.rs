@@ -252,7 +252,7 @@ fn a_body_that_stands_still_is_408_and_one_that_trickles_is_not() {
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).failures, 0);
     assert_eq!(
-        sample.services[0].errors,
+        sample.services[0].errors(),
         [(ProxyReason::RequestTimeout, 2)]
     );
 }
@@ -312,7 +312,7 @@ fn a_client_that_closes_its_way_to_us_gets_its_answers() {
         }
         assert!(client.closed());
         let sample = plane.until(|sample| sample.connections == 0);
-        assert_eq!(sample.services[0].errors, []);
+        assert_eq!(sample.services[0].errors(), []);
     }
 }
 
@@ -334,7 +334,7 @@ fn f52_half_a_close_is_a_leaving_if_nothing_is_taken_and_frees_everything() {
         .expect("half a close");
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).failures, 0);
-    assert_eq!(sample.services[0].errors, [(ProxyReason::ClientGone, 1)]);
+    assert_eq!(sample.services[0].errors(), [(ProxyReason::ClientGone, 1)]);
     assert!(
         sample.services[0]
             .ended
@@ -363,7 +363,7 @@ fn f52_half_a_close_is_a_leaving_if_nothing_is_taken_and_frees_everything() {
     }
     let sample = plane.until(|sample| sample.connections == 0);
     assert_eq!(worker(&sample, 1).in_flight.total(), 0);
-    assert_eq!(sample.services[0].in_flight, 0);
+    assert_eq!(sample.services[0].in_flight(), 0);
     assert!(a.requests().is_empty());
 }
 
@@ -433,7 +433,7 @@ fn an_early_answer_is_read_by_a_client_that_goes_on_sending() {
                 assert_eq!(answer.field("connection"), Some("close"), "{framing}");
                 assert!(client.closed(), "{framing}");
                 let sample = plane.until(|sample| sample.connections == 0);
-                assert_eq!(sample.services[0].in_flight, 0, "{framing}");
+                assert_eq!(sample.services[0].in_flight(), 0, "{framing}");
             });
         }
     });
@@ -515,6 +515,6 @@ fn a_tunnel_carries_long_messages_both_ways() {
     assert!(writer.join().expect("no panic"));
     drop(client);
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
-    assert_eq!(sample.services[0].request_bytes, frame.len() as u64);
-    assert!(sample.services[0].errors.is_empty());
+    assert_eq!(sample.services[0].bytes().0, frame.len() as u64);
+    assert!(sample.services[0].errors().is_empty());
 }

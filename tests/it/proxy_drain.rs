@@ -26,7 +26,7 @@ fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
     assert_eq!(client.answer().status, 504);
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).cut.plain, 1);
-    assert_eq!(sample.services[0].errors, [(ProxyReason::DrainLimit, 1)]);
+    assert_eq!(sample.services[0].errors(), [(ProxyReason::DrainLimit, 1)]);
     door.open();
 }
 

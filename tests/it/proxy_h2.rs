@@ -560,7 +560,7 @@ fn f52_a_client_that_resets_a_stream_frees_its_worker_and_is_no_failure() {
         let left = told.recv_timeout(crate::plane::PATIENCE);
         assert!(left.expect("it is told"), "{path}");
         assert_eq!(
-            sample.services[0].errors,
+            sample.services[0].errors(),
             [(ProxyReason::ClientGone, requests)]
         );
     }
@@ -603,7 +603,7 @@ fn an_idempotent_request_is_tried_again_elsewhere() {
     }
     assert!(b.requests().iter().all(|request| request.body == body));
     let sample = plane.sample();
-    let retries: u64 = sample.services[0].retries.iter().map(|(_, n)| n).sum();
+    let retries: u64 = sample.services[0].retries().iter().map(|(_, n)| n).sum();
     assert!(retries > 0);
 }
 

@@ -496,7 +496,7 @@ fn what_was_said_last_is_read_though_the_client_still_sends() {
         raw.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
         raw.send(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
         raw.get(1);
-        plane.until(|sample| sample.services[0].response_bytes == n * SIZE as u64);
+        plane.until(|sample| sample.services[0].bytes().1 == n * SIZE as u64);
         // An error of the whole connection, and more behind it than anybody reads.
         raw.send(PING, 0, 0, &[0; 7]);
         raw.stream.write_all(&vec![0; 1 << 20]).expect("taken");

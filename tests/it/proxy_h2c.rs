@@ -303,14 +303,14 @@ fn f52_a_call_that_its_client_cancels_is_cancelled_at_the_worker() {
     let mut plane = serving(&[open(1, worker.address)]);
     let mut session = Session::connect(plane.address);
     let (response, mut up) = session.begin(request("POST", "/slow"), false);
-    plane.until(|sample| sample.services[0].in_flight == 1);
+    plane.until(|sample| sample.services[0].in_flight() == 1);
     while worker.seen().is_empty() {
         std::thread::yield_now();
     }
     up.send_reset(Reason::CANCEL);
     drop(response);
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Reason::CANCEL));
-    let sample = plane.until(|sample| sample.services[0].in_flight == 0);
+    let sample = plane.until(|sample| sample.services[0].in_flight() == 0);
     assert_eq!(crate::plane::worker(&sample, 1).failures, 0);
     // The connection goes on for others.
     assert_eq!(worker.connections.load(Ordering::SeqCst), 1);
@@ -619,7 +619,7 @@ fn t11_connect_with_a_protocol_is_a_tunnel() {
     session.block(async {
         up.send_data(Bytes::new(), true).expect("open");
     });
-    plane.until(|sample| sample.services[0].in_flight == 0);
+    plane.until(|sample| sample.services[0].in_flight() == 0);
 }
 
 #[test]

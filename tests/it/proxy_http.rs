@@ -172,7 +172,7 @@ fn answers_without_a_body_have_none_and_the_connection_goes_on() {
     );
     let sample = plane.sample();
     assert_eq!(crate::plane::worker(&sample, 1).requests, 15);
-    assert!(sample.services[0].errors.is_empty());
+    assert!(sample.services[0].errors().is_empty());
 }
 
 #[test]

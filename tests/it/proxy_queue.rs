@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use remuda::link::message::{Class, ProxyReason};
+use remuda::rollout::Role;
 
 use crate::plane::{Client, PATIENCE, Plane, Route, open, shut, worker};
 use crate::worker::{Door, Worker, reply};
@@ -57,7 +58,13 @@ fn a_worker_has_no_more_than_its_limit_and_the_rest_wait() {
     wait_in_line(&mut plane, 4);
     let sample = plane.sample();
     assert_eq!(worker(&sample, 1).in_flight.plain, 2);
-    assert_eq!(sample.services[0].in_flight, 6);
+    assert_eq!(sample.services[0].in_flight(), 6);
+    // Those that wait have no worker, and so no role.
+    let at = |role| {
+        let of = sample.services[0].roles.iter().find(|of| of.role == role);
+        of.map(|of| of.in_flight)
+    };
+    assert_eq!((at(Some(Role::Stable)), at(None)), (Some(2), Some(4)));
     let parked = plane.exchanges();
     let parked = parked.iter().filter(|of| of.class == Class::Parked);
     assert_eq!(parked.count(), 4);
@@ -107,7 +114,7 @@ fn a_full_line_is_answered_with_503_and_when_to_come_again() {
     assert_eq!(first.answer().status, 200);
     assert_eq!(second.answer().status, 200);
     let sample = plane.sample();
-    assert_eq!(sample.services[0].errors, [(ProxyReason::QueueFull, 1)]);
+    assert_eq!(sample.services[0].errors(), [(ProxyReason::QueueFull, 1)]);
     assert_eq!(sample.services[0].park_dropped, 1);
     assert_eq!(a.requests().len(), 2);
 }
@@ -126,7 +133,10 @@ fn who_waits_too_long_is_answered_with_503_and_leaves_the_line() {
     let_go.send(()).expect("the worker lives");
     assert_eq!(first.answer().status, 200);
     let sample = plane.until(|sample| sample.services[0].parked == 0);
-    assert_eq!(sample.services[0].errors, [(ProxyReason::QueueTimeout, 1)]);
+    assert_eq!(
+        sample.services[0].errors(),
+        [(ProxyReason::QueueTimeout, 1)]
+    );
     let_go.send(()).expect("the worker lives");
     assert_eq!(plane.get("/").status, 200);
 }
@@ -226,7 +236,7 @@ fn every_request_of_many_gets_its_turn_and_the_limit_holds() {
     }
     assert!(highest.load(Ordering::SeqCst) <= MOST as usize);
     assert_eq!(a.requests().len() + b.requests().len(), CLIENTS * EACH);
-    let sample = plane.until(|sample| sample.services[0].in_flight == 0);
+    let sample = plane.until(|sample| sample.services[0].in_flight() == 0);
     assert_eq!(sample.services[0].park_dropped, 0);
     assert_eq!(sample.services[0].parked, 0);
     assert!(sample.services[0].park_wait.counts.iter().sum::<u64>() > 0);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use remuda::link::message::ProxyReason;
+use remuda::rollout::Role;
 
 use crate::plane::{PATIENCE, Plane, open, worker};
 use crate::worker::{Worker, reply, write};
@@ -33,9 +34,16 @@ fn f40_nothing_sent_any_method_goes_elsewhere() {
         dead.failures > 0 && dead.failures == dead.requests,
         "{dead:?}"
     );
-    let retries = &sample.services[0].retries;
-    assert_eq!(retries[0], (ProxyReason::Connect, dead.failures));
-    assert!(sample.services[0].errors.is_empty());
+    let retries = sample.services[0].retries();
+    assert_eq!(retries, [(ProxyReason::Connect, dead.failures)]);
+    // By the role of the worker that failed.
+    let tried = sample.services[0]
+        .roles
+        .iter()
+        .filter(|of| !of.retries.is_empty());
+    let tried: Vec<_> = tried.map(|of| of.role).collect();
+    assert_eq!(tried, [Some(Role::Stable)]);
+    assert!(sample.services[0].errors().is_empty());
 }
 
 #[test]
@@ -210,7 +218,7 @@ fn f42_an_answer_that_breaks_off_is_never_ended_as_if_whole() {
         let sample = plane.until(|sample| worker(sample, 1).requests == 1);
         assert_eq!(worker(&sample, 1).failures, 1, "{name}");
         assert_eq!(
-            sample.services[0].errors,
+            sample.services[0].errors(),
             [(ProxyReason::BadResponse, 1)],
             "{name}"
         );

@@ -65,7 +65,7 @@ fn row47_an_upgrade_becomes_a_tunnel_with_half_closes_and_is_counted() {
     assert!(client.closed());
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     let service = &sample.services[0];
-    assert_eq!((service.request_bytes, service.response_bytes), (11, 16));
+    assert_eq!(service.bytes(), (11, 16));
     assert_eq!(service.ended[0].code, 101);
     assert_eq!(worker(&sample, 1).failures, 0);
 }
@@ -181,7 +181,7 @@ fn f52_a_client_that_leaves_frees_its_worker_and_is_no_failure() {
     let sample = plane.until(|sample| worker(sample, 1).requests == 1);
     let counted = worker(&sample, 1);
     assert_eq!((counted.in_flight.total(), counted.failures), (0, 0));
-    assert_eq!(sample.services[0].errors, [(ProxyReason::ClientGone, 1)]);
+    assert_eq!(sample.services[0].errors(), [(ProxyReason::ClientGone, 1)]);
 
     let door = Door::new();
     let inside = door.clone();
