@@ -255,6 +255,12 @@ fn clear(directory: &Path, lock: &Flock<File>) {
     let _ = lock.set_len(0);
 }
 
+/// The process that holds the lock of a directory, as it wrote it down there itself.
+pub(super) fn holder(directory: &Path) -> Option<u32> {
+    let (name, _) = inventory(&File::open(directory.join("lock")).ok()?)?;
+    name.split('.').next()?.parse().ok()
+}
+
 /// Who held the lock last, and the lines of what must go with him; `None` if he left nothing.
 fn inventory(lock: &File) -> Option<(String, Vec<Vec<u8>>)> {
     let mut text = vec![0; INVENTORY];
@@ -268,7 +274,8 @@ fn inventory(lock: &File) -> Option<(String, Vec<Vec<u8>>)> {
     is_name.then(|| (name, lines.map(<[u8]>::to_vec).collect()))
 }
 
-fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
+/// The lock of a directory, if nobody holds it.
+pub(super) fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
     soon(|| lock(directory).transpose()).transpose()
 }
 

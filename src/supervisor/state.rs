@@ -1,16 +1,20 @@
 //! Generation numbers across restarts, so that one is never used twice: `STATE_DIR/state.json`.
 //!
 //! Written whole to another name, synced and renamed, so that a crash leaves the old or the new file (F64).
-//! A file that cannot be understood never stops a start: it is set aside with a message.
+//! A file that cannot be understood never stops a start: it is set aside with a message. The directory is
+//! for one instance at a time: two would give the same numbers.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
+use super::remains::our_name;
+use super::runtime_dir::{holder, lock_soon};
 use crate::rollout::{Generation, ServiceName};
 
 /// Version of the file's shape.
@@ -25,6 +29,8 @@ const LARGEST_GENERATION: u64 = 1 << 53;
 pub struct State {
     directory: Option<PathBuf>,
     file: Shape,
+    /// Held as long as we live.
+    lock: Option<Flock<File>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +52,7 @@ impl State {
                 version: VERSION,
                 generations: BTreeMap::new(),
             },
+            lock: None,
         };
         let Some(directory) = directory else {
             return Ok((state, None));
@@ -60,13 +67,20 @@ impl State {
                 directory.display()
             )
         })?;
+        let unlocked = match take(directory)? {
+            Ok(lock) => {
+                state.lock = Some(lock);
+                None
+            }
+            Err(remark) => Some(remark),
+        };
         let path = directory.join("state.json");
         let problem = match read(&path) {
             Ok(Some(file)) => {
                 state.file = file;
-                return Ok((state, None));
+                return Ok((state, unlocked));
             }
-            Ok(None) => return Ok((state, None)),
+            Ok(None) => return Ok((state, unlocked)),
             Err(problem) => problem,
         };
         let aside = directory.join("state.json.unusable");
@@ -110,6 +124,48 @@ impl State {
         };
         write(directory, &self.file)
             .map_err(|error| format!("cannot keep state in {}: {error}", directory.display()))
+    }
+}
+
+/// The directory's lock, or why there is none: a directory that we may not write in is of little use, but no
+/// reason not to serve.
+///
+/// # Errors
+/// A sentence, if another instance has it.
+fn take(directory: &Path) -> Result<Result<Flock<File>, String>, String> {
+    let shown = directory.display();
+    let lock = match lock_soon(directory) {
+        Err(error) => {
+            return Ok(Err(format!(
+                "nobody is kept out of the state directory: {error}"
+            )));
+        }
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            let who = holder(directory).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            return Err(format!(
+                "another remuda{who} uses the state directory {shown}; give each instance its own `state_dir`"
+            ));
+        }
+    };
+    let name = format!("{}\n", our_name());
+    let written = lock
+        .set_len(0)
+        .and_then(|()| lock.write_all_at(name.as_bytes(), 0));
+    match written {
+        // Who is turned away does not learn our pid.
+        Err(error) => tracing::debug!(%error, "the lock of {shown} does not name us"),
+        Ok(()) => {}
+    }
+    Ok(Ok(lock))
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // The file stays: removing it would let two hold "the" lock.
+        if let Some(lock) = &self.lock {
+            let _ = lock.set_len(0);
+        }
     }
 }
 
@@ -169,11 +225,25 @@ mod tests {
         assert_eq!((state.first(&app), message), (Generation(1), None));
         state.record(&app, Generation(7)).expect("kept");
         state.record(&app, Generation(3)).expect("older");
+        drop(state);
         let (state, _) = State::load(Some(directory.path())).expect("loads");
         assert_eq!(state.first(&app), Generation(8));
         assert_eq!(state.first(&ServiceName::new("other")), Generation(1));
         let (state, _) = State::load(None).expect("loads");
         assert_eq!(state.first(&app), Generation(1));
+    }
+
+    #[test]
+    fn two_instances_never_number_from_one_directory() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let (first, remark) = State::load(Some(directory.path())).expect("loads");
+        assert_eq!(remark, None);
+        let error = State::load(Some(directory.path())).expect_err("it is in use");
+        let pid = format!("another remuda (pid {})", std::process::id());
+        assert!(error.contains(&pid), "{error}");
+        assert!(error.contains("its own `state_dir`"), "{error}");
+        drop(first);
+        State::load(Some(directory.path())).expect("nobody has it any more");
     }
 
     #[test]
@@ -184,6 +254,7 @@ mod tests {
         let (mut state, _) = State::load(Some(directory.path())).expect("loads");
         state.record(&app, Generation(7)).expect("kept");
         let whole = fs::read(&path).expect("there");
+        drop(state);
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).expect("write");
             let (state, message) = State::load(Some(directory.path())).expect("loads");
