@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use super::probe::Missed;
 use crate::link::message::FromPlane;
 use crate::rollout::WorkerId;
 
@@ -34,7 +35,7 @@ pub(super) enum Input {
         /// Which.
         worker: WorkerId,
         /// What came instead of an answer.
-        outcome: Result<(), String>,
+        outcome: Result<(), Missed>,
     },
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -17,34 +18,65 @@ const FIELDS: usize = 100;
 /// Bytes of a bad answer's body that are shown.
 const EXCERPT: usize = 200;
 
+/// Why there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missed {
+    /// What came of the worker instead, in a sentence.
+    Worker(String),
+    /// We could not ask, which says nothing of it.
+    Unasked(String),
+}
+
+impl Missed {
+    fn to_connect(error: &io::Error) -> Self {
+        // Descriptors, ports or memory of this host, or of ours.
+        let ours = [
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::EADDRNOTAVAIL,
+            Errno::ENOBUFS,
+            Errno::ENOMEM,
+        ];
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(errno) if ours.contains(&errno) => Self::Unasked(error.to_string()),
+            _ => Self::Worker(why(error)),
+        }
+    }
+}
+
 /// Asks a worker whether it can answer: `GET path` wanting 200 to 399, or `GET /` wanting any answer.
 ///
 /// # Errors
-/// A sentence that says what came instead.
+/// What came instead.
 pub async fn probe(
     address: &WorkerAddress,
     protocol: Protocol,
     path: Option<&str>,
     timeout: Duration,
-) -> Result<(), String> {
-    let late = |_elapsed| format!("no answer in {}", humantime::format_duration(timeout));
+) -> Result<(), Missed> {
+    let late = |_elapsed| {
+        let timeout = humantime::format_duration(timeout);
+        Missed::Worker(format!("no answer in {timeout}"))
+    };
     let exchange = async {
         match address {
             WorkerAddress::Tcp(address) => match TcpStream::connect(address).await {
-                Ok(stream) => ask(stream, protocol, path).await,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(format!(
-                    "connection refused at {address}: nobody listens there"
-                )),
-                Err(error) => Err(why(&error)),
+                Ok(stream) => ask(stream, protocol, path).await.map_err(Missed::Worker),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    let what = format!("connection refused at {address}: nobody listens there");
+                    Err(Missed::Worker(what))
+                }
+                Err(error) => Err(Missed::to_connect(&error)),
             },
             WorkerAddress::Unix(path_of_socket) => {
                 match UnixStream::connect(path_of_socket).await {
-                    Ok(stream) => ask(stream, protocol, path).await,
+                    Ok(stream) => ask(stream, protocol, path).await.map_err(Missed::Worker),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         let socket = path_of_socket.display();
-                        Err(format!("its socket {socket} does not exist yet"))
+                        let what = format!("its socket {socket} does not exist yet");
+                        Err(Missed::Worker(what))
                     }
-                    Err(error) => Err(why(&error)),
+                    Err(error) => Err(Missed::to_connect(&error)),
                 }
             }
         }
@@ -236,19 +268,21 @@ fn why(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::time::Duration;
 
+    use nix::errno::Errno;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::probe;
+    use super::{Missed, probe};
     use crate::link::message::{Protocol, WorkerAddress};
 
     /// What a probe says of a server that answers with these bytes and closes; `None` never answers.
     async fn against(
         answer: Option<&'static [u8]>,
         path: Option<&'static str>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Missed> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = WorkerAddress::Tcp(listener.local_addr().expect("bound"));
         let limit = if answer.is_some() { 10_000 } else { 50 };
@@ -322,18 +356,23 @@ mod tests {
             ),
         ] {
             let outcome = against(Some(answer), path).await;
-            assert_eq!(outcome, expected.map_err(str::to_owned), "{answer:?}");
+            let expected = expected.map_err(|what: &str| Missed::Worker(what.to_owned()));
+            assert_eq!(outcome, expected, "{answer:?}");
         }
         let outcome = against(Some(b"SSH-2.0-OpenSSH\r\n"), None)
             .await
             .expect_err("no HTTP");
-        assert!(outcome.starts_with("not HTTP: "), "{outcome}");
+        assert!(
+            matches!(&outcome, Missed::Worker(what) if what.starts_with("not HTTP: ")),
+            "{outcome:?}"
+        );
     }
 
     #[tokio::test]
     async fn f22_a_listener_that_never_answers_is_not_ready() {
         let outcome = against(None, None).await;
-        assert_eq!(outcome, Err("no answer in 50ms".to_owned()));
+        let late = Missed::Worker("no answer in 50ms".to_owned());
+        assert_eq!(outcome, Err(late));
     }
 
     #[tokio::test]
@@ -344,14 +383,29 @@ mod tests {
         let limit = Duration::from_secs(10);
         assert_eq!(
             probe(&address, Protocol::Http1, None, limit).await,
-            Err(format!(
+            Err(Missed::Worker(format!(
                 "connection refused at {address}: nobody listens there"
-            ))
+            )))
         );
         let address = WorkerAddress::Unix("/no/such/socket".into());
         assert_eq!(
             probe(&address, Protocol::Http1, None, limit).await,
-            Err("its socket /no/such/socket does not exist yet".to_owned())
+            Err(Missed::Worker(
+                "its socket /no/such/socket does not exist yet".to_owned()
+            ))
         );
+    }
+
+    #[test]
+    fn g16_what_this_host_has_not_enough_of_says_nothing_of_a_worker() {
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL] {
+            let missed = Missed::to_connect(&error(errno));
+            assert!(matches!(missed, Missed::Unasked(_)), "{missed:?}");
+        }
+        for errno in [Errno::ECONNREFUSED, Errno::ECONNRESET, Errno::EACCES] {
+            let missed = Missed::to_connect(&error(errno));
+            assert!(matches!(missed, Missed::Worker(_)), "{missed:?}");
+        }
     }
 }

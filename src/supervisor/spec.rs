@@ -33,16 +33,13 @@ const NOT_HANDED_DOWN: [&str; 5] = [
 pub struct Spec {
     service: ServiceName,
     release: String,
+    /// As it was in the config.
+    recipe: Recipe,
     program: OsString,
-    command: Vec<String>,
-    connect: Connect,
     cwd: Option<PathBuf>,
     /// Inherited and from the file, as they are.
     base: Vec<(OsString, OsString)>,
-    /// From the config, placeholders in the values.
-    env: Vec<(String, String)>,
     identity: Option<Identity>,
-    umask: Option<u32>,
 }
 
 /// What differs from worker to worker.
@@ -88,20 +85,23 @@ impl Spec {
             service: service.clone(),
             release: release.to_owned(),
             program: resolved_program(program),
-            command: recipe.command.clone(),
-            connect: recipe.connect,
+            recipe: recipe.clone(),
             cwd,
             base,
-            env: recipe.env.clone(),
             identity,
-            umask: recipe.umask,
         })
+    }
+
+    /// What it was resolved from.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// How its workers are reached.
     #[must_use]
     pub fn connect(&self) -> Connect {
-        self.connect
+        self.recipe.connect
     }
 
     /// The user its workers run as, if it is another one than ours.
@@ -134,11 +134,11 @@ impl Spec {
         ];
 
         let mut env = self.base.clone();
-        for (name, value) in &self.env {
+        for (name, value) in &self.recipe.env {
             set(&mut env, (name.into(), fill(value, &words).into()));
         }
         // `PORT` is set for unix sockets too if the operator set it; else it would mislead.
-        if matches!(self.connect, Connect::Port) {
+        if matches!(self.recipe.connect, Connect::Port) {
             set(&mut env, ("PORT".into(), port.clone().into()));
         }
         let marker = marker(individual.worker);
@@ -153,7 +153,7 @@ impl Spec {
         }
         set(&mut env, ("NOTIFY_SOCKET".into(), individual.notify.into()));
 
-        let listeners = match self.connect {
+        let listeners = match self.recipe.connect {
             Connect::Fd => vec!["http".to_owned()],
             Connect::Port | Connect::Socket => Vec::new(),
         };
@@ -161,6 +161,7 @@ impl Spec {
             parent: std::process::id(),
             program: self.program.clone(),
             argv: self
+                .recipe
                 .command
                 .iter()
                 .map(|word| fill(word, &words).into())
@@ -168,7 +169,7 @@ impl Spec {
             env,
             cwd: self.cwd.as_ref().map(|path| path.clone().into_os_string()),
             identity: self.identity.clone(),
-            umask: self.umask,
+            umask: self.recipe.umask,
             open_files: None,
             listeners,
         }

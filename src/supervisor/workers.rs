@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use super::console::Console;
 use super::image::Image;
@@ -15,20 +16,22 @@ use super::notify::{Notice, Notify};
 use super::output::{Output, Source};
 use super::place::Place;
 use super::ports::Ports;
-use super::probe;
+use super::probe::{self, Missed};
 use super::reaper::Reaper;
 use super::remains::Remains;
 use super::spawn;
 use super::spec::{Individual, Spec};
 use super::squatter;
 use super::status::Evidence;
-use crate::config::{Config, FIRST_PROBES, ServiceConfig, Workers as Kind};
+use crate::config::{Config, FIRST_PROBES, Recipe, ServiceConfig, Workers as Kind};
 use crate::feed::Feed;
 use crate::link::message::WorkerAddress;
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
 use crate::wire;
 
+/// How often it is said that probes cannot be made.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Lines of a failed worker that are shown with its failure.
 const EVIDENCE_LINES: usize = 20;
 /// Failed workers whose evidence is kept.
@@ -48,6 +51,8 @@ pub(super) struct Workers {
     specs: HashMap<(ServiceName, Generation), Rc<Spec>>,
     live: BTreeMap<WorkerId, Worker>,
     evidence: BTreeMap<WorkerId, Kept>,
+    /// When it was last said that probes cannot be made.
+    complained: Option<Instant>,
 }
 
 /// One that is not cleared.
@@ -157,6 +162,7 @@ impl Workers {
             specs: HashMap::new(),
             live: BTreeMap::new(),
             evidence: BTreeMap::new(),
+            complained: None,
         }
     }
 
@@ -186,6 +192,12 @@ impl Workers {
         if let Some(spec) = self.specs.get(&(service.clone(), of)).cloned() {
             self.specs.insert((service.clone(), generation), spec);
         }
+    }
+
+    /// What a generation's workers are started from; `None` if none was started yet.
+    pub(super) fn recipe(&self, service: &ServiceName, generation: Generation) -> Option<&Recipe> {
+        let spec = self.specs.get(&(service.clone(), generation))?;
+        Some(spec.recipe())
     }
 
     /// The generation will start nothing any more.
@@ -425,7 +437,7 @@ impl Workers {
     }
 
     /// A probe ended.
-    pub(super) fn probed(&mut self, worker: WorkerId, outcome: Result<(), String>) -> Vec<Fact> {
+    pub(super) fn probed(&mut self, worker: WorkerId, outcome: Result<(), Missed>) -> Vec<Fact> {
         let Some(known) = self.live.get_mut(&worker) else {
             return Vec::new();
         };
@@ -442,10 +454,27 @@ impl Workers {
                 known.last_probe = Some("answered".to_owned());
                 vec![Fact::Answered { worker }]
             }
-            Err(problem) => {
+            Err(Missed::Worker(problem)) => {
                 known.last_probe = Some(problem.clone());
                 vec![Fact::Unanswered { worker, problem }]
             }
+            Err(Missed::Unasked(why)) => {
+                known.last_probe = Some(format!("it could not be asked: {why}"));
+                self.complain(&why);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Says that probes cannot be made, once for all workers, and again if it goes on.
+    fn complain(&mut self, why: &str) {
+        let now = Instant::now();
+        let said = self.complained.is_some_and(|at| now - at < COMPLAIN_EVERY);
+        if !said {
+            self.complained = Some(now);
+            tracing::error!(
+                "workers cannot be asked for their health: {why}; each counts as what it was before"
+            );
         }
     }
 

@@ -1,5 +1,10 @@
 //! What a worker may have at once, and workers that fail: by the config, with real workers.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
 use super::support::http::Client;
 use super::support::instance::{Instance, Start};
 
@@ -74,4 +79,51 @@ fn f53_a_worker_that_only_fails_is_ejected_and_shown() {
     instance.wait_said("worker 2 of app gets no requests for 600 s");
     let said = "fails far more than the others";
     instance.cli(&["status"]).expect(0).says(&[said]);
+}
+
+/// Descriptors that a process may have, without those it has already.
+fn descriptors(instance: &Instance, soft: &str) {
+    let limit = Command::new("prlimit")
+        .args([
+            "--pid",
+            &instance.pid().to_string(),
+            &format!("--nofile={soft}:"),
+        ])
+        .status();
+    assert!(limit.is_ok_and(|ended| ended.success()), "no limit is set");
+}
+
+#[test]
+fn g16_a_supervisor_without_descriptors_does_not_call_workers_sick() {
+    let mut instance = Start::default()
+        .service("health = { interval = \"50ms\", fall = 2, path = \"/\" }")
+        .ready();
+    let mut admin = Client::unix(&instance.admin_socket()).expect("it accepts");
+    let mut status = || {
+        let answer = admin.get("/v1/status").expect("an answer");
+        serde_json::from_str::<Value>(&answer.text()).expect("JSON")
+    };
+    let healthy = |status: &Value| {
+        let workers = &status["services"]["app"]["generations"][0]["workers"];
+        let workers = workers.as_array().expect("workers");
+        workers.len() == 2 && workers.iter().all(|of| of["health"] == "passing")
+    };
+    assert!(healthy(&status()));
+    descriptors(&instance, "3");
+    let said = "workers cannot be asked for their health: ";
+    instance.wait_said(said);
+    // Far longer than two probes of each take.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(healthy(&status()));
+    }
+    assert_eq!(
+        instance.said().matches(said).count(),
+        1,
+        "{}",
+        instance.said()
+    );
+    descriptors(&instance, "1024");
+    instance.wait("probes to be made again", &healthy);
+    instance.cli(&["rollout"]).expect(0);
 }
