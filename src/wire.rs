@@ -27,6 +27,9 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Address of the TCP admin listener, if there is one.
     pub admin: Option<String>,
+    /// What an operator should know until it is mended: a changed config that awaits a restart, a config
+    /// or certificate that could not be used, a service that does not run what the config says.
+    pub notices: Vec<String>,
 }
 
 /// One data plane.

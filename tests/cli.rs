@@ -222,6 +222,7 @@ fn status_of(service: Service) -> Value {
         started_at: String::new(),
         listeners: vec!["127.0.0.1:8080".to_owned()],
         admin: None,
+        notices: Vec::new(),
     };
     serde_json::to_value(status).unwrap()
 }

@@ -142,6 +142,7 @@ pub(super) async fn requests(
 /// Reads the config again and rolls what changed.
 #[utoipa::path(post, path = "/v1/reload", tag = "change", security(("token" = [])), responses(
     (status = 200, description = "What changed", body = Reloaded),
+    (status = 409, description = "Services were added or removed, which needs a restart of remuda; nothing changed", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "The config is invalid; nothing changed", body = Problem, content_type = "application/problem+json")
 ))]
 pub(super) async fn reload(

@@ -83,7 +83,10 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
             "output": output,
         }));
     }
-    out.result(json!({ "services": sentences }));
+    for notice in notices(&status) {
+        out.line(&notice);
+    }
+    out.result(json!({ "services": sentences, "notices": status.notices }));
     Ok(Code::Done)
 }
 
@@ -126,11 +129,18 @@ fn lines(
     now: SystemTime,
 ) -> Result<Vec<String>, Failure> {
     let mut lines = vec![instance_line(status, now)];
+    lines.extend(notices(status).map(|notice| out.stdout(Tone::Bad, &notice)));
     for (name, service) in service::looked_at(status, only)? {
         lines.push(String::new());
         lines.extend(service_lines(out, name, service, now));
     }
     Ok(lines)
+}
+
+/// What is to be said of the instance beyond its services.
+fn notices(status: &Status) -> impl Iterator<Item = String> + '_ {
+    let notices = status.notices.iter();
+    notices.map(|notice| format!("note: {notice}"))
 }
 
 fn instance_line(status: &Status, now: SystemTime) -> String {

@@ -17,6 +17,7 @@ use super::input::Input;
 use super::journal::Journal;
 use super::ledgers::Ledgers;
 use super::manager::Manager;
+use super::notices::Notices;
 use super::planes::{News, PlaneState, Planes};
 use super::signals::{Signal, Signals};
 use super::state::State;
@@ -54,6 +55,7 @@ pub(super) struct Supervisor {
     pub(super) reread: Reread,
     pub(super) core: Core,
     pub(super) certificates: Certificates,
+    pub(super) notices: Notices,
     pub(super) planes: Planes,
     pub(super) workers: Workers,
     pub(super) journal: Journal,
@@ -333,9 +335,10 @@ impl Supervisor {
 
     fn tick_certificates(&mut self, now: Moment) {
         match self.certificates.look(now) {
-            None => {}
+            None => return,
             Some(Ok(offers)) => {
                 self.planes.offer(offers);
+                self.notices.certificates = None;
                 self.journal.note(
                     now,
                     Level::INFO,
@@ -344,14 +347,20 @@ impl Supervisor {
                     json!({}),
                 );
             }
-            Some(Err(why)) => self.journal.note(
-                now,
-                Level::ERROR,
-                "certificates_refused",
-                &format!("{why}; new connections go on to get the certificates of before"),
-                json!({ "error": why }),
-            ),
+            Some(Err(why)) => {
+                let message =
+                    format!("{why}; new connections go on to get the certificates of before");
+                self.journal.note(
+                    now,
+                    Level::ERROR,
+                    "certificates_refused",
+                    &message,
+                    json!({ "error": why }),
+                );
+                self.notices.certificates = Some(message);
+            }
         }
+        self.metrics.config_is_read(self.notices.all_read());
     }
 
     fn watch_planes(&mut self, now: Moment, started: std::io::Result<u32>) {

@@ -24,6 +24,7 @@ mod ledgers;
 pub mod listeners;
 mod logging;
 mod manager;
+mod notices;
 pub mod notify;
 pub(crate) mod orphans;
 pub mod output;

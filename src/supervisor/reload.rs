@@ -7,6 +7,7 @@ use tracing::Level;
 use super::access_log;
 use super::certificates::Certificates;
 use super::control::Supervisor;
+use super::notices::{other_services, restart_needed};
 use crate::config::{Config, ServiceConfig, Workers};
 use crate::rollout::{Command, Refusal, RolloutOrder, Trigger};
 
@@ -24,10 +25,7 @@ impl Supervisor {
 
     fn read_and_apply(&mut self) -> Result<Vec<String>, Refusal> {
         let now = self.clock.now();
-        let read = (self.reread)();
-        self.metrics
-            .config_reload(read.is_ok(), self.clock.wall(now));
-        let new = read.map_err(|problems| {
+        let read = (self.reread)().map_err(|problems| {
             self.journal.note(
                 now,
                 Level::ERROR,
@@ -36,8 +34,16 @@ impl Supervisor {
                 json!({"problems": problems}),
             );
             Refusal::Invalid(problems)
-        })?;
-        let changes = self.apply(&new)?;
+        });
+        let applied = read.and_then(|new| self.apply(&new));
+        self.notices.config = applied.as_ref().err().map(|refusal| match refusal {
+            Refusal::Conflict(why) => format!("the config was not reloaded: {why}"),
+            _ => "the config was not reloaded, and the one before stays in use; `remuda check` says why"
+                .to_owned(),
+        });
+        self.metrics
+            .config_reload(self.notices.all_read(), self.clock.wall(now));
+        let changes = applied?;
         self.metrics.config_hash(&digest(&self.config));
         for change in &changes {
             self.journal
@@ -49,20 +55,10 @@ impl Supervisor {
     fn apply(&mut self, new: &Config) -> Result<Vec<String>, Refusal> {
         let now = self.clock.now();
         let (certificates, offers) = Certificates::read(new, now).map_err(Refusal::Invalid)?;
-        let mut changes = restart_needed(&self.config, new);
-        let names = |config: &Config| -> Vec<_> {
-            config
-                .services
-                .iter()
-                .map(|service| service.name.clone())
-                .collect()
-        };
-        if names(&self.config) != names(new) {
-            return Err(Refusal::Invalid(
-                "services cannot be added, removed or renamed while running in this version; restart remuda"
-                    .to_owned(),
-            ));
+        if let Some(why) = other_services(&self.config, new) {
+            return Err(Refusal::Conflict(why));
         }
+        let mut changes = restart_needed(&self.config, new);
         // Before anything is changed: a log that cannot be opened changes nothing.
         let log = match self.config.access_log == new.access_log {
             true => None,
@@ -73,11 +69,13 @@ impl Supervisor {
             self.config.access_log = new.access_log.clone();
             changes.push("the access log changed (live)".to_owned());
         }
+        self.notices.restart.clone_from(&changes);
         // First, as services publish the table.
         let before = std::mem::replace(&mut self.config.front, new.front.clone());
         if self.config.listen == new.listen {
             self.config.tls.clone_from(&new.tls);
             self.certificates = certificates;
+            self.notices.certificates = None;
             if *offers != *self.planes.offers() {
                 self.planes.offer(offers);
                 changes.push("certificates changed (live)".to_owned());
@@ -89,6 +87,7 @@ impl Supervisor {
         for service in &new.services {
             changes.extend(self.apply_service(service)?);
         }
+        changes.extend(self.behind(&self.view()));
         self.config.shutdown_delay = new.shutdown_delay;
         self.config.stop_timeout = new.stop_timeout;
         if changes.is_empty() {
@@ -154,22 +153,6 @@ impl Supervisor {
         let table = super::table::build(&self.routes, &self.config, &self.workers);
         self.planes.publish(self.clock.now(), table);
     }
-}
-
-fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut differs = |name: &str, differs: bool| {
-        if differs {
-            names.push(format!("`{name}` changed, which needs a restart of remuda"));
-        }
-    };
-    differs("listen", old.listen != new.listen);
-    differs("admin", old.admin != new.admin);
-    differs("metrics", old.metrics != new.metrics);
-    differs("threads", old.loops != new.loops);
-    differs("state_dir", old.state_dir != new.state_dir);
-    differs("pid_file", old.pid_file != new.pid_file);
-    names
 }
 
 /// A digest to compare hosts by (64-bit FNV-1a), the same for the same config in every build of a version.

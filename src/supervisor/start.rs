@@ -22,6 +22,7 @@ use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging;
 use super::manager::Manager;
+use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
@@ -35,8 +36,8 @@ use super::state::State;
 use super::told::Told;
 use super::workers::{Parts, Workers};
 use crate::admin;
-use crate::config::Config;
 use crate::config::paths::default_admin_socket;
+use crate::config::{Config, TlsFiles};
 use crate::feed::Feed;
 use crate::link::message::PublicListener;
 use crate::metrics::{Build, Metrics};
@@ -164,6 +165,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         clock,
         core: Core::new(u64::from(std::process::id())),
         certificates,
+        notices: Notices::default(),
         planes: Planes::new(
             Rc::clone(&image),
             runtime.path().to_owned(),
@@ -353,16 +355,22 @@ fn announce(listeners: &[String], config: &Config, doors: &Doors) {
     }
 }
 
+/// Listeners as a browser's address line takes them.
+fn urls(listeners: &[String], tls: &[Option<TlsFiles>]) -> Vec<String> {
+    let tls = tls.iter().map(Option::is_some);
+    let all = listeners.iter().zip(tls.chain(std::iter::repeat(false)));
+    let url = |(listener, has_tls): (&String, bool)| match listener.strip_prefix("unix:") {
+        Some(_) => listener.clone(),
+        None if has_tls => format!("https://{listener}"),
+        None => format!("http://{listener}"),
+    };
+    all.map(url).collect()
+}
+
 /// The same for somebody who started us in a terminal and wants to know what to do next.
 fn banner(listeners: &[String], config: &Config, doors: &Doors) -> String {
     let pid = std::process::id();
-    let clients: Vec<String> = listeners
-        .iter()
-        .map(|listener| match listener.strip_prefix("unix:") {
-            Some(_) => listener.clone(),
-            None => format!("http://{listener}"),
-        })
-        .collect();
+    let clients = urls(listeners, &config.tls);
     let socket = if config.admin.socket == default_admin_socket() {
         String::new()
     } else {
@@ -394,4 +402,25 @@ fn banner(listeners: &[String], config: &Config, doors: &Doors) -> String {
     }
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::urls;
+    use crate::config::TlsFiles;
+
+    #[test]
+    fn a_listener_with_certificates_is_reached_by_https() {
+        let listeners = ["127.0.0.1:1", "127.0.0.1:2", "unix:/x"].map(str::to_owned);
+        let files = TlsFiles {
+            pairs: Vec::new(),
+            client_ca: None,
+            client_required: false,
+        };
+        let shown = urls(&listeners, &[None, Some(files), None]);
+        assert_eq!(
+            shown,
+            ["http://127.0.0.1:1", "https://127.0.0.1:2", "unix:/x"]
+        );
+    }
 }

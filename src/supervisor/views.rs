@@ -61,6 +61,7 @@ impl Supervisor {
             started_at: self.clock.print(Moment::default()),
             listeners: self.identity.listeners.clone(),
             admin: self.identity.admin.clone(),
+            notices: self.notices(&view),
         };
         let ready = self.stopping.is_none()
             && self.planes.accepting()

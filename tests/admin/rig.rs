@@ -441,6 +441,7 @@ pub(crate) fn sample_status() -> wire::Status {
         started_at: "2026-11-23T01:58:00.000Z".to_owned(),
         listeners: vec!["0.0.0.0:8080".to_owned()],
         admin: None,
+        notices: Vec::new(),
     }
 }
 

@@ -74,9 +74,19 @@ fn t23_files_that_are_replaced_are_shown_to_new_connections_and_a_bad_pair_chang
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(instance.said().matches(REFUSED).count(), 1);
+    // It can be seen as long as it is so, without the log.
+    let read = "remuda_config_last_reload_successful";
+    instance.wait_metric(read, &[], 0.0);
+    instance
+        .cli(&["status"])
+        .expect(0)
+        .says(&["note: ", REFUSED]);
+    instance.cli(&["why"]).expect(0).says(&["note: ", REFUSED]);
 
     put(&dir, "key.pem", &new.key);
     until_shown(address, &config, &new);
+    instance.wait_metric(read, &[], 1.0);
+    assert!(!instance.cli(&["status"]).expect(0).out.contains("note: "));
     assert_eq!(instance.said().matches(REFUSED).count(), 1);
     assert_eq!(first.get("/").expect("it stands").status, 200);
     load.wait_for(50);

@@ -25,6 +25,7 @@ mod limits;
 mod listeners;
 mod manager;
 mod planes;
+mod reloads;
 mod routing;
 mod steering;
 mod stopping;

@@ -275,6 +275,9 @@ function render() {
   const planes = status.data_planes.map((plane) => `${plane.pid} ${plane.state}`).join(", ");
   const about = [`version ${status.version}`, `pid ${status.pid}`, planes ? `data plane ${planes}` : "no data plane", status.listeners.join(" "), status.state === "stopping" ? "STOPPING" : null];
   say($("about"), about.filter(Boolean).join(" · "));
+  const notices = status.notices ?? [];
+  $("notices").hidden = notices.length === 0;
+  put($("notices"), JSON.stringify(notices), () => notices.map((notice) => el("li", {}, notice)));
   const names = Object.keys(status.services);
   for (const name of names) show(name, status.services[name]);
   for (const name of [...views.keys()]) if (!names.includes(name)) views.delete(name);

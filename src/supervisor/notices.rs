@@ -1,0 +1,125 @@
+//! What an operator should know of the instance until it is mended: the sentences of its status that belong
+//! to no rollout. Each is true as long as it is shown.
+
+use super::control::Supervisor;
+use crate::config::{Config, Workers};
+use crate::rollout::{RolloutState, ServiceView, View};
+
+/// The sentences, by what ends them.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// What the last config that was read has changed and only a restart takes into use.
+    pub(super) restart: Vec<String>,
+    /// The last config could not be used.
+    pub(super) config: Option<String>,
+    /// Certificates that changed could not be used.
+    pub(super) certificates: Option<String>,
+}
+
+impl Notices {
+    /// Whether everything that was last read is in use, as far as it can be without a restart.
+    pub(super) fn all_read(&self) -> bool {
+        self.config.is_none() && self.certificates.is_none()
+    }
+}
+
+impl Supervisor {
+    /// All of them, the worst first.
+    pub(super) fn notices(&self, view: &View) -> Vec<String> {
+        let Notices {
+            restart,
+            config,
+            certificates,
+        } = &self.notices;
+        let read = certificates.iter().chain(config);
+        let mut all: Vec<String> = read.chain(restart).cloned().collect();
+        all.extend(self.behind(view));
+        all
+    }
+
+    /// Services that do not run what the config in use says, because its rollout ended otherwise. They are
+    /// not rolled again by every reload: one that renews a certificate would try a release that was found
+    /// bad over and over.
+    pub(super) fn behind(&self, view: &View) -> Vec<String> {
+        let services = view.services.iter();
+        services.filter_map(|of| self.behind_in(of)).collect()
+    }
+
+    fn behind_in(&self, view: &ServiceView) -> Option<String> {
+        let name = &view.service;
+        let is_moving = |state| {
+            matches!(
+                state,
+                RolloutState::Pending
+                    | RolloutState::Running
+                    | RolloutState::Paused
+                    | RolloutState::RollingBack
+            )
+        };
+        let rollout = view.rollout.as_ref();
+        if view.pending.is_some() || rollout.is_some_and(|rollout| is_moving(rollout.state)) {
+            return None;
+        }
+        let config = self.config.services.iter().find(|of| of.name == *name)?;
+        let Workers::Managed(wanted) = &config.workers else {
+            return None;
+        };
+        let runs = self.workers.recipe(name, view.stable)?;
+        if runs == wanted {
+            return None;
+        }
+        let release = config.release.as_ref().filter(|of| **of != view.release);
+        let option = release.map_or_else(String::new, |of| format!(" --release {of}"));
+        Some(format!(
+            "service {name}: generation {} runs the command and environment of an earlier config; \
+             `remuda rollout {name}{option}` rolls what the config says",
+            view.stable
+        ))
+    }
+}
+
+/// What has changed and cannot be taken into use while we run.
+pub(super) fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut differs = |name: &str, differs: bool| {
+        if differs {
+            sentences.push(format!("`{name}` changed, which needs a restart of remuda"));
+        }
+    };
+    let (was, is) = (&old.admin, &new.admin);
+    differs("listen", old.listen != new.listen);
+    differs("admin.address", was.address != is.address);
+    differs("admin.token_file", was.token_file != is.token_file);
+    let moved = was.runtime_dir != is.runtime_dir;
+    differs("runtime_dir", moved);
+    // Its default is in there.
+    let follows = moved && is.socket.starts_with(&is.runtime_dir);
+    differs("admin.socket", was.socket != is.socket && !follows);
+    differs("metrics", old.metrics != new.metrics);
+    differs("threads", old.loops != new.loops);
+    differs("state_dir", old.state_dir != new.state_dir);
+    differs("ports", old.ports != new.ports);
+    differs("pid_file", old.pid_file != new.pid_file);
+    sentences
+}
+
+/// Which services one of them has and the other not; `None` if they have the same.
+pub(super) fn other_services(old: &Config, new: &Config) -> Option<String> {
+    let only_in = |one: &Config, other: &Config, word: &str| {
+        let others = || other.services.iter().map(|of| &of.name);
+        let names = one.services.iter().map(|of| &of.name);
+        let names = names.filter(|name| others().all(|other| other != *name));
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        (!names.is_empty()).then(|| format!("{} {verb} {word}", names.join(", ")))
+    };
+    let parts = [only_in(new, old, "new"), only_in(old, new, "gone")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "services cannot be added or removed while remuda runs ({}); the config is good, and a restart of \
+             remuda takes it",
+            parts.join(", ")
+        )
+    })
+}
