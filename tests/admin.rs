@@ -15,6 +15,7 @@ use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 /// Every change, with a body that makes sense.
 const CHANGES: [(&str, &str); 12] = [
@@ -137,6 +138,25 @@ async fn t4_a_change_needs_a_json_content_type_over_tcp() {
         .with("content-type", "Application/JSON; charset=utf-8");
     let got = rig.call(Way::Tcp, &charset.bearer(&rig.token)).await;
     assert_eq!(got.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_is_read_before_it_is_refused() {
+    let rig = Rig::new().await;
+    let mut stream = UnixStream::connect(&rig.socket).await.expect("connected");
+    let head = "POST /v1/rollouts HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = [0; 4096];
+    let early = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
+    assert!(early.is_err(), "answered while its client may still send");
+    stream.write_all(b"release=2").await.expect("sent");
+    let length = stream.read(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    assert!(
+        !answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -442,11 +462,13 @@ async fn a_rollout_is_ordered_with_its_trigger_and_who_asked() {
 #[tokio::test]
 async fn an_order_that_makes_no_sense_is_refused_with_a_sentence() {
     let rig = Rig::new().await;
+    let long = format!(r#"{{"release":"{}"}}"#, "é".repeat(129)).leak();
     let cases = [
         (r#"{"strategy":"canary"}"#, 422, "not in this version"),
         (r#"{"servce":"app"}"#, 422, "unknown field"),
         (r#"{"force":"yes"}"#, 422, "invalid type"),
         (r#"{"release":""}"#, 422, "empty"),
+        (&*long, 422, "at most 128 characters, not 129"),
         (r#"{"reason":"a\nb"}"#, 422, "control characters"),
         ("[]x", 400, "not JSON"),
         ("{", 400, "not JSON"),
@@ -812,9 +834,7 @@ async fn bodies_and_heads_have_limits() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_no_head_is_dropped() {
     let rig = Rig::new().await;
-    let mut stream = tokio::net::UnixStream::connect(&rig.socket)
-        .await
-        .expect("connected");
+    let mut stream = UnixStream::connect(&rig.socket).await.expect("connected");
     stream
         .write_all(b"GET /v1/status HTTP/1.1\r\nHos")
         .await

@@ -55,6 +55,13 @@ impl<S: Sync> FromRequest<S> for NoBody {
     }
 }
 
+/// Reads the body of a request that is refused, within the same limits: a client that still sends when the
+/// answer comes and the connection goes sees a broken connection in its place.
+pub(super) async fn pass_over(request: Request) {
+    // Whatever is wrong with it, the answer is decided.
+    let _ = read(request).await;
+}
+
 async fn read(request: Request) -> Result<Bytes, Failure> {
     let body = Limited::new(request.with_limited_body().into_body(), LARGEST);
     match tokio::time::timeout(PATIENCE, body.collect()).await {

@@ -16,6 +16,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method, Version, header};
 
 use super::app::App;
+use super::body::pass_over;
 use super::caller::Caller;
 use super::failure::Failure;
 
@@ -55,6 +56,7 @@ pub(super) async fn json(
     if request.method() == Method::POST
         && !(is_json(request.headers()) || missing && !caller.is_tcp())
     {
+        pass_over(request).await;
         return Err(Failure::not_json());
     }
     Ok(next.run(request).await)

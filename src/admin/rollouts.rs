@@ -15,7 +15,7 @@ use super::body::{Body, Named, NoBody};
 use super::caller::Caller;
 use super::failure::Failure;
 use super::idempotency::{Answer, Claim, Pending};
-use crate::rollout::{Command, Generation, Refusal, ServiceName, Steer};
+use crate::rollout::{Command, Generation, Refusal, ServiceName, Steer, unfit_release};
 use crate::supervisor::handle::Ask;
 use crate::wire::{NewRollout, Problem, Rollout, Rollouts, Status};
 
@@ -112,13 +112,13 @@ fn check(order: &NewRollout) -> Result<(), Failure> {
             )));
         }
     }
-    let has_control = |text: &Option<String>| {
-        text.as_ref()
-            .is_some_and(|text| text.chars().any(char::is_control))
-    };
-    if has_control(&order.release) || has_control(&order.reason) {
+    if let Some(why) = order.release.as_deref().and_then(unfit_release) {
+        return Err(Failure::invalid(why));
+    }
+    let reason = order.reason.as_deref().unwrap_or_default();
+    if reason.chars().any(char::is_control) {
         return Err(Failure::invalid(
-            "`release` and `reason` are one line of text without control characters",
+            "`reason` is one line of text without control characters",
         ));
     }
     if order.release.as_deref() == Some("") {

@@ -176,6 +176,22 @@ pub enum Joined {
     Pending,
 }
 
+/// Longest name of a release, in characters: it is in every status, and in lines for people.
+pub const LONGEST_RELEASE: usize = 128;
+
+/// What is wrong with the name of a release, if anything is.
+#[must_use]
+pub fn unfit_release(name: &str) -> Option<String> {
+    let length = name.chars().count();
+    if length > LONGEST_RELEASE {
+        return Some(format!(
+            "the name of a release has at most {LONGEST_RELEASE} characters, not {length}"
+        ));
+    }
+    let control = name.chars().any(char::is_control);
+    control.then(|| "the name of a release is one line, without control characters".to_owned())
+}
+
 /// Why a command was refused. Maps to HTTP 404, 409 or 422.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
