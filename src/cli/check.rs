@@ -82,7 +82,8 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
         ..variables.clone()
     };
     match config::load(&flags, env) {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
+            loaded.look_at_host(env);
             tell(out, &loaded.warnings);
             if resolved {
                 out.event(

@@ -1,6 +1,7 @@
 //! From values to a [`Config`]: what must hold between them, and what follows from them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +23,9 @@ use crate::link::message::{
     AccessLog, DrainLimits, Ejection, Front, HostPattern, LogFormat, Network, Parking, Protocol,
     PublicListener, Retry, ServiceRules,
 };
-use crate::rollout::{Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings};
+use crate::rollout::{
+    Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings, unfit_release,
+};
 
 /// What a command may hold in braces.
 const PLACEHOLDERS: [&str; 5] = ["port", "socket", "slot", "generation", "release"];
@@ -48,6 +51,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         .collect();
     check.routes(&services);
     let listen = check.listeners();
+    check.addresses(&listen, &admin);
     let config = Config {
         front: check.front(&listen),
         tls: listen.iter().map(|one| one.tls.clone()).collect(),
@@ -65,6 +69,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         services,
     };
     check.stop(&config);
+    check.enough_ports(&config);
     config
 }
 
@@ -75,7 +80,8 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     fn services(&mut self) {
-        if self.values.services.is_empty() {
+        // Those that could not be read have been said already.
+        if self.values.services.is_empty() && !self.values.refused.contains("services") {
             let help =
                 "write `[services.app]` with a `command`, or run `remuda run -- CMD`".to_owned();
             self.problems
@@ -136,30 +142,39 @@ impl Check<'_> {
                 address,
                 entrance,
                 tls,
+                places,
             } = one;
             if let Some(files) = tls
-                && let Err(message) = identity::offer(0, files, entrance.http2)
+                && let Err(unfit) = identity::offer(0, files, entrance.http2)
             {
-                let span = self.values.span("listen.address");
-                self.problems.error("certificate", span, message, None);
+                let span = match unfit.part {
+                    identity::Part::Cert => &places.cert,
+                    // It is in the same file if it is not named.
+                    identity::Part::Key => {
+                        places.key.as_ref().map_or(&places.cert, |_| &places.key)
+                    }
+                    identity::Part::Roots => &places.client_ca,
+                };
+                self.problems
+                    .error("certificate", span.clone(), unfit.why, None);
             }
             let zero = matches!(address, PublicListener::Tcp(address) if address.port() == 0);
             let before = &mut list[..number].iter();
             if !zero && before.any(|one| one.address == *address) {
-                let shown = Value::Listeners(vec![address.clone().into()]).toml();
+                let shown = super::listener_names(std::slice::from_ref(address)).join("");
                 self.problems.error(
                     "duplicate",
-                    self.values.span("listen.address"),
-                    format!("two listeners have the same address {shown}"),
+                    places.address.clone(),
+                    format!("two listeners have the same address `{shown}`"),
                     None,
                 );
             }
             match address {
-                PublicListener::Unix(path) => self.socket_length(path, "listen.address"),
+                PublicListener::Unix(path) => self.socket_length(path, places.address.clone()),
                 PublicListener::Tcp(_) if entrance.proxy_protocol && self.trusted().is_empty() => {
                     let message = "`proxy_protocol` without `trusted_proxies`: nobody's header would be believed";
                     let help = "name the load balancer's network, such as `trusted_proxies = [\"10.0.0.0/8\"]`";
-                    let span = self.values.span("listen.address");
+                    let span = places.proxy_protocol.clone();
                     self.problems
                         .error("conflict", span, message, Some(help.to_owned()));
                 }
@@ -169,7 +184,86 @@ impl Check<'_> {
         list
     }
 
-    fn metrics(&self) -> Option<std::net::SocketAddr> {
+    /// The doors of the admin side are others than the clients'.
+    fn addresses(&mut self, listen: &[Listen], admin: &Admin) {
+        let public = |address: SocketAddr| {
+            listen.iter().any(|one| match one.address {
+                PublicListener::Tcp(of) => clash(of, address),
+                PublicListener::Unix(_) => false,
+            })
+        };
+        let unix = |path: &Path| {
+            let mut sockets = listen.iter();
+            sockets.any(|one| matches!(&one.address, PublicListener::Unix(of) if of == path))
+        };
+        if let Some(address) = admin.address.filter(|address| public(*address)) {
+            let message = format!("the admin address {address} is a public listener's, too");
+            let help = "give one of them another port".to_owned();
+            let span = self.values.span("admin.address");
+            if admin.address_named {
+                self.problems.error("duplicate", span, message, Some(help));
+            } else {
+                // The default one is done without.
+                let help = "name another one: `[admin] address = \"127.0.0.1:9901\"`, or \"off\"";
+                self.problems
+                    .warning("duplicate", span, message, Some(help.to_owned()));
+            }
+        }
+        if unix(&admin.socket) {
+            let message = format!(
+                "the admin socket {} is a public listener's, too",
+                admin.socket.display()
+            );
+            let span = self.values.span("admin.socket");
+            self.problems.error("duplicate", span, message, None);
+        }
+        if let Some(address) = self.metrics() {
+            let admins = admin.address.is_some_and(|of| clash(of, address));
+            let whose = match public(address) {
+                true => "a public listener's",
+                false if admins => "the admin side's",
+                false => return,
+            };
+            let message = format!("the metrics address {address} is {whose}, too");
+            let help = "give one of them another port".to_owned();
+            let span = self.values.span("metrics.address");
+            self.problems.error("duplicate", span, message, Some(help));
+        }
+    }
+
+    /// Each worker that is reached by a port has one, those of a rollout's batch included.
+    fn enough_ports(&mut self, config: &Config) {
+        let by_port = config
+            .services
+            .iter()
+            .filter(|service| match &service.workers {
+                Workers::Managed(recipe) => recipe.connect == Connect::Port,
+                Workers::Unmanaged(_) => false,
+            });
+        let needed: u64 = by_port
+            .map(|service| {
+                let of = &service.settings;
+                let surge = of.max_surge.of_rounded_up(of.wanted);
+                u64::from(of.wanted) + u64::from(surge)
+            })
+            .sum();
+        let (first, last) = config.ports;
+        let there = u64::from(last.saturating_sub(first)) + 1;
+        if needed > there {
+            let message = format!(
+                "`ports` {first}-{last} are {there}, and `workers` and `max_surge` together need {needed}"
+            );
+            let help = "a worker that drains keeps its port, so name some more than that";
+            self.problems.error(
+                "ports",
+                self.values.span("ports"),
+                message,
+                Some(help.to_owned()),
+            );
+        }
+    }
+
+    fn metrics(&self) -> Option<SocketAddr> {
         match self.maybe("metrics.address") {
             Some(Value::Address(address)) => Some(*address),
             _ => None,
@@ -204,14 +298,15 @@ impl Check<'_> {
             .path("runtime_dir")
             .unwrap_or_else(|| paths::runtime_dir(env, named.as_deref()));
         let socket = named.unwrap_or_else(|| runtime_dir.join("admin.sock"));
-        self.socket_length(&socket, "admin.socket");
+        self.socket_length(&socket, self.values.span("admin.socket"));
         // The deepest thing that is made there: a worker's notify socket.
         let names = self.values.services.keys();
         let longest = names
             .max_by_key(|name| name.len())
             .filter(|_| self.values.services.len() > 1);
         let workers = runtime_dir.join("w").join(longest.map_or("", |name| name));
-        self.socket_length(&workers.join("9999-999999/notify"), "runtime_dir");
+        let deepest = workers.join("9999-999999/notify");
+        self.socket_length(&deepest, self.values.span("runtime_dir"));
         let token_file = self.path("admin.token_file");
         if let Some(file) = &token_file {
             let span = self.values.span("admin.token_file");
@@ -230,7 +325,7 @@ impl Check<'_> {
         }
     }
 
-    fn socket_length(&mut self, path: &Path, key: &str) {
+    fn socket_length(&mut self, path: &Path, span: Option<Range<usize>>) {
         let length = path.as_os_str().len();
         if length > MAX_SOCKET_PATH {
             let message = format!(
@@ -238,12 +333,8 @@ impl Check<'_> {
                 path.display()
             );
             let help = "name a shorter `runtime_dir` (`--runtime-dir`) or `admin.socket` (`--admin-socket`)";
-            self.problems.error(
-                "path-too-long",
-                self.values.span(key),
-                message,
-                Some(help.to_owned()),
-            );
+            self.problems
+                .error("path-too-long", span, message, Some(help.to_owned()));
         }
     }
 
@@ -333,8 +424,18 @@ impl Check<'_> {
             health,
             rules: self.rules(name, &settings),
             settings,
-            release: self.text(&at("release")),
+            release: self.release(&at("release")),
         }
+    }
+
+    fn release(&mut self, path: &str) -> Option<String> {
+        let name = self.text(path)?;
+        if let Some(why) = unfit_release(&name) {
+            let span = self.values.span(path);
+            self.problems
+                .error("value", span, format!("`release`: {why}"), None);
+        }
+        Some(name)
     }
 
     fn workers(&mut self, name: &str) -> Workers {
@@ -807,6 +908,14 @@ pub(crate) fn writable_by_others(file: &Path, span: Option<Range<usize>>, proble
             Some(format!("run `chmod go-w {shown}`")),
         );
     }
+}
+
+/// Whether two sockets cannot both listen. Port 0 is another one each time.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let (one, other) = (a.ip(), b.ip());
+    let everywhere = one.is_unspecified() || other.is_unspecified();
+    let meets = one == other || everywhere && one.is_ipv4() == other.is_ipv4();
+    a.port() == b.port() && a.port() != 0 && meets
 }
 
 fn ephemeral_ports() -> Option<(u16, u16)> {

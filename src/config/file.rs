@@ -115,6 +115,7 @@ impl Reader<'_> {
                 "`services` is a table of services",
                 Some(help),
             );
+            self.values.refused.insert("services".to_owned());
             return;
         };
         let Some(section) = keys::section(SERVICE) else {
@@ -130,6 +131,7 @@ impl Reader<'_> {
                 let help = "use 1 to 63 of a-z, 0-9, `_` and `-`".to_owned();
                 self.problems
                     .error("service-name", Some(name.span()), message, Some(help));
+                self.values.refused.insert("services".to_owned());
                 continue;
             }
             self.values
@@ -137,7 +139,13 @@ impl Reader<'_> {
                 .insert(text.to_string(), Some(name.span()));
             match value.get_ref() {
                 DeValue::Table(table) => self.section(section, &join("services", text), table),
-                _ => self.not_a_table(text, value.span()),
+                _ => {
+                    // Nobody needs to hear what is missing in it.
+                    self.values
+                        .refused
+                        .insert(format!("services.{text}.command"));
+                    self.not_a_table(text, value.span());
+                }
             }
         }
     }
@@ -261,7 +269,7 @@ impl Reader<'_> {
                 let text = number.as_str().replace('_', "");
                 match u64::from_str_radix(&text, number.radix()) {
                     Ok(number) => kind.number(number),
-                    Err(_) => Err(Wrong::new(format!("{number} is out of range"))),
+                    Err(_) => Err(kind.out_of_range(&number.to_string())),
                 }
             }
             (_, DeValue::Float(_)) => Err(expected("a number with a fraction")),
@@ -317,7 +325,13 @@ impl Reader<'_> {
                 )));
             }
             match value.get_ref() {
-                DeValue::String(text) if !text.contains('\0') => {
+                DeValue::String(text) if text.contains('\0') => {
+                    return Err(Wrong::new(format!(
+                        "`{}`: a NUL character is not allowed",
+                        name.escape_debug()
+                    )));
+                }
+                DeValue::String(text) => {
                     pairs.push((name.to_string(), self.expand(text)?));
                 }
                 _ => {

@@ -9,11 +9,34 @@ use super::{TlsFiles, read_bytes};
 use crate::link::message::{ClientAuthorities, Identity, Secret, TlsOffer};
 use crate::proxy::tls;
 
+/// Files that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    /// Which of them is to blame.
+    pub(crate) part: Part,
+    /// What is wrong, with the file's name.
+    pub(crate) why: String,
+}
+
+/// A part of what a listener shows by TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Cert,
+    Key,
+    Roots,
+}
+
+impl Part {
+    fn wrong(self, why: String) -> Unfit {
+        Unfit { part: self, why }
+    }
+}
+
 /// Reads what the listener at `place` shows by TLS.
 ///
 /// # Errors
 /// What is wrong, with the file's name.
-pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
+pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, Unfit> {
     let identities = files
         .pairs
         .iter()
@@ -21,7 +44,7 @@ pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffe
         .collect::<Result<_, _>>()?;
     let clients = match &files.client_ca {
         Some(file) => Some(ClientAuthorities {
-            roots: certificates(file)?,
+            roots: certificates(file).map_err(|why| Part::Roots.wrong(why))?,
             required: files.client_required,
         }),
         None => None,
@@ -35,19 +58,19 @@ pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffe
     match tls::config(&offer) {
         Ok(_) => Ok(offer),
         Err(why) => Err(match &files.client_ca {
-            Some(file) => format!("{}: {why}", file.display()),
-            None => why,
+            Some(file) => Part::Roots.wrong(format!("{}: {why}", file.display())),
+            None => Part::Cert.wrong(why),
         }),
     }
 }
 
-fn identity(cert: &Path, key: &Path) -> Result<Identity, String> {
-    let chain = certificates(cert)?;
-    let text = read(key)?;
+fn identity(cert: &Path, key: &Path) -> Result<Identity, Unfit> {
+    let chain = certificates(cert).map_err(|why| Part::Cert.wrong(why))?;
+    let text = read(key).map_err(|why| Part::Key.wrong(why))?;
     let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let what = "there is no private key in it, or one with a passphrase";
         tracing::debug!(%error, "no private key");
-        format!("{}: {what}", key.display())
+        Part::Key.wrong(format!("{}: {what}", key.display()))
     })?;
     let identity = Identity {
         chain,
@@ -55,8 +78,10 @@ fn identity(cert: &Path, key: &Path) -> Result<Identity, String> {
     };
     match tls::certified(&identity) {
         Ok(_) => Ok(identity),
-        Err(why) if cert == key => Err(format!("{}: {why}", cert.display())),
-        Err(why) => Err(format!("{} with {}: {why}", cert.display(), key.display())),
+        Err(why) if cert == key => Err(Part::Cert.wrong(format!("{}: {why}", cert.display()))),
+        Err(why) => {
+            Err(Part::Key.wrong(format!("{} with {}: {why}", cert.display(), key.display())))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{Found, Reader, Source};
 use super::keys::{self, Section};
 use super::value::Value;
-use super::{Listen, TlsFiles};
+use super::{Listen, Places, TlsFiles};
 use crate::link::message::Entrance;
 
 impl Reader<'_> {
@@ -67,6 +67,9 @@ impl Reader<'_> {
         self.values
             .found
             .retain(|path, _| !path.starts_with("listen."));
+        self.values
+            .refused
+            .retain(|path| !path.starts_with("listen."));
         self.section(section, "listen", table);
         let said = |key: &str| Some(&self.values.found.get(&format!("listen.{key}"))?.value);
         let is = |key, fallback| match said(key) {
@@ -95,31 +98,50 @@ impl Reader<'_> {
         let client_cert = said("tls.client_cert");
         let client_required =
             *client_cert.unwrap_or(&Value::Off) != Value::Text("optional".to_owned());
+        let at = |key: &str| self.values.span(&format!("listen.{key}"));
+        let places = Places {
+            address: at("address"),
+            proxy_protocol: at("proxy_protocol"),
+            cert: at("tls.cert"),
+            key: at("tls.key"),
+            client_ca: at("tls.client_ca"),
+        };
+        let tls_place = table.iter().find(|(name, _)| name.get_ref() == "tls");
+        let tls_place = tls_place.map(|(name, _)| name.span());
+        let refused = self.values.refused.contains("listen.tls.cert");
         let mut conflict = None;
-        if has_tls && certs.is_empty() {
+        if has_tls && certs.is_empty() && !refused {
             conflict = Some((
+                tls_place,
                 "`tls` without `cert`",
                 "name the file: `tls = { cert = \"cert.pem\", key = \"key.pem\" }`",
             ));
-        } else if !keys.is_empty() && keys.len() != certs.len() {
+        } else if !keys.is_empty() && keys.len() != certs.len() && !refused {
             conflict = Some((
+                at("tls.key"),
                 "`tls.cert` and `tls.key` differ in length",
                 "name one key for each certificate, in the same order",
             ));
         } else if client_cert.is_some() && client_ca.is_none() {
             conflict = Some((
+                at("tls.client_cert"),
                 "`client_cert` without `client_ca`",
                 "name the roots that vouch for clients",
             ));
         } else if has_tls && entrance.redirect.is_some() {
             conflict = Some((
+                at("redirect_https"),
                 "`redirect_https` of a listener that has `tls`",
                 "set it at the listener without `tls`",
             ));
         }
-        if let Some((message, help)) = conflict {
-            self.problems
-                .error("conflict", Some(span), message, Some(help.to_owned()));
+        if let Some((place, message, help)) = conflict {
+            self.problems.error(
+                "conflict",
+                place.or(Some(span)),
+                message,
+                Some(help.to_owned()),
+            );
         }
         let keys = if keys.is_empty() { certs.clone() } else { keys };
         let tls = has_tls.then(|| TlsFiles {
@@ -136,6 +158,7 @@ impl Reader<'_> {
                 .map(|one| Listen {
                     entrance,
                     tls: tls.clone(),
+                    places: places.clone(),
                     ..one
                 })
                 .collect(),
@@ -273,6 +296,33 @@ mod tests {
         place.wrong("cert = \"one-both.pem\", chain = \"x\"", "chain");
         place.put("large.pem", &"x".repeat((1 << 20) + 1));
         place.wrong("cert = \"large.pem\"", "larger than 1 MiB");
+    }
+
+    #[test]
+    fn what_is_wrong_with_certificates_is_said_where_their_file_is_named() {
+        let place = Place::new();
+        let line = |tls: &str| {
+            let text =
+                format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n[listen.tls]\n{tls}\n{APP}");
+            let said = place.read(&text).expect_err(tls);
+            let (_, place) = said.split_once("remuda.toml:").expect("a place");
+            let (line, _) = place.split_once(':').expect("a line");
+            line.parse::<usize>().expect("a number")
+        };
+        assert_eq!(line("cert = \"none.pem\"\nkey = \"one.key\""), 4);
+        assert_eq!(line("cert = \"one.pem\"\nkey = \"none.key\""), 5);
+        assert_eq!(line("cert = \"one.pem\"\nkey = \"two.key\""), 5);
+        assert_eq!(line("http = 1\ncert = \"one.pem\""), 4);
+        assert_eq!(
+            line("cert = \"one-both.pem\"\nclient_ca = \"empty.pem\""),
+            5
+        );
+        assert_eq!(
+            line("cert = \"one-both.pem\"\nclient_cert = \"required\""),
+            5
+        );
+        // One that is of no use is not said to be missing, too.
+        place.wrong("cert = 3, key = \"one.key\"", "`cert`: expected a path");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod diagnose;
 mod edits;
 mod file;
 pub mod flags;
+mod host;
 mod identity;
 mod keys;
 mod listen;
@@ -22,6 +23,7 @@ mod value;
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,6 +121,17 @@ pub(crate) struct Listen {
     pub(crate) address: PublicListener,
     pub(crate) entrance: Entrance,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) places: Places,
+}
+
+/// Where in the file the parts of a listener are; `None` if they are not from there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) address: Option<Range<usize>>,
+    pub(crate) proxy_protocol: Option<Range<usize>>,
+    pub(crate) cert: Option<Range<usize>>,
+    pub(crate) key: Option<Range<usize>>,
+    pub(crate) client_ca: Option<Range<usize>>,
 }
 
 /// Where the certificates of a listener are.
@@ -138,6 +151,7 @@ impl From<PublicListener> for Listen {
             address,
             entrance: Entrance::default(),
             tls: None,
+            places: Places::default(),
         }
     }
 }
@@ -147,7 +161,7 @@ impl From<PublicListener> for Listen {
 /// # Errors
 /// What is wrong, with the file's name.
 pub fn tls_offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
-    identity::offer(place, files, http2)
+    identity::offer(place, files, http2).map_err(|unfit| unfit.why)
 }
 
 /// Listeners as people write them.

@@ -636,3 +636,129 @@ fn a_misspelt_key_is_not_missing_too() {
         "`command`",
     );
 }
+
+#[test]
+fn the_admin_sides_doors_are_not_the_clients() {
+    let named = "[admin]\naddress = \"127.0.0.1:8080\"\n";
+    for listen in ["127.0.0.1:8080", "0.0.0.0:8080"] {
+        let text = format!("[[listen]]\naddress = \"{listen}\"\n{named}{APP}");
+        only(
+            &text,
+            "the admin address 127.0.0.1:8080 is a public",
+            "another port",
+        );
+        assert_eq!(wrong(&text)[0].0, Some(4));
+    }
+    let metrics = format!("[metrics]\naddress = \"0.0.0.0:9900\"\n{APP}");
+    only(&metrics, "0.0.0.0:9900 is the admin side's", "another port");
+    let socket = format!("[[listen]]\naddress = \"unix:/run/r/admin.sock\"\n{APP}");
+    only(
+        &socket,
+        "the admin socket /run/r/admin.sock is a public",
+        "",
+    );
+    // The default one is done without, so that is no error.
+    let default = read(&format!("[[listen]]\naddress = \"127.0.0.1:9900\"\n{APP}"));
+    let warnings = default
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .warnings;
+    assert!(
+        warnings
+            .to_string()
+            .contains("the admin address 127.0.0.1:9900"),
+        "{warnings}"
+    );
+    for fine in ["127.0.0.2:9900", "[::]:9900", "127.0.0.1:9901", "0.0.0.0:0"] {
+        let text = format!("[[listen]]\naddress = \"{fine}\"\n{APP}");
+        let warnings = read(&text)
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .warnings;
+        assert!(warnings.is_empty(), "{fine}: {warnings}");
+    }
+}
+
+#[test]
+fn ports_are_enough_for_the_workers_and_a_rollout_of_them() {
+    let with = |last: u32, lines: &str| format!("ports = \"21000-{last}\"\n{APP}{lines}\n");
+    let four = "workers = 4";
+    only(
+        &with(21_003, four),
+        "are 4, and `workers` and `max_surge` together need 5",
+        "drains",
+    );
+    assert_eq!(config(&with(21_004, four)).ports, (21_000, 21_004));
+    config(&with(21_000, "workers = 4\nconnect = \"fd\""));
+    let two = format!("{four}\nhosts = [\"a\"]\n[services.b]\ncommand = [\"b\"]\nhosts = [\"b\"]");
+    only(
+        &with(21_006, &two),
+        "are 7, and `workers` and `max_surge` together need 8",
+        "",
+    );
+    config(&with(21_007, &two));
+}
+
+#[test]
+fn a_mistake_is_said_once_at_its_own_place_and_in_its_own_words() {
+    let twice = "[[listen]]\naddress = \"127.0.0.1:8080\"\n".repeat(2);
+    let all = wrong(&format!("{twice}{APP}"));
+    assert_eq!(all.len(), 1);
+    assert_eq!(
+        (all[0].0, &*all[0].1),
+        (
+            Some(4),
+            "two listeners have the same address `127.0.0.1:8080`"
+        )
+    );
+    for (text, message) in [
+        (
+            "[services]\n\"A b\" = { command = [\"x\"] }\n",
+            "cannot be the name",
+        ),
+        ("services = 3\n", "`services` is a table of services"),
+        ("[services]\napp = 3\n", "`app` is a table"),
+    ] {
+        only(text, message, "");
+    }
+    for (line, message, help) in [
+        (
+            "env = { A = \"\\u0000\" }",
+            "`A`: a NUL character is not allowed",
+            "",
+        ),
+        ("workers = -1", "-1 is out of range: 1 to 4096", ""),
+        (
+            "judge.min_requests = -3",
+            "-3 is out of range: 1 to 1000000",
+            "",
+        ),
+        (
+            "rollout.max_surge = -1",
+            "-1 is out of range: 0 to 4096",
+            "",
+        ),
+        (
+            "slow_start = -1",
+            "expected a time with its unit, such as \"30s\", found -1",
+            "",
+        ),
+        (
+            "rollout.max_surge = \"25\"",
+            "`25` is not a percentage",
+            "write 25 without quotes",
+        ),
+        (
+            "rollout.max_surge = \"x\"",
+            "`x` is not a percentage",
+            "\"25%\"",
+        ),
+    ] {
+        only(&format!("{APP}{line}\n"), message, help);
+    }
+    let long = "x".repeat(129);
+    only(
+        &format!("{APP}release = \"{long}\"\n"),
+        "at most 128 characters, not 129",
+        "",
+    );
+    config(&format!("{APP}release = \"{}\"\n", &long[1..]));
+}

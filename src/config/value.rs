@@ -164,7 +164,7 @@ impl Kind {
             Self::Time(least) => duration(text).and_then(|time| at_least(time, least)),
             Self::Size => size(text).map(Value::Size),
             Self::Percent => percent(text).map(Value::Percent),
-            Self::Amount => percent(text).map(|part| Value::Amount(Amount::Percent(part))),
+            Self::Amount => amount(text).map(|part| Value::Amount(Amount::Percent(part))),
             Self::Listener => listener(text).map(|address| Value::Listeners(vec![address.into()])),
             Self::Address => address(text).map(Value::Address),
             Self::Loopback => loopback(text),
@@ -193,15 +193,11 @@ impl Kind {
         match self {
             Self::Count(least, most) => match u32::try_from(number) {
                 Ok(count) if (least..=most).contains(&count) => Ok(Value::Count(count)),
-                _ => Err(Wrong::new(format!(
-                    "{number} is out of range: {least} to {most}"
-                ))),
+                _ => Err(self.out_of_range(&number.to_string())),
             },
             Self::Amount => match u32::try_from(number) {
                 Ok(count) if count <= MAX_WORKERS => Ok(Value::Amount(Amount::Count(count))),
-                _ => Err(Wrong::new(format!(
-                    "{number} is out of range: 0 to {MAX_WORKERS}"
-                ))),
+                _ => Err(self.out_of_range(&number.to_string())),
             },
             Self::Time(_) => Err(Wrong::new("a time needs its unit").help(format!(
                 "write \"{number}s\" for seconds or \"{number}ms\" for milliseconds"
@@ -235,6 +231,17 @@ impl Kind {
                 "expected {}, found a number",
                 self.noun()
             ))),
+        }
+    }
+
+    /// What is wrong with a number, negative ones included.
+    pub(crate) fn out_of_range(self, number: &str) -> Wrong {
+        match self {
+            Self::Count(least, most) => {
+                Wrong::new(format!("{number} is out of range: {least} to {most}"))
+            }
+            Self::Amount => Wrong::new(format!("{number} is out of range: 0 to {MAX_WORKERS}")),
+            _ => Wrong::new(format!("expected {}, found {number}", self.noun())),
         }
     }
 
@@ -317,6 +324,17 @@ fn percent(text: &str) -> Result<u32, Wrong> {
                 .help("write a whole number and its sign, such as \"25%\""),
         ),
     }
+}
+
+/// A part of the workers, in a text: a count is written without quotes.
+fn amount(text: &str) -> Result<u32, Wrong> {
+    let number = text.trim().parse::<u32>();
+    percent(text).map_err(|wrong| match number {
+        Ok(number) => wrong.help(format!(
+            "write {number} without quotes for workers, or \"{number}%\" for a part of them"
+        )),
+        Err(_) => wrong,
+    })
 }
 
 fn address(text: &str) -> Result<SocketAddr, Wrong> {
