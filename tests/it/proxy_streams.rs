@@ -155,7 +155,7 @@ fn f52_a_body_that_breaks_off_behind_the_answers_head_is_the_clients_fault() {
             (0, 0),
             "{reason:?}"
         );
-        assert_eq!(sample.services[0].errors, [(reason, 1)]);
+        assert_eq!(sample.services[0].errors(), [(reason, 1)]);
     }
 }
 
