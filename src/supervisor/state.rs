@@ -152,10 +152,9 @@ fn take(directory: &Path) -> Result<Result<Flock<File>, String>, String> {
     let written = lock
         .set_len(0)
         .and_then(|()| lock.write_all_at(name.as_bytes(), 0));
-    match written {
+    if let Err(error) = written {
         // Who is turned away does not learn our pid.
-        Err(error) => tracing::debug!(%error, "the lock of {shown} does not name us"),
-        Ok(()) => {}
+        tracing::debug!(%error, "the lock of {shown} does not name us");
     }
     Ok(Ok(lock))
 }

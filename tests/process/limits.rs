@@ -124,6 +124,6 @@ fn g16_a_supervisor_without_descriptors_does_not_call_workers_sick() {
         instance.said()
     );
     descriptors(&instance, "1024");
-    instance.wait("probes to be made again", &healthy);
+    instance.wait("probes to be made again", healthy);
     instance.cli(&["rollout"]).expect(0);
 }
