@@ -80,7 +80,7 @@ fn a_wrong_config_is_refused_with_78_and_every_mistake_at_once() {
         ),
         (
             "[[listen]]\naddress = \"0.0.0.0:443\"\ntls = { cert = \"c\" }\n",
-            &["c: there is no such file", "[[listen]]"],
+            &["c: there is no such file", "remuda.toml:5:16"],
         ),
         (
             "[services.app.rollout]\nstrategy = \"canary\"\n",
