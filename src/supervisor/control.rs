@@ -100,13 +100,13 @@ pub(super) struct Identity {
 impl Supervisor {
     /// Runs until everything is gone. Returns an error if the first start failed for good.
     pub(super) async fn run(mut self) -> Result<(), String> {
+        let mut last = self.clock.now();
         loop {
             self.act();
             self.publish_views();
             if self.over() {
                 return self.end();
             }
-            let begin = self.clock.now();
             let due = self.next_deadline();
             let deadline = self.clock.instant(due);
             tokio::select! {
@@ -116,9 +116,12 @@ impl Supervisor {
                 Some(ask) = self.asks.recv() => self.on_ask(ask),
                 () = tokio::time::sleep_until(deadline) => {}
             }
-            if self.clock.now().since(due.max(begin)) > STALL {
-                self.stalled(begin).await;
+            // Deadlines pass up to here in this turn: a stall that comes later is seen in the next one.
+            let now = self.clock.now();
+            if now.since(due.max(last)) > STALL {
+                self.stalled(now, now.since(last)).await;
             }
+            last = now;
             // Whatever has happened is heard before a deadline may pass (F35).
             while let Ok(input) = self.inputs.try_recv() {
                 self.on_inputs(input);
@@ -130,15 +133,13 @@ impl Supervisor {
                 take_a_turn().await;
             }
             self.bury(gone);
-            self.tick();
+            self.tick(now);
         }
     }
 
-    /// It slept longer than it wanted to. What came meanwhile is still with the system, so the tasks that
+    /// It slept, or worked, longer than it wanted to. What came meanwhile is still with the system, so the tasks that
     /// read it get a turn before anything is decided.
-    async fn stalled(&mut self, begin: Moment) {
-        let now = self.clock.now();
-        let by = now.since(begin);
+    async fn stalled(&mut self, now: Moment, by: Duration) {
         let seconds = by.as_secs_f64();
         self.journal.note(
             now,
@@ -280,8 +281,7 @@ impl Supervisor {
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    fn tick(&mut self, now: Moment) {
         if now >= self.sweep_due {
             let facts = self.workers.sweep();
             self.sweep_due = if self.workers.may_leave_remains() {

@@ -286,16 +286,24 @@ fn f35_a_supervisor_that_was_stopped_for_a_while_judges_nobody_by_that_time() {
 fn f35_a_supervisor_that_was_stopped_for_longer_than_a_deadline_undoes_no_rollout() {
     let mut instance = Start::default()
         .flags(&["--ramp", "0s", "--soak", "1500ms"])
-        .flags(&["--progress-deadline", "3s", "--start-timeout", "3s"])
+        .flags(&["--progress-deadline", "8s"])
         .ready();
-    let load = Load::known_to(&instance, Mix::default(), 20);
+    let load = Load::known_to(
+        &instance,
+        Mix {
+            sse: 0,
+            tunnel: 0,
+            ..Mix::default()
+        },
+        20,
+    );
     instance.signal(Signal::SIGUSR2);
     instance.wait("a batch to be watched", |status| {
         status["services"]["app"]["rollout"]["step"]["name"] == "soaking"
     });
     instance.signal(Signal::SIGSTOP);
     // The time itself is the fault here.
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(9));
     instance.signal(Signal::SIGCONT);
     instance.wait_said("was stopped or starved for");
     instance.wait("the rollout to complete", |status| {
