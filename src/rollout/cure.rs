@@ -121,10 +121,10 @@ impl Service {
         let (staffed, wanted) = (self.staffed(number), self.wanted_of(number));
         let stays = count(self.of(number).filter(|worker| worker.stays()));
         let leaves = |worker: &Worker| {
-            worker.leaves()
-                && (worker.outgoing && staffed > wanted
-                    || worker.outgoing && !self.open(worker)
-                    || worker.sick && idles(worker) && !self.open(worker) && stays >= wanted)
+            let shut = !self.open(worker);
+            let made_good = worker.outgoing && (shut || staffed > wanted);
+            let cured = worker.sick && shut && idles(worker) && stays >= wanted;
+            worker.leaves() && (made_good || cured)
         };
         if let Some(worker) = self.of(number).find(|worker| leaves(worker)) {
             return Some(worker.id);

@@ -528,7 +528,7 @@ fn f52_what_one_client_gives_up_at_once_costs_those_nothing_who_share_a_connecti
     for _ in 0..10 {
         held.push(neighbour.begin(request("POST", "/"), true).0);
         let in_flight = u32::try_from(held.len()).expect("few");
-        plane.until(|sample| sample.services[0].in_flight == in_flight);
+        plane.until(|sample| sample.services[0].in_flight() == in_flight);
         let mut raw = Raw::connect(plane.address);
         let (mut begin, mut leave) = (Vec::new(), Vec::new());
         for stream in (1..200).step_by(2) {
@@ -541,7 +541,7 @@ fn f52_what_one_client_gives_up_at_once_costs_those_nothing_who_share_a_connecti
         raw.send(PING, 0, 0, &[7; 8]);
         raw.until(PING);
         raw.stream.write_all(&leave).expect("sent");
-        plane.until(|sample| sample.services[0].in_flight == in_flight);
+        plane.until(|sample| sample.services[0].in_flight() == in_flight);
     }
     release.send_replace(true);
     for response in held {
