@@ -1,7 +1,5 @@
 //! What facts do to workers, and the steps of the retire order.
 
-use std::time::Duration;
-
 use super::action::Action;
 use super::backoff;
 use super::command::Stop;
@@ -12,10 +10,6 @@ use super::record::{Event, WorkerFailure};
 use super::service::{News, Service, Turn};
 use super::view::{FailedWorker, FailureReason, Health, RolloutState};
 use super::worker::{Drain, GROUP_GRACE, Phase, Vacancy, Worker};
-
-/// A candidate that fails its probes but has requests in flight may be busy with them, as one of a single
-/// thread is: only when it has failed for so long does it fail the rollout.
-const BUSY: Duration = Duration::from_secs(10);
 
 impl Service {
     pub(super) fn spawn(
@@ -94,7 +88,6 @@ impl Service {
         let was = worker.health;
         worker.health = Health::Passing;
         worker.failing_since = None;
-        worker.blamed = false;
         worker.sick = false;
         if was == Health::Passing {
             return News::Shown;
@@ -171,30 +164,22 @@ impl Service {
                 News::Shown
             }
             Phase::Ready | Phase::Held => {
-                if worker.misses < fall {
+                if worker.misses < fall || was == Health::Failing {
                     return News::Shown;
                 }
                 worker.health = Health::Failing;
-                let since = *worker.failing_since.get_or_insert(turn.now);
-                let patience = turn.now.since(since) < BUSY && worker.load.plain > 0;
-                if was != Health::Failing {
-                    turn.record(
-                        &self.name,
-                        Event::WorkerUnhealthy {
-                            worker: id,
-                            slot: worker.slot,
-                            generation: worker.generation,
-                            problem: problem.clone(),
-                        },
-                    );
-                } else if worker.blamed || patience {
-                    return News::Shown;
-                }
-                worker.blamed = !patience;
-                if worker.blamed {
-                    let worker = worker.clone();
-                    self.blame(turn, &worker, WorkerFailure::Unhealthy { problem });
-                }
+                worker.failing_since = Some(turn.now);
+                turn.record(
+                    &self.name,
+                    Event::WorkerUnhealthy {
+                        worker: id,
+                        slot: worker.slot,
+                        generation: worker.generation,
+                        problem: problem.clone(),
+                    },
+                );
+                let worker = worker.clone();
+                self.blame(turn, &worker, WorkerFailure::Unhealthy { problem });
                 News::Decides
             }
             Phase::Shutting { .. }
@@ -337,7 +322,7 @@ impl Service {
     }
 
     /// Deadlines that run out because nobody looked are moved on.
-    pub(super) fn on_stalled(&mut self, now: Moment, by: Duration) {
+    pub(super) fn on_stalled(&mut self, now: Moment, by: std::time::Duration) {
         for worker in self.workers.values_mut() {
             if let Phase::Starting {
                 deadline: Some(deadline),
@@ -513,7 +498,7 @@ impl Service {
     }
 
     /// SIGTERM to SIGKILL.
-    fn grace(&self, turn: &Turn<'_>) -> Duration {
+    fn grace(&self, turn: &Turn<'_>) -> std::time::Duration {
         match turn.stop {
             Some(Stop::Now) => self.settings.kill_grace.min(GROUP_GRACE),
             Some(Stop::Graceful) | None => self.settings.kill_grace,

@@ -32,8 +32,6 @@ pub(super) struct Worker {
     pub(super) health: Health,
     /// Since when it fails its probes though it was ready.
     pub(super) failing_since: Option<Moment>,
-    /// A rollout was told so.
-    pub(super) blamed: bool,
     /// Probes in a row that say the contrary of, or lead to, the present health.
     pub(super) passes: u32,
     pub(super) misses: u32,
@@ -113,7 +111,6 @@ impl Worker {
             ready_at: None,
             health: Health::Unknown,
             failing_since: None,
-            blamed: false,
             passes: 0,
             misses: 0,
             problem: None,

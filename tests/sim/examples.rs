@@ -1269,38 +1269,3 @@ fn a_worker_too_busy_for_its_probes_is_not_cut_and_stays_when_it_answers_again()
         assert_eq!(calm.view().services[0].ready, 2);
     }
 }
-
-/// The candidate's only worker fails a probe each second.
-fn misses(calm: &mut Calm, count: u32) {
-    let worker = calm.table.services[0].generations[1].workers[0].worker;
-    for _ in 0..count {
-        calm.tell(Fact::Unanswered {
-            worker,
-            problem: "no answer in 1s".to_owned(),
-        });
-        calm.wait(1000);
-    }
-}
-
-#[test]
-fn a_candidate_that_is_busy_with_a_request_may_miss_its_probes_for_a_while() {
-    let mut calm = hangs(1);
-    misses(&mut calm, 8);
-    assert_eq!(calm.state_of(2), RolloutState::Running);
-    let worker = calm.table.services[0].generations[1].workers[0];
-    assert_eq!(worker.gate, GateState::Aside, "it gets no others");
-    calm.tell(Fact::Answered {
-        worker: worker.worker,
-    });
-    misses(&mut calm, 12);
-    assert_eq!(calm.state_of(2), RolloutState::Running);
-    misses(&mut calm, 2);
-    assert_eq!(calm.state_of(2), RolloutState::RolledBack, "too long");
-}
-
-#[test]
-fn a_candidate_that_is_not_busy_may_not() {
-    let mut calm = hangs(0);
-    misses(&mut calm, 3);
-    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
-}
