@@ -802,7 +802,10 @@ impl Model {
                     self.progressed(Some(*to), now);
                 }
             }
-            Event::RolloutRamped { to, .. } => {
+            Event::RolloutRamped { to, weight } => {
+                // Also while nobody else could answer.
+                let most = self.share.entry(*to).or_default();
+                *most = (*weight).max(*most);
                 self.ramped.insert(*to);
             }
             Event::RolloutRequested { to, .. } => {
