@@ -328,7 +328,13 @@ fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
     let app = &status["services"]["app"];
     assert_eq!(app["rollout"]["state"], "paused", "{app:#}");
     assert_eq!(
-        app["waiting_on"]["message"], "remuda to stop; the rollout goes no further",
+        app["rollout"]["waiting_on"]["message"], "remuda to stop; the rollout goes no further",
+        "{app:#}"
+    );
+    assert_eq!(
+        app["waiting_on"]["message"],
+        "`shutdown_delay` to pass, as remuda is stopping; until then it serves as before \
+         (nothing in flight)",
         "{app:#}"
     );
     for what in ["resume", "promote"] {
