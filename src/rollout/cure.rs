@@ -45,6 +45,10 @@ impl Service {
 
     /// The next worker to be replaced for its health, and when; none while another one is.
     fn next_sick(&self) -> Option<(Moment, WorkerId)> {
+        // Asked after every fact, and hardly ever is anybody sick.
+        if !self.workers.values().any(|of| of.failing_since.is_some()) {
+            return None;
+        }
         let busy = |worker: &Worker| match worker.phase {
             Phase::Starting { .. } => true,
             Phase::Ready | Phase::Held => worker.leaves(),
@@ -116,6 +120,9 @@ impl Service {
     /// A worker that may go because what replaces it serves, or because it serves nobody itself.
     pub(super) fn replaced(&mut self, turn: &mut Turn<'_>, number: Generation) -> Option<WorkerId> {
         if self.active().is_some() || turn.stop.is_some() {
+            return None;
+        }
+        if !self.of(number).any(Worker::leaves) {
             return None;
         }
         let (staffed, wanted) = (self.staffed(number), self.wanted_of(number));
