@@ -25,10 +25,13 @@ impl Draining {
         if self.orphaned {
             return self.since;
         }
-        // Neighbours in the order of accept get times far apart.
-        let spread = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) % SPREAD;
-        (self.since + spread).max(idle_since + COURTESY)
+        (self.since + scattered(client, SPREAD)).max(idle_since + COURTESY)
     }
+}
+
+/// A client's place below `bound`, which is not 0. Neighbours in the order of accept are far apart.
+pub(super) fn scattered(client: u64, bound: u64) -> u64 {
+    client.wrapping_mul(0x9E37_79B9_7F4A_7C15) % bound
 }
 
 /// The hard end of a plane without a supervisor.

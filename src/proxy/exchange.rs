@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::access_log::{About, End, Facts, Notes, Term};
 use super::client::Client;
 use super::counters::method_label;
+use super::drain::scattered;
 use super::event_loop::Loop;
 use super::grpc;
 use super::head::{AnswerHead, RequestHead};
@@ -43,10 +44,8 @@ const ABOUT_THE_REQUEST: [StatusCode; 2] = [
 ];
 
 /// A tunnel's own part of the limit, from half of it on: whoever is cut comes back, and they are many (F47).
-/// Neighbours in the order of accept get times far apart.
 fn spread(client: u64, limit: u64) -> u64 {
-    let thousandths = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 1_000;
-    limit - (limit / 2).saturating_mul(thousandths) / 1_000
+    limit - (limit / 2).saturating_mul(scattered(client, 1_000)) / 1_000
 }
 
 /// What is known of a request in flight. Everything that must happen at its end, happens when its

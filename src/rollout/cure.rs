@@ -49,16 +49,8 @@ impl Service {
         if !self.workers.values().any(|of| of.failing_since.is_some()) {
             return None;
         }
-        let busy = |worker: &Worker| match worker.phase {
-            Phase::Starting { .. } => true,
-            Phase::Ready | Phase::Held => worker.leaves(),
-            Phase::Shutting { .. }
-            | Phase::Emptying { .. }
-            | Phase::Unlisting { .. }
-            | Phase::Terminating { .. }
-            | Phase::Killing { .. }
-            | Phase::Sweeping { .. } => false,
-        };
+        let busy =
+            |worker: &Worker| matches!(worker.phase, Phase::Starting { .. }) || worker.leaves();
         let restarts = |vacancy: &super::worker::Vacancy| vacancy.generation == self.stable;
         if self.of(self.stable).any(busy) || self.vacancies.iter().any(restarts) {
             return None;

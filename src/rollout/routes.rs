@@ -134,17 +134,12 @@ impl Service {
             .map(|worker| WorkerRoute {
                 worker: worker.id,
                 slot: worker.slot,
-                gate: match worker.phase {
-                    _ if self.open(worker) => GateState::Open,
-                    Phase::Ready => GateState::Aside,
-                    Phase::Starting { .. }
-                    | Phase::Held
-                    | Phase::Shutting { .. }
-                    | Phase::Emptying { .. }
-                    | Phase::Unlisting { .. }
-                    | Phase::Terminating { .. }
-                    | Phase::Killing { .. }
-                    | Phase::Sweeping { .. } => GateState::Shut,
+                gate: if self.open(worker) {
+                    GateState::Open
+                } else if matches!(worker.phase, Phase::Ready) {
+                    GateState::Aside
+                } else {
+                    GateState::Shut
                 },
             })
     }

@@ -125,18 +125,20 @@ impl Frames {
     }
 }
 
+/// One on stream 1, for tests.
+#[cfg(test)]
+pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short");
+    let mut bytes = length.to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags, 0, 0, 0, 1]);
+    bytes.extend(payload);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fuzz::{self, Choices, Cut};
-
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short");
-        let mut bytes = length.to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags, 0, 0, 0, 1]);
-        bytes.extend(payload);
-        bytes
-    }
 
     /// The frames of a connection, and what it sends, in pieces.
     type Sent = (Vec<(u8, u8, Vec<u8>)>, Cut);

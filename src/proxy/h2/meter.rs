@@ -133,18 +133,11 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::frame;
     use super::*;
     use crate::fuzz::{self, Choices};
 
     const PING: u8 = 6;
-
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short");
-        let mut bytes = length.to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags, 0, 0, 0, 1]);
-        bytes.extend(payload);
-        bytes
-    }
 
     fn greeted(now: u64) -> Meter {
         let mut meter = Meter::new(now);
