@@ -165,7 +165,6 @@ impl Client {
     /// A request's head is complete.
     pub(super) fn begin(&self, exchange: &Rc<Exchange>) {
         self.turn(Phase::Busy);
-        self.entry.set(Some(Arc::clone(&exchange.live)));
         *self.exchange.borrow_mut() = Some(Rc::clone(exchange));
     }
 
@@ -183,7 +182,7 @@ impl Client {
     pub(super) fn end(&self, unread: bool) {
         self.turn(Phase::Idle);
         self.unread.set(unread);
-        self.entry.set(None);
+        self.entry.end();
         drop(self.exchange.borrow_mut().take());
     }
 

@@ -221,7 +221,7 @@ async fn finish(
         (After::Close { .. }, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {
                 let status = StatusCode::REQUEST_TIMEOUT;
-                lp.log.bare(client, "", None, status, Term::ClientHead);
+                lp.log.bare(client, None, None, status, Term::ClientHead);
                 let _ = Box::pin(timeout(LINGER, socket.write_all(TOO_SLOW))).await;
             }
         }

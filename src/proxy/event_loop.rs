@@ -28,6 +28,7 @@ use super::drain::Draining;
 use super::live::{Clock, Registry, millis};
 use super::park::{Line, Lot};
 use super::pick::Random;
+use super::rules::RequestId;
 use super::table::{Published, View};
 use super::tls::Greeting;
 use super::upstream::Pool;
@@ -228,18 +229,8 @@ impl Loop {
     }
 
     /// An id for a request whose client gave none that is believed.
-    pub(super) fn request_id(&self) -> Arc<str> {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut digits = [0; 32];
-        let (halves, _) = digits.as_chunks_mut::<16>();
-        for half in halves {
-            let (pairs, _) = half.as_chunks_mut::<2>();
-            for (pair, byte) in pairs.iter_mut().zip(self.random.next().to_be_bytes()) {
-                *pair = [byte >> 4, byte & 0xf].map(|digit| HEX[usize::from(digit)]);
-            }
-        }
-        // Hexadecimal digits are text.
-        std::str::from_utf8(&digits).unwrap_or_default().into()
+    pub(super) fn request_id(&self) -> RequestId {
+        RequestId::of([self.random.next(), self.random.next()])
     }
 
     /// A head was refused before it was known whom it is for.
@@ -419,7 +410,7 @@ impl Loop {
                 };
                 exchange.classify();
                 let cut_at = exchange.cut_at();
-                exchange.live.set_cut_at(cut_at);
+                exchange.live().set_cut_at(cut_at);
                 if cut_at.is_some_and(|at| now >= at) {
                     exchange.cut();
                 } else if exchange.is_stuck() {

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,8 @@ use super::drain::scattered;
 use super::event_loop::Loop;
 use super::grpc;
 use super::head::{AnswerHead, RequestHead};
-use super::live::{Live, millis};
+use super::live::{Begun, Entry, millis};
+use super::rules::RequestId;
 use super::table::{Service, Worker};
 use super::upload::{Fault, Upload};
 use super::upstream::Watch;
@@ -54,13 +54,17 @@ fn spread(client: u64, limit: u64) -> u64 {
 pub(super) struct Exchange {
     pub(super) lp: Rc<Loop>,
     pub(super) service: Rc<Service>,
-    pub(super) live: Arc<Live>,
     pub(super) upload: Rc<Upload>,
     client: Rc<Client>,
+    request_id: RequestId,
     method: MethodLabel,
     /// May be sent twice (RFC 9110 §9.2.2).
     idempotent: bool,
     began: Instant,
+    /// The same, on the plane's clock.
+    began_at: u64,
+    /// Bytes of bodies that came from the client and went to it.
+    moved: Cell<(u64, u64)>,
     lease: RefCell<Option<Lease>>,
     /// The role of the generation that had it last.
     role: Cell<Option<Role>>,
@@ -90,6 +94,8 @@ pub(super) struct Exchange {
     refused: Cell<bool>,
     reason: Cell<Option<ProxyReason>>,
     cut: Cell<bool>,
+    /// It has ended, and its client may have another in flight.
+    over: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -125,7 +131,7 @@ impl Drop for Lease {
 pub(super) struct Begin<'a> {
     pub(super) client: &'a Rc<Client>,
     pub(super) service: Rc<Service>,
-    pub(super) request_id: Arc<str>,
+    pub(super) request_id: RequestId,
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) upload: Rc<Upload>,
@@ -135,21 +141,24 @@ impl Exchange {
     /// A request's head is complete.
     pub(super) fn begin(lp: &Rc<Loop>, begin: Begin<'_>) -> Held {
         let client = begin.client;
-        let live = Live::new(
-            begin.service.name.clone(),
-            begin.request_id,
-            begin.method,
-            begin.path,
-            lp.now(),
-        );
+        let began_at = lp.now();
+        client.entry.begin(&Begun {
+            service: &begin.service.name,
+            request_id: &begin.request_id,
+            method: begin.method,
+            path: begin.path,
+            at: began_at,
+        });
         begin.service.counters.enters(None);
         let exchange = Rc::new(Self {
             lp: Rc::clone(lp),
-            live,
             client: Rc::clone(client),
+            request_id: begin.request_id,
             method: method_label(begin.method),
             idempotent: begin.method.is_idempotent(),
             began: Instant::now(),
+            began_at,
+            moved: Cell::new((0, 0)),
             service: begin.service,
             upload: begin.upload,
             lease: RefCell::new(None),
@@ -170,10 +179,16 @@ impl Exchange {
             refused: Cell::new(false),
             reason: Cell::new(None),
             cut: Cell::new(false),
+            over: Cell::new(false),
             waker: RefCell::new(None),
         });
         client.begin(&exchange);
         Held(exchange)
+    }
+
+    /// What people see of it.
+    pub(super) fn live(&self) -> &Entry {
+        &self.client.entry
     }
 
     /// It has passed this worker's gate.
@@ -181,9 +196,9 @@ impl Exchange {
         self.role.set(Some(worker.role));
         self.goes(Some(worker.role));
         self.had.set(Some((worker.slot, worker.generation)));
-        self.live.set_worker(Some(worker.id));
-        self.live.set_attempt(attempt);
-        self.live.set_class(Class::Plain);
+        self.live().set_worker(Some(worker.id));
+        self.live().set_attempt(attempt);
+        self.live().set_class(Class::Plain);
         *self.lease.borrow_mut() = Some(Lease {
             worker: Rc::clone(worker),
             lp: Rc::clone(&self.lp),
@@ -221,8 +236,8 @@ impl Exchange {
 
     /// It leaves its worker's gate, before its own end if it will be tried elsewhere.
     pub(super) fn release(&self) {
-        self.live.set_worker(None);
-        self.live.set_cut_at(None);
+        self.live().set_worker(None);
+        self.live().set_cut_at(None);
         drop(self.lease.borrow_mut().take());
     }
 
@@ -245,7 +260,7 @@ impl Exchange {
     /// Keeps what the access log will say of the head, which is soon gone.
     pub(super) fn note(&self, request: &RequestHead, host: &str) {
         let about = About {
-            request_id: &self.live.request_id,
+            request_id: self.request_id.as_bytes(),
             service: &self.service.name.0,
             host,
         };
@@ -307,7 +322,13 @@ impl Exchange {
 
     /// Bytes moved.
     pub(super) fn progress(&self, bytes_in: u64, bytes_out: u64) {
-        self.live.progress(bytes_in, bytes_out, self.lp.now());
+        if self.over.get() {
+            return;
+        }
+        let (before_in, before_out) = self.moved.get();
+        let moved = (before_in + bytes_in, before_out + bytes_out);
+        self.moved.set(moved);
+        self.live().set_moved(moved, self.lp.now());
     }
 
     /// Whether a drain's limit has cut it.
@@ -321,7 +342,13 @@ impl Exchange {
             if self.cut.get() {
                 return Poll::Ready(());
             }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            let mut waker = self.waker.borrow_mut();
+            if !waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(cx.waker()))
+            {
+                *waker = Some(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -335,14 +362,14 @@ impl Exchange {
         };
         let uploads = !self.upload.is_complete()
             && (self.upload.received() >= UPLOAD_BYTES
-                || now.saturating_sub(self.live.began) >= UPLOAD_AFTER);
+                || now.saturating_sub(self.began_at) >= UPLOAD_AFTER);
         let lease = self.lease.borrow();
         let class = if self.tunnel.get() {
             Class::Tunnel
         } else if self.answered.get().is_some_and(streams) {
             Class::Stream
         } else if lease.is_none() {
-            return self.live.class();
+            return self.live().class();
         } else if uploads {
             Class::Upload
         } else {
@@ -355,7 +382,7 @@ impl Exchange {
                     self.uploaded.set(Some(now));
                 }
                 lease.worker.gate.reclass(self.lp.index, before, class);
-                self.live.set_class(class);
+                self.live().set_class(class);
             }
         }
         class
@@ -379,7 +406,7 @@ impl Exchange {
         if let Some(drain) = drain.filter(|drain| drain.orphaned) {
             return Some(drain.since.saturating_add(millis(limits.request)));
         }
-        let last = self.live.last().max(since);
+        let last = self.live().last().max(since);
         let (from, limit) = match self.classify() {
             Class::Plain | Class::Parked => {
                 let since = self.uploaded.get().map_or(since, |at| at.max(since));
@@ -417,7 +444,7 @@ impl Exchange {
     /// Whether the client has stopped to take its answer: no byte went either way for longer than a
     /// body may stand still.
     pub(super) fn is_stuck(&self) -> bool {
-        let last = self.live.last().max(self.client.last_write());
+        let last = self.live().last().max(self.client.last_write());
         let idle = self.lp.now().saturating_sub(last);
         // The worker's side has the same limit and must win, so that it gets the blame.
         let limit = millis(self.service.rules.body_idle_timeout).saturating_add(1_000);
@@ -438,7 +465,7 @@ impl Exchange {
     }
 
     fn end(&self) {
-        let (bytes_in, bytes_out) = self.live.bytes();
+        let (bytes_in, bytes_out) = self.moved.get();
         let answered = self.answered.get();
         let bad = answered.is_some_and(|(status, _)| status.is_server_error())
             || self.grpc_status.get().is_some_and(grpc::Status::is_failure);
@@ -466,13 +493,14 @@ impl Exchange {
         self.log(took);
         // Last, so that who sees the gate left also sees what is counted above.
         self.release();
+        self.over.set(true);
         self.client.end(!self.upload.is_complete());
     }
 
     /// Its client left without a byte of an answer.
     fn is_given_up(&self) {
         let left = self.client.ended_at().unwrap_or(self.lp.now());
-        let waited = left.saturating_sub(self.live.began);
+        let waited = left.saturating_sub(self.began_at);
         if let Some(lease) = &*self.lease.borrow()
             && waited >= IN_VAIN
             && self.upload.is_complete()
@@ -487,7 +515,7 @@ impl Exchange {
         let Some(notes) = self.notes.borrow_mut().take() else {
             return;
         };
-        let (bytes_in, bytes_out) = self.live.bytes();
+        let (bytes_in, bytes_out) = self.moved.get();
         let answered = self.answered.get();
         let had = self.had.get();
         let end = End {
@@ -496,7 +524,7 @@ impl Exchange {
             answered: answered.is_some() && !self.refused.get(),
             unfinished: self.upload.fault().is_some(),
             tunnel: self.tunnel.get(),
-            parked: self.live.class() == Class::Parked,
+            parked: self.live().class() == Class::Parked,
         };
         let facts = Facts {
             status: answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16()),
@@ -507,7 +535,7 @@ impl Exchange {
             first_byte: self.first_byte.get(),
             grpc_status: self.grpc_status.get().map(|status| status.0),
             worker: had.map(|(slot, generation)| (slot.0, generation.0)),
-            attempt: had.map_or(0, |_| self.live.attempt()),
+            attempt: had.map_or(0, |_| self.live().attempt()),
             term: Term::of(end),
         };
         self.lp.log.line(&facts, notes);

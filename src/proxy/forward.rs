@@ -163,7 +163,7 @@ impl Errand<'_> {
         };
         let now = Instant::now();
         let patience = *self.queue_patience.get_or_insert(now + rules.max_wait);
-        exchange.live.set_class(Class::Parked);
+        exchange.live().set_class(Class::Parked);
         let _parked = Parked::new(exchange, now);
         let turn = queue.join();
         loop {
@@ -206,7 +206,7 @@ impl Errand<'_> {
         if now >= patience {
             return self.unavailable("nobody was ready in time");
         }
-        exchange.live.set_class(Class::Parked);
+        exchange.live().set_class(Class::Parked);
         let _parked = Parked::new(exchange, now);
         let until = self.offered_again(patience);
         tokio::select! {

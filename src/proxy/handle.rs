@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -20,7 +19,7 @@ use super::front::Head;
 use super::head::RequestHead;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing, Returning, Terms, Written};
+use super::rules::{self, Framing, Origin, Outgoing, RequestId, Returning, Terms, Written};
 use super::table::View;
 use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
@@ -56,12 +55,12 @@ pub(super) async fn handle<Answered: Written>(
         return turn_away(lp, client, &view, framing, &request, fresh());
     };
     let trusted = client.ip().is_some_and(|peer| view.front.trusts(peer));
-    let given = trusted.then(|| rules::request_id(&request)).flatten();
+    let given = trusted.then(|| RequestId::given(&request)).flatten();
     let origin = Origin {
         client: client.address().copied(),
         trusted,
         scheme: client.scheme(),
-        request_id: given.map_or_else(|| lp.request_id(), Arc::from),
+        request_id: given.unwrap_or_else(|| lp.request_id()),
         certificate: client.certificate(),
     };
     let rules = &service.rules;
@@ -69,7 +68,7 @@ pub(super) async fn handle<Answered: Written>(
     let body = framing.has_body().then(|| source.clone());
     let begin = Begin {
         client,
-        request_id: Arc::clone(&origin.request_id),
+        request_id: origin.request_id.clone(),
         method: &request.method,
         path: request.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
@@ -156,8 +155,13 @@ fn redirect<Answered: Written>(
     let request_id = lp.request_id();
     let (mut returning, text) = respond::redirect(target, port, &request_id, into);
     let status = returning.status;
-    lp.log
-        .bare(client, &request_id, Some(request), status, Term::Redirected);
+    lp.log.bare(
+        client,
+        Some(&request_id),
+        Some(request),
+        status,
+        Term::Redirected,
+    );
     returning.closes = unread || lp.draining.get().is_some();
     (returning, Reply::bare(text))
 }
@@ -183,7 +187,8 @@ pub(super) fn answer_bare<Answered: Written>(
         (_, Some(_)) => Term::RefusedRoute,
         (_, None) => Term::RefusedRequest,
     };
-    lp.log.bare(client, &request_id, about, error.status, term);
+    lp.log
+        .bare(client, Some(&request_id), about, error.status, term);
     let (returning, text) = respond::answer(error, &request_id, close, &[], into);
     (returning, Reply::bare(text))
 }
@@ -199,7 +204,7 @@ async fn pass<Answered: Written>(
 ) -> (Returning<Answered>, Reply) {
     let length = answer.body.size_hint().exact();
     let service = Rc::clone(&held.0.service);
-    let (edits, id) = (&service.rules.edits.response, &*origin.request_id);
+    let (edits, id) = (&service.rules.edits.response, &origin.request_id);
     let mut returning = match rules::answer(&answer.head, outgoing, id, edits, fresh()) {
         Ok(returning) => returning,
         Err(why) => {
@@ -260,7 +265,7 @@ fn refuse<Answered: Written>(
 ) -> (Returning<Answered>, Reply) {
     let exchange = &held.0;
     tracing::debug!(
-        request = &*origin.request_id,
+        request = origin.request_id.as_str(),
         status = error.status.as_u16(),
         why = error.why,
         "answered instead of a worker"

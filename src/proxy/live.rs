@@ -4,12 +4,13 @@
 //! connection's entry. Private to this module; what leaves it are copies.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use http::Method;
 
+use super::rules::RequestId;
 use super::socket::Peer;
 use crate::link::message::{Class, Exchange, MAX_EXCHANGES};
 use crate::rollout::{ServiceName, WorkerId};
@@ -52,23 +53,13 @@ pub(super) struct Registry {
     next: AtomicU64,
 }
 
-/// One client connection's entry.
+/// One client's entry: it has one request at a time, or none. What a request is about is written at its
+/// begin; what changes while it is in flight is written by the client's loop alone.
 #[derive(Debug)]
 pub(super) struct Entry {
     number: u64,
     peer: Peer,
-    live: Mutex<Option<Arc<Live>>>,
-}
-
-/// One request in flight.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub(super) service: ServiceName,
-    pub(super) request_id: Arc<str>,
-    pub(super) method: Method,
-    pub(super) path: String,
-    /// When its head was complete.
-    pub(super) began: u64,
+    about: Mutex<About>,
     class: AtomicU8,
     worker: AtomicU64,
     last: AtomicU64,
@@ -78,15 +69,33 @@ pub(super) struct Live {
     attempt: AtomicU32,
 }
 
+/// What a request is about. The next one takes the place of the last, and of its text.
+#[derive(Debug, Default)]
+struct About {
+    in_flight: bool,
+    service: Option<ServiceName>,
+    request_id: Option<RequestId>,
+    method: Method,
+    path: String,
+    /// When its head was complete.
+    began: u64,
+}
+
+/// What a request that begins is about.
+pub(super) struct Begun<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) request_id: &'a RequestId,
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    /// When its head was complete.
+    pub(super) at: u64,
+}
+
 impl Registry {
     /// A new connection.
     pub(super) fn enter(&self, peer: Peer) -> Arc<Entry> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry {
-            number,
-            peer,
-            live: Mutex::new(None),
-        });
+        let entry = Arc::new(Entry::new(number, peer));
         self.clients.insert(number, Arc::clone(&entry));
         entry
     }
@@ -99,68 +108,64 @@ impl Registry {
     /// What is in flight, oldest first, as many as one answer may list.
     pub(super) fn exchanges(&self, clock: &Clock) -> Vec<Exchange> {
         let now = clock.now();
-        let mut all: Vec<_> = self
-            .clients
-            .iter()
-            .filter_map(|entry| {
-                let live = entry.live()?;
-                Some((live, entry.peer.to_string()))
-            })
-            .collect();
-        all.sort_by_key(|(live, _)| live.began);
+        let in_flight = self.clients.iter().filter_map(|entry| entry.show(now));
+        let mut all: Vec<_> = in_flight.collect();
+        all.sort_by_key(|exchange| std::cmp::Reverse(exchange.age));
         all.truncate(MAX_EXCHANGES);
-        all.into_iter()
-            .map(|(live, client)| live.show(client, now))
-            .collect()
+        all
     }
 }
 
 impl Entry {
+    fn new(number: u64, peer: Peer) -> Self {
+        Self {
+            number,
+            peer,
+            about: Mutex::default(),
+            class: AtomicU8::new(class_number(Class::Plain)),
+            worker: AtomicU64::new(NO_WORKER),
+            last: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            cut_at: AtomicU64::new(NO_CUT),
+            attempt: AtomicU32::new(1),
+        }
+    }
+
     /// Unique in the plane.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Shows a request, or none.
-    pub(super) fn set(&self, live: Option<Arc<Live>>) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
-    }
-
-    fn live(&self) -> Option<Arc<Live>> {
-        self.live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl Live {
-    /// A request whose head is complete.
-    pub(super) fn new(
-        service: ServiceName,
-        request_id: Arc<str>,
-        method: &Method,
-        path: &str,
-        now: u64,
-    ) -> Arc<Self> {
+    /// A request's head is complete.
+    pub(super) fn begin(&self, begun: &Begun<'_>) {
+        let path = begun.path;
         let end = (0..=MAX_PATH.min(path.len()))
             .rev()
             .find(|end| path.is_char_boundary(*end))
             .unwrap_or(0);
-        Arc::new(Self {
-            service,
-            request_id,
-            method: method.clone(),
-            path: path[..end].to_owned(),
-            began: now,
-            class: AtomicU8::new(class_number(Class::Plain)),
-            worker: AtomicU64::new(NO_WORKER),
-            last: AtomicU64::new(now),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            cut_at: AtomicU64::new(NO_CUT),
-            attempt: AtomicU32::new(1),
-        })
+        let mut about = self.about();
+        about.in_flight = true;
+        about.service = Some(begun.service.clone());
+        about.request_id = Some(begun.request_id.clone());
+        about.method = begun.method.clone();
+        about.path.clear();
+        about.path.push_str(&path[..end]);
+        about.began = begun.at;
+        self.set_class(Class::Plain);
+        self.set_worker(None);
+        self.set_moved((0, 0), begun.at);
+        self.set_cut_at(None);
+        self.set_attempt(1);
+    }
+
+    /// Nothing is in flight any more.
+    pub(super) fn end(&self) {
+        self.about().in_flight = false;
+    }
+
+    fn about(&self) -> MutexGuard<'_, About> {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its class.
@@ -194,16 +199,10 @@ impl Live {
         self.cut_at.store(at.unwrap_or(NO_CUT), Ordering::Relaxed);
     }
 
-    /// Bytes moved in either direction.
-    pub(super) fn progress(&self, bytes_in: u64, bytes_out: u64, now: u64) {
-        // One loop alone writes, so plain additions do.
-        let add = |sum: &AtomicU64, by: u64| {
-            if by > 0 {
-                sum.store(sum.load(Ordering::Relaxed) + by, Ordering::Relaxed);
-            }
-        };
-        add(&self.bytes_in, bytes_in);
-        add(&self.bytes_out, bytes_out);
+    /// So many bytes of bodies came from the client and went to it, the last of them now.
+    pub(super) fn set_moved(&self, (bytes_in, bytes_out): (u64, u64), now: u64) {
+        self.bytes_in.store(bytes_in, Ordering::Relaxed);
+        self.bytes_out.store(bytes_out, Ordering::Relaxed);
         self.last.store(now, Ordering::Relaxed);
     }
 
@@ -212,34 +211,30 @@ impl Live {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Body bytes from the client, and to it.
-    pub(super) fn bytes(&self) -> (u64, u64) {
-        (
-            self.bytes_in.load(Ordering::Relaxed),
-            self.bytes_out.load(Ordering::Relaxed),
-        )
-    }
-
-    fn show(&self, client: String, now: u64) -> Exchange {
+    /// Its request as people see it, if it has one.
+    fn show(&self, now: u64) -> Option<Exchange> {
+        let about = self.about();
+        if !about.in_flight {
+            return None;
+        }
         let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
         let worker = self.worker.load(Ordering::Relaxed);
         let cut_at = self.cut_at.load(Ordering::Relaxed);
-        let (bytes_in, bytes_out) = self.bytes();
-        Exchange {
-            service: self.service.clone(),
+        Some(Exchange {
+            service: about.service.clone()?,
             worker: (worker != NO_WORKER).then_some(WorkerId(worker)),
-            request_id: self.request_id.to_string(),
+            request_id: about.request_id.as_ref()?.as_str().to_owned(),
             class: self.class(),
-            method: self.method.as_str().to_owned(),
-            path: self.path.clone(),
-            client,
-            age: since(self.began),
+            method: about.method.as_str().to_owned(),
+            path: about.path.clone(),
+            client: self.peer.to_string(),
+            age: since(about.began),
             idle: since(self.last()),
-            bytes_in,
-            bytes_out,
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
             cut_in: (cut_at != NO_CUT).then(|| Duration::from_millis(cut_at.saturating_sub(now))),
             attempt: self.attempt.load(Ordering::Relaxed),
-        }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::rules::{Rejection, Returning, Target, Written};
+use super::rules::{Rejection, RequestId, Returning, Target, Written};
 use crate::link::message::{Page, ProxyReason};
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
@@ -106,7 +106,7 @@ impl From<Rejection> for ProxyError {
 pub(super) fn redirect<Head: Written>(
     target: Target<'_>,
     port: u16,
-    request_id: &str,
+    request_id: &RequestId,
     into: Head,
 ) -> (Returning<Head>, Bytes) {
     let name = match target
@@ -136,7 +136,7 @@ pub(super) fn redirect<Head: Written>(
 /// it, which it must whenever the request's framing is in doubt or its body was not read to the end.
 pub(super) fn answer<Head: Written>(
     error: ProxyError,
-    request_id: &str,
+    request_id: &RequestId,
     close: bool,
     pages: &[Page],
     into: Head,
@@ -145,10 +145,14 @@ pub(super) fn answer<Head: Written>(
         .iter()
         .find(|page| page.status == error.status.as_u16());
     let (kind, text) = match page {
-        Some(page) => (&*page.kind, page.text.replace("{request_id}", request_id)),
+        Some(page) => (
+            &*page.kind,
+            page.text.replace("{request_id}", request_id.as_str()),
+        ),
         None => {
             let words = error.status.canonical_reason().unwrap_or("error");
-            let text = format!("{} {words}\nrequest {request_id}\n", error.status.as_u16());
+            let (code, id) = (error.status.as_u16(), request_id.as_str());
+            let text = format!("{code} {words}\nrequest {id}\n");
             ("text/plain; charset=utf-8", text)
         }
     };

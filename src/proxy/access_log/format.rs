@@ -220,7 +220,7 @@ fn value(out: &mut Vec<u8>, value: &[u8]) {
 fn write_early(out: &mut Vec<u8>, field: Early, known: &Known<'_>) {
     match field {
         Early::Ts => out.extend_from_slice(&known.stamp.rfc3339),
-        Early::RequestId => value(out, known.request_id.as_bytes()),
+        Early::RequestId => value(out, known.request_id),
         Early::TraceId => value(out, known.trace_id),
         Early::Client => value(out, known.client.as_bytes()),
         Early::Method => value(out, known.method.as_bytes()),

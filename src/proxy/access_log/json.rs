@@ -13,7 +13,7 @@ pub(super) fn note(notes: &mut Notes, known: &Known<'_>, query: bool) {
     out.extend_from_slice(b"{\"ts\":\"");
     out.extend_from_slice(&known.stamp.rfc3339);
     out.extend_from_slice(b"\",\"request_id\":");
-    value(out, known.request_id.as_bytes());
+    value(out, known.request_id);
     out.extend_from_slice(b",\"trace_id\":");
     word(out, known.trace_id);
     out.extend_from_slice(b",\"client\":");

@@ -41,6 +41,7 @@ pub(super) use self::writer::Writer;
 use super::client::Client;
 use super::digits::Address;
 use super::head::RequestHead;
+use super::rules::RequestId;
 
 /// Notes kept for the next requests: as many as a busy loop has in flight.
 const SPARE_NOTES: usize = 256;
@@ -72,7 +73,7 @@ pub(super) struct Facts {
 /// Whom a request is for, if that is known, and what it is called.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a [u8],
     pub(super) service: &'a str,
     pub(super) host: &'a str,
 }
@@ -143,7 +144,7 @@ impl Log {
     pub(super) fn bare(
         &self,
         client: &Client,
-        request_id: &str,
+        request_id: Option<&RequestId>,
         request: Option<&RequestHead>,
         status: StatusCode,
         term: Term,
@@ -153,7 +154,7 @@ impl Log {
             return;
         };
         let about = About {
-            request_id,
+            request_id: request_id.map_or(b"", RequestId::as_bytes),
             service: "",
             host: "",
         };

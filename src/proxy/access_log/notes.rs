@@ -53,7 +53,7 @@ impl Notes {
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     pub(super) stamp: &'a Stamp,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a [u8],
     /// The client's address alone.
     pub(super) client: &'a str,
     pub(super) tls: &'static str,

@@ -33,7 +33,7 @@ fn known<'a>(stamp: &'a Stamp, values: [&'a [u8]; 6]) -> Known<'a> {
     let [host, path, query, user_agent, referer, trace_id] = values;
     Known {
         stamp,
-        request_id: "1f",
+        request_id: b"1f",
         client: "192.0.2.7",
         tls: "TLSv1.3",
         service: "shop",
@@ -202,7 +202,7 @@ fn t22_every_line_of_json_parses_and_gives_the_bytes_back() {
         let values = [host, path, query, printable, text.as_bytes(), &trace];
         let stamp = stamp();
         let known = Known {
-            request_id: id,
+            request_id: id.as_bytes(),
             ..known(&stamp, values)
         };
         let shown = line(LogFormat::Json, true, &FACTS, &known);
@@ -228,7 +228,7 @@ fn t22_no_line_of_text_has_a_byte_that_is_not_printable() {
         let stamp = stamp();
         let values = values.each_ref().map(Vec::as_slice);
         let known = Known {
-            request_id: id,
+            request_id: id.as_bytes(),
             ..known(&stamp, values)
         };
         for format in [LogFormat::Common, LogFormat::Combined, every_field()] {

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -129,7 +128,7 @@ fn goes_on(head: &Head, front: &Front) -> bool {
         client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
-        request_id: Arc::from("id"),
+        request_id: rules::RequestId::of([1, 2]),
         certificate: None,
     };
     let terms = Terms {

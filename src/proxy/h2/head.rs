@@ -1,7 +1,5 @@
 //! Heads between HTTP/2 and what the rules know: fields of a request as lines, lines of an answer as fields.
 
-use std::sync::Arc;
-
 use h2::ext::Protocol;
 use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
@@ -10,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use crate::proxy::digits::Digits;
 use crate::proxy::front::Head;
 use crate::proxy::head::{Fields, RequestHead};
-use crate::proxy::rules::{self, Framing, Rejection, Returning, Written};
+use crate::proxy::rules::{self, Framing, Rejection, RequestId, Returning, Written};
 
 /// Room for so many fields of an answer without growing.
 const USUAL: usize = 12;
@@ -22,7 +20,7 @@ const USUAL: usize = 12;
 pub(super) fn request(
     mut parts: Parts,
     ends: bool,
-    digits: impl FnOnce() -> Arc<str>,
+    digits: impl FnOnce() -> RequestId,
 ) -> Result<Head, Rejection> {
     let must_upgrade = becomes_upgrade(&mut parts, digits);
     let ends = ends || must_upgrade;
@@ -49,7 +47,7 @@ pub(super) fn request(
 
 /// CONNECT with a protocol asks for what HTTP/1.1 calls an upgrade (RFC 8441), and becomes one: the worker
 /// gets a handshake with a key of ours.
-fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> Arc<str>) -> bool {
+fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> RequestId) -> bool {
     if parts.method != Method::CONNECT {
         return false;
     }
@@ -61,7 +59,10 @@ fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> Arc<str>) -> bool
     };
     // Sixteen bytes in base64, of which hexadecimal digits are a part.
     let digits = digits();
-    let key = HeaderValue::from_str(&format!("{}A==", digits.get(..21).unwrap_or_default()));
+    let key = HeaderValue::from_str(&format!(
+        "{}A==",
+        digits.as_str().get(..21).unwrap_or_default()
+    ));
     if protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
         && let Ok(key) = key
     {

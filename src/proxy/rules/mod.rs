@@ -9,6 +9,7 @@
 //! head that goes on ambiguous, whoever parsed the request (HTTP/2 will not pass there).
 
 mod fields;
+mod request_id;
 mod target;
 
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod property;
 mod tests;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
@@ -28,6 +28,7 @@ use crate::link::message::{Edits, FieldEdits, Front};
 pub(super) use fields::write as write_field;
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
+pub use request_id::RequestId;
 pub use target::Target;
 
 /// How a message's body is delimited.
@@ -70,8 +71,8 @@ pub struct Origin {
     pub trusted: bool,
     /// `http` or `https`, as the client reached us.
     pub scheme: &'static str,
-    /// This request's id: the client's if trusted and well-formed (see [`request_id`]), else a new one.
-    pub request_id: Arc<str>,
+    /// This request's id: the client's if trusted and well-formed (see [`RequestId::given`]), else a new one.
+    pub request_id: RequestId,
     /// The certificate that the client showed and that was verified, as whole lines of a head.
     pub certificate: Option<Bytes>,
 }
@@ -100,17 +101,6 @@ pub struct Terms<'a> {
     pub front: &'a Front,
     /// What the service changes.
     pub edits: &'a Edits,
-}
-
-/// The id the client gave, if there is exactly one `X-Request-Id` of 1 to 128 visible characters.
-#[must_use]
-pub fn request_id(request: &RequestHead) -> Option<&str> {
-    let id = str::from_utf8(request.fields.only(b"x-request-id")?).ok()?;
-    is_request_id(id).then_some(id)
-}
-
-fn is_request_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// Checks a request's method, target and Host.
@@ -394,9 +384,7 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
         }
         head.put_slice(b"\r\n");
     }
-    if is_request_id(&origin.request_id) {
-        fields::write(head, b"x-request-id", origin.request_id.as_bytes());
-    }
+    fields::write(head, b"x-request-id", origin.request_id.as_bytes());
     if let Some(certificate) = &origin.certificate {
         head.put_slice(certificate);
     }
@@ -495,7 +483,7 @@ impl<Head: Written> Returning<Head> {
 pub fn answer<Head: Written>(
     answer: &AnswerHead,
     to: &Outgoing,
-    request_id: &str,
+    request_id: &RequestId,
     edits: &FieldEdits,
     into: Head,
 ) -> Result<Returning<Head>, &'static str> {
@@ -518,9 +506,7 @@ pub fn answer<Head: Written>(
         head.field(b"connection", b"upgrade");
         head.field(b"upgrade", protocol);
     }
-    if is_request_id(request_id) {
-        head.field(b"x-request-id", request_id.as_bytes());
-    }
+    head.field(b"x-request-id", request_id.as_bytes());
     returning.dated = fields.has(b"date");
     returning.length = length.and_then(decimal);
     returning.trailer = fields::trailer_names(fields);

@@ -227,7 +227,7 @@ fn t8_no_field_of_this_hop_goes_on_and_none_is_forged() {
             client: Some(Address::of([192, 0, 2, 1].into())),
             trusted: case.trusted,
             scheme: "http",
-            request_id: "id-1".into(),
+            request_id: RequestId::from_text("id-1").expect("an id"),
             certificate: None,
         };
         let terms = Terms {
@@ -376,7 +376,8 @@ fn t8_no_field_of_a_workers_hop_reaches_the_client() {
             idempotent: true,
         };
         let edits = FieldEdits::default();
-        let returning = answer(head, &to, "id-1", &edits, BytesMut::new());
+        let id = RequestId::from_text("id-1").expect("an id");
+        let returning = answer(head, &to, &id, &edits, BytesMut::new());
         passed.count(returning.is_ok());
         let mut heads = vec![informational(head)];
         if let Ok(returning) = returning {

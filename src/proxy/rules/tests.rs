@@ -6,12 +6,16 @@ use super::*;
 use crate::link::message::Front;
 use crate::proxy::digits::Address;
 
+fn id(text: &str) -> RequestId {
+    RequestId::from_text(text).expect("an id")
+}
+
 fn origin() -> Origin {
     Origin {
         client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
-        request_id: "id-1".into(),
+        request_id: id("id-1"),
         certificate: None,
     }
 }
@@ -434,7 +438,7 @@ fn only_exactly_100_continue_is_an_expectation() {
 fn request_ids_are_checked() {
     let id = |fields: &str| {
         let request = request(&format!("GET / HTTP/1.1\n{fields}"));
-        request_id(&request).map(str::to_owned)
+        RequestId::given(&request).map(|id| id.as_str().to_owned())
     };
     assert_eq!(id("X-Request-Id: abc-1").as_deref(), Some("abc-1"));
     assert_eq!(id("X-Request-Id: a\nX-Request-Id: a"), None);
@@ -452,7 +456,7 @@ fn reply(status: u16, fields: &[(&str, &str)], to: &Outgoing) -> Result<Returnin
         fields: Fields::from_pairs(fields.iter().copied()),
     };
     let edits = FieldEdits::default();
-    answer(&head, to, "id-1", &edits, BytesMut::new())
+    answer(&head, to, &id("id-1"), &edits, BytesMut::new())
 }
 
 /// The lines behind the status line.

@@ -136,7 +136,7 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
         client: None,
         trusted: false,
         scheme: "http",
-        request_id: "id".into(),
+        request_id: rules::RequestId::of([1, 2]),
         certificate: None,
     };
     let front = Front::default();
