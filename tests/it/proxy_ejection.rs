@@ -180,7 +180,7 @@ fn f50_a_worker_that_joins_is_not_filled_up_because_it_is_empty() {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let sample = plane.until(|sample| worker(sample, 1).requests >= before + 300);
+    let sample = plane.until(|sample| worker(sample, 1).requests >= before + 100);
     // Without a slow start it has half of the clients by now.
     let held = worker(&sample, 2).in_flight.plain;
     assert!(held <= 3, "{held}");
