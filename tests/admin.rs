@@ -463,16 +463,30 @@ async fn a_rollout_is_ordered_with_its_trigger_and_who_asked() {
 async fn an_order_that_makes_no_sense_is_refused_with_a_sentence() {
     let rig = Rig::new().await;
     let long = format!(r#"{{"release":"{}"}}"#, "é".repeat(129)).leak();
+    let wordy = format!(r#"{{"reason":"{}"}}"#, "é".repeat(501)).leak();
     let cases = [
         (r#"{"strategy":"canary"}"#, 422, "not in this version"),
         (r#"{"servce":"app"}"#, 422, "unknown field"),
         (r#"{"force":"yes"}"#, 422, "invalid type"),
         (r#"{"release":""}"#, 422, "empty"),
         (&*long, 422, "at most 128 characters, not 129"),
+        (
+            &*wordy,
+            422,
+            "the reason has at most 500 characters, not 501",
+        ),
         (r#"{"reason":"a\nb"}"#, 422, "control characters"),
+        (r#"{"reason":"a\u001b[2Jb"}"#, 422, "control characters"),
+        // What ends a line or turns its direction is no text of one line either.
+        (r#"{"reason":"a\u2028b"}"#, 422, "control characters"),
+        (r#"{"release":"a\u202eb"}"#, 422, "control characters"),
         ("[]x", 400, "not JSON"),
         ("{", 400, "not JSON"),
-        (r#"{"service":"nope"}"#, 404, "no service"),
+        (
+            r#"{"service":"nope"}"#,
+            404,
+            "there is no service `nope`; there is `app`",
+        ),
     ];
     for (body, status, detail) in cases {
         let got = rig.call(Way::Unix, &post("/v1/rollouts", body)).await;
@@ -768,6 +782,8 @@ async fn logs_are_listed_and_followed_by_slot() {
     assert_eq!(words, ["two", "four"]);
     for (path, status) in [
         ("/v1/services/nope/logs", 404),
+        ("/v1/services/app/logs?slot=99", 404),
+        ("/v1/services/app/logs?slot=99&follow=true", 404),
         ("/v1/services/app/logs?slots=1", 400),
         ("/v1/services/app/logs?follow=maybe", 400),
     ] {

@@ -1,5 +1,6 @@
 //! What every call shares.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use super::failure::Failure;
 use super::guard::Bucket;
 use super::idempotency::Keys;
 use super::token::Token;
+use crate::rollout::Refusal;
 use crate::supervisor::handle::{Ask, Handle};
+use crate::wire::{Service, Status};
 
 /// How long a call waits for the control loop. It answers in well under a millisecond; a loop that
 /// needs seconds is stuck, and the caller should hear that.
@@ -64,6 +67,47 @@ impl App {
             Ok(answer) => answer,
             Err(_) => Err(Failure::no_answer_in_time()),
         }
+    }
+
+    /// A refusal, with what there is where something was named that is not there.
+    pub(super) fn refused(&self, refusal: Refusal, service: &str) -> Failure {
+        let status = self.handle.status.borrow();
+        let hint = match &refusal {
+            Refusal::NoService(_) => Some(services(&status)),
+            Refusal::NoSlot(_) => status.services.get(service).map(slots),
+            Refusal::NoRollout
+            | Refusal::NothingToRollBackTo
+            | Refusal::Unexpected { .. }
+            | Refusal::Conflict(_)
+            | Refusal::Unmanaged
+            | Refusal::Invalid(_)
+            | Refusal::Stopping => None,
+        };
+        let failure = Failure::from(refusal);
+        match hint {
+            Some(hint) => failure.and(&hint),
+            None => failure,
+        }
+    }
+}
+
+fn services(status: &Status) -> String {
+    let names = status.services.keys();
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => "there is none".to_owned(),
+        names => format!("there is {}", names.join(", ")),
+    }
+}
+
+fn slots(service: &Service) -> String {
+    let workers = service.generations.iter().flat_map(|of| &of.workers);
+    let slots: BTreeSet<u32> = workers.map(|worker| worker.slot).collect();
+    let slots: Vec<String> = slots.iter().map(u32::to_string).collect();
+    match slots.as_slice() {
+        [] => "no slot has one now".to_owned(),
+        [only] => format!("there is one in slot {only}"),
+        slots => format!("there are some in slots {}", slots.join(", ")),
     }
 }
 

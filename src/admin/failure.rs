@@ -40,6 +40,12 @@ impl Failure {
         self
     }
 
+    /// More to the sentence.
+    pub(super) fn and(mut self, hint: &str) -> Self {
+        self.detail = format!("{}; {hint}", self.detail);
+        self
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         let status = StatusCode::BAD_REQUEST;
         Self::new(status, "urn:remuda:bad-request", "Bad request", detail)
@@ -119,7 +125,7 @@ impl Failure {
 
     pub(super) fn no_such_rollout(id: &str) -> Self {
         let detail = format!(
-            "no rollout `{}` is remembered; `/v1/rollouts` lists them",
+            "no rollout `{}` is remembered; `remuda history` and `/v1/rollouts` list them",
             id.escape_default()
         );
         let status = StatusCode::NOT_FOUND;

@@ -17,8 +17,8 @@ use super::app::{App, stopped};
 use super::body::{Asked, Named};
 use super::failure::Failure;
 use crate::feed::Feed;
-use crate::rollout::{Refusal, ServiceName};
-use crate::wire::{LogLine, Logs, Problem};
+use crate::rollout::{Refusal, ServiceName, Slot};
+use crate::wire::{LogLine, Logs, Problem, Status};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +50,7 @@ impl Wanted {
         (status = 200, description = "The lines", content(
             (Logs = "application/json"), (LogLine = "application/x-ndjson")
         )),
-        (status = 404, description = "No such service", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such service, or a slot that has no worker and left no line", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "64 clients follow already", body = Problem, content_type = "application/problem+json")
 ))]
 pub(super) async fn logs(
@@ -58,20 +58,23 @@ pub(super) async fn logs(
     Named(service): Named<String>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, Failure> {
-    if !app.handle.status.borrow().services.contains_key(&service) {
-        return Err(Refusal::NoService(ServiceName::new(&service)).into());
-    }
+    let follows = wanted.follows()?;
     let filter = Filter {
         service,
         slot: wanted.slot,
     };
-    if !wanted.follows()? {
-        let all = app.handle.logs.after(0);
-        let lines = all
-            .into_iter()
-            .filter(|(_, line)| filter.wants(line))
-            .map(|(_, (_, line))| line)
-            .collect();
+    let all = app.handle.logs.after(0).into_iter();
+    let lines: Vec<LogLine> = all
+        .filter(|(_, line)| filter.wants(line))
+        .map(|(_, (_, line))| line)
+        .collect();
+    let nobody = filter.names_nobody(&app.handle.status.borrow());
+    if let Some(refusal) = nobody
+        && lines.is_empty()
+    {
+        return Err(app.refused(refusal, &filter.service));
+    }
+    if !follows {
         return Ok(Json(Logs { lines }).into_response());
     }
     let place = Arc::clone(&app.streams)
@@ -100,6 +103,17 @@ struct Filter {
 impl Filter {
     fn wants(&self, (service, line): &(String, LogLine)) -> bool {
         *service == self.service && self.slot.is_none_or(|slot| slot == line.slot)
+    }
+
+    /// What is named and is not there: silence would look like a worker that says nothing.
+    fn names_nobody(&self, status: &Status) -> Option<Refusal> {
+        let Some(service) = status.services.get(&self.service) else {
+            return Some(Refusal::NoService(ServiceName::new(&self.service)));
+        };
+        let slot = self.slot?;
+        let mut workers = service.generations.iter().flat_map(|of| &of.workers);
+        let is_there = workers.any(|worker| worker.slot == slot);
+        (!is_there).then_some(Refusal::NoSlot(Slot(slot)))
     }
 }
 

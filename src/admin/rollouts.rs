@@ -15,7 +15,9 @@ use super::body::{Body, Named, NoBody};
 use super::caller::Caller;
 use super::failure::Failure;
 use super::idempotency::{Answer, Claim, Pending};
-use crate::rollout::{Command, Generation, Refusal, ServiceName, Steer, unfit_release};
+use crate::rollout::{
+    Command, Generation, Refusal, ServiceName, Steer, unfit_reason, unfit_release,
+};
 use crate::supervisor::handle::Ask;
 use crate::wire::{NewRollout, Problem, Rollout, Rollouts, Status};
 
@@ -78,8 +80,10 @@ pub(super) async fn order(
     let order = order.unwrap_or_default();
     check(&order)?;
     let Some(key) = headers.get("idempotency-key") else {
+        let service = order.service.clone().unwrap_or_default();
         let ask = rollout_ask(order, caller, &headers);
-        let rollouts = app.ask(ask).await??;
+        let rollouts = app.ask(ask).await?;
+        let rollouts = rollouts.map_err(|refusal| app.refused(refusal, &service))?;
         return Ok((StatusCode::ACCEPTED, Json(Rollouts { rollouts })).into_response());
     };
     let key = key
@@ -88,12 +92,15 @@ pub(super) async fn order(
     let pending = match app.keys.claim(key, &order, Instant::now())? {
         Claim::Again(pending) => pending,
         Claim::First(send, pending) => {
+            let service = order.service.clone().unwrap_or_default();
             let ask = rollout_ask(order, caller, &headers);
-            let asks = app.handle.asks.clone();
+            let app = Arc::clone(&app);
             // Ends with the loop's answer or with the loop.
             tokio::spawn(async move {
                 let (reply, answer) = oneshot::channel();
-                let outcome = put(&asks, ask(reply), answer).await;
+                let ordered = put(&app.handle.asks, ask(reply), answer).await;
+                let outcome = ordered
+                    .and_then(|ordered| ordered.map_err(|refusal| app.refused(refusal, &service)));
                 send.send_replace(Some(remembered(outcome)));
             });
             pending
@@ -115,11 +122,8 @@ fn check(order: &NewRollout) -> Result<(), Failure> {
     if let Some(why) = order.release.as_deref().and_then(unfit_release) {
         return Err(Failure::invalid(why));
     }
-    let reason = order.reason.as_deref().unwrap_or_default();
-    if reason.chars().any(char::is_control) {
-        return Err(Failure::invalid(
-            "`reason` is one line of text without control characters",
-        ));
+    if let Some(why) = order.reason.as_deref().and_then(unfit_reason) {
+        return Err(Failure::invalid(why));
     }
     if order.release.as_deref() == Some("") {
         return Err(Failure::invalid(
@@ -145,8 +149,7 @@ fn rollout_ask(
     }
 }
 
-fn remembered(outcome: Result<Ordered, Failure>) -> Answer {
-    let outcome = outcome.and_then(|ordered| ordered.map_err(Failure::from));
+fn remembered(outcome: Result<Vec<Rollout>, Failure>) -> Answer {
     let (status, content_type, body) = match outcome {
         Ok(rollouts) => {
             let body = serde_json::to_vec(&Rollouts { rollouts });

@@ -29,7 +29,7 @@ pub(super) async fn rollback(
     _: NoBody,
 ) -> Result<(StatusCode, Json<Rollouts>), Failure> {
     let service = ServiceName::new(&name);
-    let accepted = command(&app, caller, Command::Rollback { service }).await?;
+    let accepted = command(&app, &name, caller, Command::Rollback { service }).await?;
     let rollout = match accepted {
         Accepted::Rollout { to, .. } => super::rollouts::find(&app, &format!("{name}-{to}")).ok(),
         Accepted::Done | Accepted::AlreadyStable { .. } => {
@@ -63,7 +63,7 @@ pub(super) async fn scale(
         ));
     };
     let service = ServiceName::new(&name);
-    command(&app, caller, Command::Scale { service, wanted }).await?;
+    command(&app, &name, caller, Command::Scale { service, wanted }).await?;
     find(&app, &name).map(Json)
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn worker(
         slot,
         order,
     };
-    command(&app, caller, ordered).await?;
+    command(&app, &name, caller, ordered).await?;
     let service = find(&app, &name)?;
     let notice = match order {
         WorkerOrder::Drain => short_of_workers(&service),
@@ -135,7 +135,9 @@ pub(super) async fn requests(
     State(app): State<Arc<App>>,
     Named(service): Named<String>,
 ) -> Result<Json<Requests>, Failure> {
-    let requests = app.ask(|reply| Ask::Requests { service, reply }).await??;
+    let name = service.clone();
+    let requests = app.ask(|reply| Ask::Requests { service, reply }).await?;
+    let requests = requests.map_err(|refusal| app.refused(refusal, &name))?;
     Ok(Json(Requests { requests }))
 }
 
@@ -163,16 +165,19 @@ pub(super) async fn upgrade(_: NoBody) -> Failure {
     Failure::not_in_this_version("replacing remuda's own binary")
 }
 
-async fn command(app: &App, caller: Caller, command: Command) -> Result<Accepted, Failure> {
+/// Orders something for the service of this name.
+async fn command(
+    app: &App,
+    name: &str,
+    caller: Caller,
+    command: Command,
+) -> Result<Accepted, Failure> {
     let by = caller.to_string();
-    let accepted = app
-        .ask(|reply| Ask::Command { command, by, reply })
-        .await??;
-    Ok(accepted)
+    let ordered = app.ask(|reply| Ask::Command { command, by, reply }).await?;
+    ordered.map_err(|refusal| app.refused(refusal, name))
 }
 
 fn find(app: &App, name: &str) -> Result<Service, Failure> {
-    let status = app.handle.status.borrow();
-    let service = status.services.get(name).cloned();
-    service.ok_or_else(|| Refusal::NoService(ServiceName::new(name)).into())
+    let service = app.handle.status.borrow().services.get(name).cloned();
+    service.ok_or_else(|| app.refused(Refusal::NoService(ServiceName::new(name)), name))
 }

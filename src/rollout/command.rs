@@ -179,17 +179,35 @@ pub enum Joined {
 /// Longest name of a release, in characters: it is in every status, and in lines for people.
 pub const LONGEST_RELEASE: usize = 128;
 
+/// Longest reason of an order, in characters: a sentence with a link, in every list of rollouts.
+pub const LONGEST_REASON: usize = 500;
+
 /// What is wrong with the name of a release, if anything is.
 #[must_use]
 pub fn unfit_release(name: &str) -> Option<String> {
-    let length = name.chars().count();
-    if length > LONGEST_RELEASE {
+    unfit_line("the name of a release", name, LONGEST_RELEASE)
+}
+
+/// What is wrong with the reason that a person gives for an order, if anything is.
+#[must_use]
+pub fn unfit_reason(reason: &str) -> Option<String> {
+    unfit_line("the reason", reason, LONGEST_REASON)
+}
+
+fn unfit_line(what: &str, text: &str, longest: usize) -> Option<String> {
+    let length = text.chars().count();
+    if length > longest {
         return Some(format!(
-            "the name of a release has at most {LONGEST_RELEASE} characters, not {length}"
+            "{what} has at most {longest} characters, not {length}"
         ));
     }
-    let control = name.chars().any(char::is_control);
-    control.then(|| "the name of a release is one line, without control characters".to_owned())
+    let unfit = text.chars().any(|c| c.is_control() || turns_lines(c));
+    unfit.then(|| format!("{what} is one line, without control characters"))
+}
+
+/// Characters that end a line or turn the direction of what follows: whoever reads a list sees another one.
+fn turns_lines(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Why a command was refused. Maps to HTTP 404, 409 or 422.
