@@ -4,9 +4,12 @@
 //! of time are seconds as numbers, shares are ratios from 0 to 1.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::rollout;
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -125,6 +128,42 @@ pub struct InFlight {
     pub stream: u32,
     /// Upgraded connections.
     pub tunnel: u32,
+}
+
+impl From<rollout::InFlight> for InFlight {
+    fn from(of: rollout::InFlight) -> Self {
+        let rollout::InFlight {
+            plain,
+            upload,
+            stream,
+            tunnel,
+        } = of;
+        Self {
+            plain,
+            upload,
+            stream,
+            tunnel,
+        }
+    }
+}
+
+impl fmt::Display for InFlight {
+    /// In the words of the core, which stand in the log and in what is awaited.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            plain,
+            upload,
+            stream,
+            tunnel,
+        } = *self;
+        let same = rollout::InFlight {
+            plain,
+            upload,
+            stream,
+            tunnel,
+        };
+        same.fmt(f)
+    }
 }
 
 /// What is awaited: the same sentence everywhere.

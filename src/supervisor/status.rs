@@ -97,7 +97,7 @@ fn worker(view: &WorkerView, generation: u64, clock: &Clock, shell: &impl Shell)
         state: view.state.word().to_owned(),
         health: view.health.word().to_owned(),
         in_flight: view.in_flight.total(),
-        in_flight_by_class: in_flight(view.in_flight),
+        in_flight_by_class: view.in_flight.into(),
         rss: facts.rss,
         started_at: Some(clock.print(view.started_at)),
         address: facts.address,
@@ -236,21 +236,6 @@ pub(super) fn waiting_on(view: &WaitingOn, clock: &Clock) -> wire::WaitingOn {
         message: view.message.clone(),
         since: clock.print(view.since),
         deadline: view.deadline.map(|at| clock.print(at)),
-    }
-}
-
-fn in_flight(of: InFlight) -> wire::InFlight {
-    let InFlight {
-        plain,
-        upload,
-        stream,
-        tunnel,
-    } = of;
-    wire::InFlight {
-        plain,
-        upload,
-        stream,
-        tunnel,
     }
 }
 
