@@ -35,6 +35,8 @@ use crate::wire;
 
 /// How often resident memory and processor time of the workers are read.
 const PROCESS_EVERY: Duration = Duration::from_secs(1);
+/// Between two tries to keep the state: a disk that is sick holds up the loop each time.
+const STATE_EVERY: Duration = Duration::from_secs(5);
 /// How often a worker's leftovers are looked for while there may be some.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// News taken in one turn before the views are published and deadlines are looked at.
@@ -79,6 +81,7 @@ pub(super) struct Supervisor {
     pub(super) rollout_due: Option<Moment>,
     pub(super) process_due: Moment,
     pub(super) sweep_due: Moment,
+    pub(super) state_due: Moment,
     pub(super) console: Console,
     pub(super) manager: Manager,
     pub(super) releases: BTreeMap<(ServiceName, Generation), String>,
@@ -294,6 +297,7 @@ impl Supervisor {
         if now >= self.process_due {
             self.process_due = now + PROCESS_EVERY;
             self.read_processes();
+            self.keep_state(now);
         }
         self.core.tick(now);
         self.tick_planes();
@@ -301,6 +305,40 @@ impl Supervisor {
         self.tick_rollout(now);
         self.tick_questions(now);
         self.tick_stopping(now);
+    }
+
+    /// Tries again what could not be written: room on a disk is made by somebody else (F65).
+    fn keep_state(&mut self, now: Moment) {
+        if self.state.is_behind() && now >= self.state_due {
+            self.state_due = now + STATE_EVERY;
+            let kept = self.state.save();
+            self.tell_state(now, kept);
+        }
+    }
+
+    /// Says it when it begins, when it is another mistake, and when it is over; shows it all the while.
+    fn tell_state(&mut self, now: Moment, kept: Result<(), String>) {
+        let before = self.notices.state.take();
+        match kept {
+            Ok(()) => {
+                if before.is_some() {
+                    self.journal.note(
+                        now,
+                        Level::INFO,
+                        "state_kept",
+                        "the numbers of generations are kept again",
+                        json!({}),
+                    );
+                }
+            }
+            Err(error) => {
+                if before.as_ref() != Some(&error) {
+                    self.journal
+                        .note(now, Level::ERROR, "state_failed", &error, json!({}));
+                }
+                self.notices.state = Some(error);
+            }
+        }
     }
 
     fn read_processes(&mut self) {
@@ -493,10 +531,8 @@ impl Supervisor {
             Event::RolloutRequested { to, release, .. } => {
                 self.releases
                     .insert((record.service.clone(), *to), release.clone());
-                if let Err(error) = self.state.record(&record.service, *to) {
-                    self.journal
-                        .note(now, Level::ERROR, "state_failed", &error, json!({}));
-                }
+                let kept = self.state.record(&record.service, *to);
+                self.tell_state(now, kept);
             }
             Event::RolloutState { to, state, .. } => {
                 self.keep_ledger(&record.service, to.0, *state);

@@ -14,6 +14,8 @@ pub(super) struct Notices {
     pub(super) config: Option<String>,
     /// Certificates that changed could not be used.
     pub(super) certificates: Option<String>,
+    /// The state cannot be kept (F65).
+    pub(super) state: Option<String>,
 }
 
 impl Notices {
@@ -30,8 +32,9 @@ impl Supervisor {
             restart,
             config,
             certificates,
+            state,
         } = &self.notices;
-        let read = certificates.iter().chain(config);
+        let read = certificates.iter().chain(config).chain(state);
         let mut all: Vec<String> = read.chain(restart).cloned().collect();
         all.extend(self.behind(view));
         all
@@ -70,8 +73,13 @@ impl Supervisor {
         }
         let release = config.release.as_ref().filter(|of| **of != view.release);
         let option = release.map_or_else(String::new, |of| format!(" --release {of}"));
+        // It stands in the history as long as it is the last one.
+        let why = rollout.filter(|rollout| rollout.state != RolloutState::Completed);
+        let why = why.map_or_else(String::new, |rollout| {
+            format!(", as `remuda history {name}-{}` shows", rollout.to)
+        });
         Some(format!(
-            "service {name}: generation {} runs the command and environment of an earlier config; \
+            "service {name}: generation {} runs the command and environment of an earlier config{why}; \
              `remuda rollout {name}{option}` rolls what the config says",
             view.stable
         ))

@@ -58,7 +58,8 @@ impl Supervisor {
         if let Some(why) = other_services(&self.config, new) {
             return Err(Refusal::Conflict(why));
         }
-        let mut changes = restart_needed(&self.config, new);
+        let needed = restart_needed(&self.config, new);
+        let mut changes = needed.clone();
         // Before anything is changed: a log that cannot be opened changes nothing.
         let log = match self.config.access_log == new.access_log {
             true => None,
@@ -69,7 +70,7 @@ impl Supervisor {
             self.config.access_log = new.access_log.clone();
             changes.push("the access log changed (live)".to_owned());
         }
-        self.notices.restart.clone_from(&changes);
+        self.notices.restart = needed;
         // First, as services publish the table.
         let before = std::mem::replace(&mut self.config.front, new.front.clone());
         if self.config.listen == new.listen {

@@ -214,6 +214,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         rollout_due: None,
         process_due: Moment::default(),
         sweep_due: Moment::default(),
+        state_due: Moment::default(),
         console: console.clone(),
         manager: Manager::of_environment(),
         config,

@@ -29,6 +29,8 @@ const LARGEST_GENERATION: u64 = 1 << 53;
 pub struct State {
     directory: Option<PathBuf>,
     file: Shape,
+    /// There are numbers that the file has not.
+    is_behind: bool,
     /// Held as long as we live.
     lock: Option<Flock<File>>,
 }
@@ -52,6 +54,7 @@ impl State {
                 version: VERSION,
                 generations: BTreeMap::new(),
             },
+            is_behind: false,
             lock: None,
         };
         let Some(directory) = directory else {
@@ -119,11 +122,31 @@ impl State {
             return Ok(());
         }
         *newest = generation.0;
+        self.save()
+    }
+
+    /// Whether there are numbers that could not be kept.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Writes what is known now. To be called again as long as it [`is_behind`](Self::is_behind).
+    ///
+    /// # Errors
+    /// A sentence, as for [`record`](Self::record).
+    pub fn save(&mut self) -> Result<(), String> {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        write(directory, &self.file)
-            .map_err(|error| format!("cannot keep state in {}: {error}", directory.display()))
+        let written = write(directory, &self.file);
+        self.is_behind = written.is_err();
+        written.map_err(|error| {
+            format!(
+                "cannot keep the numbers of generations in {}: {error}; they may be used again after a restart",
+                directory.display()
+            )
+        })
     }
 }
 
@@ -230,6 +253,29 @@ mod tests {
         assert_eq!(state.first(&ServiceName::new("other")), Generation(1));
         let (state, _) = State::load(None).expect("loads");
         assert_eq!(state.first(&app), Generation(1));
+    }
+
+    #[test]
+    fn f65_a_number_that_could_not_be_kept_is_kept_later() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let app = ServiceName::new("app");
+        let (mut state, _) = State::load(Some(directory.path())).expect("loads");
+        state.record(&app, Generation(1)).expect("kept");
+        assert!(!state.is_behind());
+        // What is in the way here is in root's way too, as a full disk is.
+        let in_the_way = directory.path().join("state.json.new");
+        fs::create_dir(&in_the_way).expect("made");
+        let said = state.record(&app, Generation(2)).expect_err("no room");
+        assert!(said.contains("may be used again"), "{said}");
+        assert!(state.is_behind());
+        state.save().expect_err("still no room");
+        assert!(state.is_behind());
+        fs::remove_dir(&in_the_way).expect("removed");
+        state.save().expect("kept");
+        assert!(!state.is_behind());
+        drop(state);
+        let (state, _) = State::load(Some(directory.path())).expect("loads");
+        assert_eq!(state.first(&app), Generation(3));
     }
 
     #[test]

@@ -92,6 +92,43 @@ fn what_only_a_restart_takes_is_said_as_long_as_it_waits_for_one() {
 }
 
 #[test]
+fn what_a_reload_changes_at_once_waits_for_nothing() {
+    let instance = Start::default().ready();
+    let before = text(&instance);
+    let logged = format!("{before}\n[access_log]\nto = \"access.log\"\n");
+    reload(&instance, &logged)
+        .expect(0)
+        .says(&["the access log changed (live)"]);
+    assert_no_note(&instance);
+}
+
+#[test]
+fn f65_numbers_that_cannot_be_kept_are_told_until_they_can() {
+    let start = Start::default()
+        .top("state_dir = \"state\"")
+        .flags(&["--soak", "0s", "--ramp", "0s"]);
+    let state = start.place().join("state");
+    let mut instance = start.ready();
+    assert_no_note(&instance);
+    // In everybody's way, as a full disk is.
+    let in_the_way = state.join("state.json.new");
+    std::fs::create_dir(&in_the_way).expect("made");
+    instance.cli(&["rollout"]).expect(0);
+    let told = "cannot keep the numbers of generations";
+    for command in ["status", "why"] {
+        instance.cli(&[command]).expect(0).says(&["note: ", told]);
+    }
+    assert_eq!(instance.get("/").status, 200);
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    instance.wait("the numbers to be kept", |status| {
+        status["notices"].as_array().is_some_and(Vec::is_empty)
+    });
+    instance.wait_said("kept again");
+    let kept = std::fs::read_to_string(state.join("state.json")).expect("there");
+    assert!(kept.contains("\"app\": 2"), "{kept}");
+}
+
+#[test]
 fn a_config_that_was_rolled_back_is_not_taken_for_what_runs() {
     let mut instance = Start::default().ready();
     let before = text(&instance);
@@ -101,8 +138,8 @@ fn a_config_that_was_rolled_back_is_not_taken_for_what_runs() {
     instance.wait("the rollout to go back", |status| {
         status["services"]["app"]["rollout"]["state"] == "rolled_back"
     });
-    let behind = "generation 1 runs the command and environment of an earlier config; \
-                  `remuda rollout app` rolls what the config says";
+    let behind = "generation 1 runs the command and environment of an earlier config, \
+                  as `remuda history app-2` shows; `remuda rollout app` rolls what the config says";
     let said = reload(&instance, &bad).expect(0);
     said.says(&[behind]);
     assert!(!said.out.contains("nothing changed"), "{}", said.out);
@@ -110,6 +147,10 @@ fn a_config_that_was_rolled_back_is_not_taken_for_what_runs() {
         .cli(&["status"])
         .expect(0)
         .says(&["note: ", behind]);
+    instance
+        .cli(&["history", "app-2"])
+        .expect(0)
+        .says(&["was rolled back: worker ", "exit status 1"]);
     // As it says: the same is tried again.
     instance.cli(&["rollout", "app"]).expect(1);
     reload(&instance, &before).expect(0);
