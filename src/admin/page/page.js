@@ -126,6 +126,9 @@ function rolloutSentence(r) {
   return `Rollout ${r.id} to ${to}: ${r.state.replaceAll("_", " ")}${where}`;
 }
 
+// What stands between backticks is to be typed, or a name.
+const ticked = (text) => text.split("`").map((part, index, all) => (index % 2 && index < all.length - 1 ? el("code", {}, part) : part));
+
 // ---- one service ----
 
 function view(name) {
@@ -136,6 +139,7 @@ function view(name) {
     facts: el("p", { class: "quiet facts" }),
     live: el("p", { class: "rollout-line", "aria-live": "polite" }),
     rollout: el("div", { class: "rollout" }),
+    failure: el("div", {}),
     generations: el("ul", { class: "generations" }),
     drains: el("ul", { class: "drains", "aria-label": "Draining" }),
     rows: el("tbody", {}),
@@ -143,7 +147,7 @@ function view(name) {
   const columns = ["Slot", "State", "Health", "Generation", "Pid", "Age", "In flight", "Memory"];
   const head = el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column)));
   v.table = el("table", {}, el("caption", {}, `Workers of ${name}`), el("thead", {}, head), v.rows);
-  v.card = el("div", { class: "card" }, v.live, v.rollout);
+  v.card = el("div", { class: "card" }, v.live, v.rollout, v.failure);
   v.section = el("section", { class: "service" }, el("h2", {}, name), v.headline, v.waits, v.facts, v.card, v.generations, v.drains, v.table);
   views.set(name, v);
   return v;
@@ -201,9 +205,14 @@ function showRollout(v, r, said) {
       el("p", { class: "quiet" }, `${counts.candidate_ready} of ${counts.wanted} new ready · ${counts.stable_ready} old serve · ${counts.retiring} retire`),
       el("p", { class: "quiet" }, numbers.join(" · ")),
       verdicts.length ? el("ul", { class: "verdicts" }, ...verdicts) : null,
-      r.failure ? failure(r.failure, r.verdicts) : null,
     ];
   });
+  showFailure(v, r);
+}
+
+// By itself: what is above counts seconds, and a box made anew each time could be neither read up nor copied from.
+function showFailure(v, r) {
+  put(v.failure, JSON.stringify([r.id, r.failure, r.verdicts]), () => (r.failure ? failure(r.failure, r.verdicts) : []));
 }
 
 function failure(f, verdicts) {
@@ -244,7 +253,7 @@ function showWorkers(v, workers) {
   const rows = workers.map((w) => [
     ["Slot", w.slot],
     ["State", [w.state, w.state + (w.failures ? ` (${plural(w.failures, "failure")})` : "")]],
-    ["Health", [w.health, w.health + (w.ejected ? " (ejected)" : "")]],
+    ["Health", w.state === "starting" && w.health === "failing" ? ["unknown", "not yet"] : [w.health, w.health + (w.ejected ? " (ejected)" : w.state === "ready" && w.health === "failing" ? " (set aside)" : "")]],
     ["Generation", w.generation],
     ["Pid", w.pid === null ? "–" : w.pid],
     ["Age", age(w.started_at)],
@@ -277,7 +286,7 @@ function render() {
   say($("about"), about.filter(Boolean).join(" · "));
   const notices = status.notices ?? [];
   $("notices").hidden = notices.length === 0;
-  put($("notices"), JSON.stringify(notices), () => notices.map((notice) => el("li", {}, notice)));
+  put($("notices"), JSON.stringify(notices), () => notices.map((notice) => el("li", {}, ...ticked(notice))));
   const names = Object.keys(status.services);
   for (const name of names) show(name, status.services[name]);
   for (const name of [...views.keys()]) if (!names.includes(name)) views.delete(name);
