@@ -250,7 +250,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         path: "timeouts",
-        doc: "Times towards clients",
+        doc: "Times towards clients. One of HTTP/1 that closes its sending half waits for its answer for 2s and is then\n\
+              taken for one that left (499): nginx does so at once, haproxy without `abortonclose` never",
         keys: &[
             key(
                 "header",

@@ -16,7 +16,10 @@ pub fn text() -> String {
     );
     for section in SECTIONS {
         if !section.path.is_empty() {
-            let _ = writeln!(out, "\n# {}", section.doc);
+            out.push('\n');
+            for line in section.doc.lines() {
+                let _ = writeln!(out, "# {line}");
+            }
             let _ = match section.path {
                 "listen" => writeln!(out, "[[listen]]"),
                 // Without certificates there is none.
