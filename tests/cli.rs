@@ -478,6 +478,19 @@ fn nobody_there_is_4_and_names_the_path() {
 }
 
 #[test]
+fn what_is_there_and_is_no_socket_is_named_so() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = remuda(&["status", "--admin-socket", path])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 4);
+    let said = stderr(&output);
+    assert!(said.contains("it is no socket"), "{said}");
+    assert!(!said.contains("remuda run"), "{said}");
+}
+
+#[test]
 fn the_default_path_follows_the_environment() {
     let dir = TempDir::new().unwrap();
     let output = remuda(&["status"])
@@ -822,7 +835,19 @@ fn the_service_must_be_named_if_there_are_several() {
     });
     let output = instance.run(&["drain", "0"]);
     assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("name one of the services with `--service`: `shop`, `till`"));
+    let output = instance.run(&["pause"]);
+    assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("name one of the services: `shop`, `till`"));
+    for args in [
+        ["history", "--service", "nope"],
+        ["why", "--service", "nope"],
+    ] {
+        let output = instance.run(&args);
+        assert_eq!(code(&output), 2, "{args:?}");
+        let said = "there is no service `nope`; there is `shop`, `till`";
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
     let both = stdout(&instance.run(&["why"]));
     assert_eq!(both.lines().count(), 2);
     assert!(both.starts_with("shop: nothing:"), "{both}");

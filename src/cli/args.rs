@@ -36,9 +36,10 @@ Exit codes:
   78   the config is invalid
   130  interrupted while waiting, it goes on";
 
+// A paragraph is one line here: it is broken for the terminal that it is shown on.
 const ROLLOUT_EXAMPLES: &str = "\
-Without `--release` this is a restart: a new generation of the same release. With it, a rollout of that
-release which already runs is joined, and one that is stable already is left alone unless `--force` is
+Without `--release` this is a restart: a new generation of the same release. With it, a rollout of that \
+release which already runs is joined, and one that is stable already is left alone unless `--force` is \
 given.
 
 Examples:
@@ -47,7 +48,7 @@ Examples:
   remuda rollout --timeout 10m --json           for a deploy script";
 
 const RUN_EXAMPLES: &str = "\
-What is after `--` is the command of a service named `app`, and no file is needed. The worker listens at
+What is after `--` is the command of a service named `app`, and no file is needed. The worker listens at \
 `{port}` or `$PORT`, at the unix socket `{socket}`, or on descriptor 3 with `--connect fd`.
 
 Examples:
@@ -55,7 +56,7 @@ Examples:
   remuda run --workers 4 --health /healthz -- gunicorn --bind unix:{socket} app:app
   remuda run -c remuda.toml
 
-Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice: now),
+Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice: now), \
 QUIT stops now, TTIN and TTOU change the number of workers.";
 
 /// A front proxy that owns a service's socket and its workers, and replaces them without losing a request.

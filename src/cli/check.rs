@@ -92,7 +92,7 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
                 );
                 out.line(loaded.resolved().trim());
             } else {
-                out.line(&summary(&name, &loaded));
+                out.text(&summary(&name, &loaded));
             }
             true
         }

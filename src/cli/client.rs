@@ -1,6 +1,8 @@
 //! The client of the admin API: HTTP/1.1 over the unix socket of one instance, a connection per call.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -17,6 +19,9 @@ use crate::wire::{Problem, Rollout, Rollouts, Status};
 
 /// More than any answer of ours; an answer beyond it is not ours.
 const LARGEST_ANSWER: usize = 64 << 20;
+
+/// How long an answer may take to begin. An instance that can speak does so in 10 s, be it to say that it is held up.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// One instance, found by its socket.
 #[derive(Debug, Clone)]
@@ -80,7 +85,22 @@ impl Client {
         Ok(answer.status())
     }
 
+    /// Asks, and waits for the head of the answer no longer than there is hope for one.
     async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let may_be_done = method == Method::POST;
+        let answer = self.exchange(method, path, body);
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.silent(may_be_done)),
+        }
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         path: &str,
@@ -132,6 +152,21 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.garbled(&error.to_string()))
     }
 
+    fn silent(&self, may_be_done: bool) -> Failure {
+        let order = match may_be_done {
+            true => " and may still do what was ordered",
+            false => "",
+        };
+        Failure::new(
+            Code::NoInstance,
+            format!(
+                "the instance at `{}` has not answered in {} s{order}: its process is held up, or stopped by a signal",
+                self.socket.display(),
+                PATIENCE.as_secs()
+            ),
+        )
+    }
+
     fn broke(&self, error: &hyper::Error) -> Failure {
         Failure::new(
             Code::NoInstance,
@@ -167,24 +202,56 @@ pub(crate) fn escape(segment: &str) -> String {
 }
 
 fn no_instance(socket: &Path, error: &std::io::Error) -> Failure {
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        std::io::ErrorKind::ConnectionRefused => "nobody listens there any more".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not connect to it".to_owned(),
-        _ => error.to_string(),
+    let start = "start one with `remuda run -- CMD`, or name another with `--admin-socket PATH`";
+    let other = "name the one with `--admin-socket PATH`";
+    let (why, then) = match error.kind() {
+        std::io::ErrorKind::NotFound => ("there is no such socket".to_owned(), start),
+        std::io::ErrorKind::ConnectionRefused if is_other(socket) => {
+            ("it is no socket".to_owned(), other)
+        }
+        std::io::ErrorKind::ConnectionRefused => {
+            ("nobody listens there any more".to_owned(), start)
+        }
+        std::io::ErrorKind::PermissionDenied => (
+            "this user may not connect to it".to_owned(),
+            "be the user who runs it, or root",
+        ),
+        _ => (error.to_string(), start),
     };
     Failure::new(
         Code::NoInstance,
         format!(
-            "no instance answers at `{}`: {why}; start one with `remuda run -- CMD`, or name another with `--admin-socket PATH`",
+            "no instance answers at `{}`: {why}; {then}",
             socket.display()
         ),
     )
 }
 
+/// It is there, and is something else than a socket.
+fn is_other(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| !there.file_type().is_socket())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{Client, escape};
+    use crate::cli::exit::Code;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_is_stopped_by_a_signal_is_not_waited_for_for_ever() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("admin.sock");
+        // The kernel takes the connection; nobody reads it.
+        let _held = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        let client = Client::new(socket);
+        let failure = client.status().await.expect_err("nobody answers");
+        assert_eq!(failure.code, Code::NoInstance);
+        let said = failure.message;
+        assert!(said.contains("has not answered in 12 s"), "{said}");
+        let order = client.post::<serde_json::Value>("/v1/reload", &()).await;
+        let said = order.expect_err("nobody answers").message;
+        assert!(said.contains("may still do what was ordered"), "{said}");
+    }
 
     #[test]
     fn a_name_cannot_leave_its_path_segment() {

@@ -7,7 +7,7 @@ use super::client::Client;
 use super::exit::{Code, Failure};
 use super::out::Out;
 use super::table::{self, Align};
-use super::{time, words};
+use super::{service, time, words};
 use crate::wire::Rollout;
 
 /// Lists rollouts, newest first, or shows one.
@@ -19,10 +19,13 @@ pub(crate) async fn history(
     if let Some(id) = &args.id {
         let rollout = client.rollout(id).await?;
         for line in details(&rollout) {
-            out.line(&line);
+            out.text(&line);
         }
         out.result(&rollout);
         return Ok(Code::Done);
+    }
+    if let Some(service) = &args.service {
+        service::named(&client.status().await?, Some(service))?;
     }
     let mut rollouts = client.rollouts().await?;
     if let Some(service) = &args.service {
@@ -32,7 +35,7 @@ pub(crate) async fn history(
         out.say("no rollout yet; `remuda rollout` begins one");
     } else {
         for line in list(&rollouts) {
-            out.line(&line);
+            out.text(&line);
         }
     }
     out.result(json!({ "rollouts": rollouts }));

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::words;
+use super::{fold, words};
 use crate::wire::{Rollout, Service, Worker};
 
 /// Steps of a bar.
@@ -41,6 +42,7 @@ impl Live {
             .waiting_on
             .as_ref()
             .map_or_else(String::new, |waiting| words::waiting(waiting, now));
+        let waiting = fold::under_itself(&format!("  {waiting}"), width()).join("\n");
         bars.waiting.set_message(waiting);
         bars.show_workers(screen, rollout, service, now);
     }
@@ -48,6 +50,7 @@ impl Live {
     /// A line that stays, above what is drawn.
     pub(crate) fn say(&self, text: &str) {
         // Nothing can be done if the terminal is gone.
+        let text = fold::under_itself(text, width()).join("\n");
         let _ = self.screen.println(text);
     }
 
@@ -77,7 +80,7 @@ impl Bars {
         let rollout = screen.add(ProgressBar::new(STEPS));
         rollout.set_style(style("{prefix} {bar:20.green} {percent:>3}%  {msg}"));
         let waiting = screen.add(ProgressBar::new(STEPS));
-        waiting.set_style(style("  {msg}"));
+        waiting.set_style(style("{msg}"));
         Self {
             rollout,
             waiting,
@@ -149,6 +152,12 @@ fn position(rollout: &Rollout, service: Option<&Service>) -> String {
         "{place}  new {} of {}{share}",
         counts.candidate_ready, counts.wanted
     )
+}
+
+/// Columns of what is drawn on.
+fn width() -> Option<usize> {
+    let (_, columns) = Term::stderr().size_checked()?;
+    Some(columns.into())
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -15,7 +15,7 @@ const LONGEST_LINE: usize = 256 << 10;
 /// Prints lines, oldest first.
 pub(crate) async fn logs(client: &Client, out: &Out, args: args::Logs) -> Result<Code, Failure> {
     let status = client.status().await?;
-    let name = service::named(&status, args.service.as_deref())?;
+    let name = service::by_option(&status, args.service.as_deref())?;
     let mut query: Vec<String> = Vec::new();
     if let Some(slot) = args.slot {
         query.push(format!("slot={slot}"));

@@ -3,10 +3,11 @@
 //! Owns the words and exit codes of the contract; called by `main`. All but `run`, `check`, `demo` and
 //! the packaging commands are clients of the admin API. Never decides anything about a rollout.
 
-mod args;
+pub(crate) mod args;
 mod check;
 pub(crate) mod client;
 pub(crate) mod exit;
+mod fold;
 mod follow;
 mod history;
 mod live;
@@ -132,9 +133,13 @@ async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
         .cloned()
         .unwrap_or_default();
     for change in &changes {
-        out.line(change.as_str().unwrap_or_default());
+        out.text(change.as_str().unwrap_or_default());
     }
-    let message = "reloaded; `remuda status` shows what is rolled, if anything";
+    let is_rolled = |change: &Value| change.as_str().is_some_and(|of| of.ends_with("(rollout)"));
+    let message = match changes.iter().any(is_rolled) {
+        true => "reloaded; `remuda status --watch` follows what is rolled now",
+        false => "reloaded; nothing is rolled",
+    };
     out.done(
         Code::Done,
         message,

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 
+use console::Term;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::ColorWhen;
 use super::exit::{Code, Failure};
+use super::fold;
 
 /// The two outputs of a command.
 #[derive(Debug)]
@@ -79,6 +81,28 @@ impl Out {
         }
     }
 
+    /// A line of data that people read rather than programs: folded on a terminal.
+    pub(crate) fn text(&self, text: &str) {
+        for line in fold::under_itself(text, self.stdout_width()) {
+            self.line(&line);
+        }
+    }
+
+    /// Columns of stdout, if it is a terminal.
+    pub(crate) fn stdout_width(&self) -> Option<usize> {
+        size(&Term::stdout()).map(|(_, columns)| columns)
+    }
+
+    /// Lines of stdout, if it is a terminal.
+    pub(crate) fn stdout_height(&self) -> Option<usize> {
+        size(&Term::stdout()).map(|(lines, _)| lines)
+    }
+
+    /// Columns of stderr, if it is a terminal.
+    pub(crate) fn stderr_width(&self) -> Option<usize> {
+        size(&Term::stderr()).map(|(_, columns)| columns)
+    }
+
     /// One event of a stream, with `--json` only.
     pub(crate) fn event(&self, kind: &str, body: impl Serialize) {
         if self.json {
@@ -100,6 +124,7 @@ impl Out {
 
     /// Talk on stderr that must be seen. Nothing can be done if stderr is gone.
     pub(crate) fn complain(&self, text: &str) {
+        let text = fold::under_itself(text, self.stderr_width()).join("\n");
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
@@ -166,6 +191,12 @@ impl Out {
         };
         self.raw(line.as_bytes());
     }
+}
+
+/// Asked anew each time: a terminal may change.
+fn size(term: &Term) -> Option<(usize, usize)> {
+    let (lines, columns) = term.size_checked()?;
+    Some((lines.into(), columns.into()))
 }
 
 fn paint(on: bool, tone: Tone, text: &str) -> String {

@@ -29,7 +29,7 @@ pub(crate) async fn requests(
         out.say("nothing is in flight");
     } else {
         for line in list(&all) {
-            out.line(&line);
+            out.text(&line);
         }
     }
     out.result(json!({ "requests": all }));

@@ -3,8 +3,17 @@
 use super::exit::{Code, Failure};
 use crate::wire::{Service, Status};
 
-/// The service of this name, or the only one there is.
+/// The service of this name, or the only one there is. For commands that take it as their argument.
 pub(crate) fn named(status: &Status, name: Option<&str>) -> Result<String, Failure> {
+    chosen(status, name, "")
+}
+
+/// The same for commands that take it as `--service`.
+pub(crate) fn by_option(status: &Status, name: Option<&str>) -> Result<String, Failure> {
+    chosen(status, name, " with `--service`")
+}
+
+fn chosen(status: &Status, name: Option<&str>, how: &str) -> Result<String, Failure> {
     let names: Vec<&str> = status.services.keys().map(String::as_str).collect();
     match (name, names.as_slice()) {
         (Some(name), _) if status.services.contains_key(name) => Ok(name.to_owned()),
@@ -15,7 +24,7 @@ pub(crate) fn named(status: &Status, name: Option<&str>) -> Result<String, Failu
         )),
         (None, all) => Err(Failure::new(
             Code::Usage,
-            format!("name one of the services: {}", listed(all)),
+            format!("name one of the services{how}: {}", listed(all)),
         )),
     }
 }

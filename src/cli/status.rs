@@ -11,7 +11,7 @@ use super::exit::{Code, Failure};
 use super::out::{Out, Tone};
 use super::patience::GLANCE;
 use super::table::{self, Align};
-use super::{service, time, words};
+use super::{fold, service, time, words};
 use crate::wire::{LogLine, Logs, Service, Status, Worker};
 
 /// Lines of a worker's output that explain what it waits for.
@@ -65,7 +65,7 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
         } else {
             String::new()
         };
-        out.line(&format!("{prefix}{sentence}"));
+        out.text(&format!("{prefix}{sentence}"));
         let output = match words::starting(service) {
             Some(worker) => last_lines(client, name, worker).await,
             None => Vec::new(),
@@ -84,7 +84,7 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
         }));
     }
     for notice in notices(&status) {
-        out.line(&notice);
+        out.text(&notice);
     }
     out.result(json!({ "services": sentences, "notices": status.notices }));
     Ok(Code::Done)
@@ -106,8 +106,7 @@ async fn last_lines(client: &Client, service: &str, worker: &Worker) -> Vec<Stri
     lines
 }
 
-/// Fills the screen from its first line, over what was drawn before, so that nothing flickers. No height
-/// is counted: a line may be wider than the terminal.
+/// Fills the screen from its first line, over what was drawn before, so that nothing flickers.
 fn draw(out: &Out, lines: &[String], is_first: bool) {
     if !out.live() || !io::stdout().is_terminal() {
         out.raw(format!("{}\n\n", lines.join("\n")).as_bytes());
@@ -118,8 +117,24 @@ fn draw(out: &Out, lines: &[String], is_first: bool) {
     } else {
         "\u{1b}[H"
     };
+    let lines = fitting(lines, out.stdout_height());
     let frame = format!("{begin}{}\u{1b}[K\n\u{1b}[J", lines.join("\u{1b}[K\n"));
     out.raw(frame.as_bytes());
+}
+
+/// The first of them, if there is no room for all: more would push the first ones away each time.
+fn fitting(lines: &[String], height: Option<usize>) -> Vec<String> {
+    // One line is the cursor's.
+    let room = height.map_or(lines.len(), |height| height.saturating_sub(1).max(2));
+    if lines.len() <= room {
+        return lines.to_vec();
+    }
+    let mut shown = lines[..room - 1].to_vec();
+    let hidden = lines.len() - shown.len();
+    shown.push(format!(
+        "… {hidden} more lines; `--service NAME` shows one service"
+    ));
+    shown
 }
 
 fn lines(
@@ -128,8 +143,11 @@ fn lines(
     only: Option<&str>,
     now: SystemTime,
 ) -> Result<Vec<String>, Failure> {
-    let mut lines = vec![instance_line(status, now)];
-    lines.extend(notices(status).map(|notice| out.stdout(Tone::Bad, &notice)));
+    let width = out.stdout_width();
+    let mut lines = fold::under_itself(&instance_line(status, now), width);
+    for notice in notices(status) {
+        lines.extend(fold::under_itself(&out.stdout(Tone::Bad, &notice), width));
+    }
     for (name, service) in service::looked_at(status, only)? {
         lines.push(String::new());
         lines.extend(service_lines(out, name, service, now));
@@ -168,17 +186,26 @@ fn instance_line(status: &Status, now: SystemTime) -> String {
 
 fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> Vec<String> {
     let full = service.ready >= service.wanted;
-    let ready = format!("{} of {} ready", service.ready, service.wanted);
+    let ready = match service.ready > service.wanted {
+        true => format!("{} ready, {} wanted", service.ready, service.wanted),
+        false => format!("{} of {} ready", service.ready, service.wanted),
+    };
     let ready = out.stdout(if full { Tone::Good } else { Tone::Bad }, &ready);
     let parked = match service.parked {
         0 => String::new(),
         parked => format!(", {parked} parked"),
     };
-    let mut lines = vec![format!(
+    let head = format!(
         "{name}  {}  {ready}  {} in flight{parked}",
         words::generation(service.generation, service.release.as_deref()),
         service.in_flight,
-    )];
+    );
+    let width = out.stdout_width();
+    let mut lines = fold::under_itself(&head, width);
+    // What is said goes on under itself, not under its name.
+    let mut say = |what: &str, said: &str| {
+        lines.extend(fold::fold(&format!("  {what}  {said}"), width, 11));
+    };
     if let Some(rollout) = &service.rollout {
         let place = match words::ended(&rollout.state) {
             true => words::end(rollout),
@@ -189,10 +216,10 @@ fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> V
                 rollout.progress * 100.0
             ),
         };
-        lines.push(format!("  rollout  {place}"));
+        say("rollout", &place);
     }
     if let Some(waiting) = &service.waiting_on {
-        lines.push(format!("  waiting  {}", words::waiting(waiting, now)));
+        say("waiting", &words::waiting(waiting, now));
     }
     if service.generations.len() > 1 {
         let shares: Vec<String> = service
@@ -207,7 +234,7 @@ fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> V
                 )
             })
             .collect();
-        lines.push(format!("  traffic  {}", shares.join(", ")));
+        say("traffic", &shares.join(", "));
     }
     lines.extend(worker_lines(out, service, now));
     lines
@@ -232,18 +259,36 @@ fn worker_lines(out: &Out, service: &Service, now: SystemTime) -> Vec<String> {
         .collect();
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     let rows: Vec<Vec<String>> = workers.iter().map(|worker| row(worker, now)).collect();
-    let lines = table::lines(&columns, &rows);
+    let width = out.stdout_width();
+    let mut lines = table::lines(&columns, &rows);
+    let room = width.unwrap_or(usize::MAX).saturating_sub(2);
+    let remarks_fit = lines.iter().all(|line| fold::columns(line) <= room);
+    if !remarks_fit {
+        let bare: Vec<Vec<String>> = rows.iter().map(|row| without_remark(row)).collect();
+        lines = table::lines(&columns, &bare);
+    }
+    let remarks = std::iter::once(None).chain(rows.iter().map(|row| row.last()));
     let tones = std::iter::once(Tone::Quiet).chain(workers.iter().map(|worker| tone(worker)));
-    lines
-        .iter()
-        .zip(tones)
-        .map(|(line, tone)| match tone {
-            Tone::Good => format!("  {line}"),
-            tone @ (Tone::Busy | Tone::Bad | Tone::Quiet) => {
-                format!("  {}", out.stdout(tone, line))
-            }
-        })
-        .collect()
+    let mut painted = Vec::new();
+    for ((line, remark), tone) in lines.iter().zip(remarks).zip(tones) {
+        let mut row = vec![format!("  {line}")];
+        // Below the row, from the state on, which it explains.
+        let remark = remark.filter(|remark| !remarks_fit && !remark.is_empty());
+        row.extend(remark.map(|remark| format!("{:13}{remark}", "")));
+        painted.extend(row.into_iter().map(|line| match tone {
+            Tone::Good => line,
+            tone @ (Tone::Busy | Tone::Bad | Tone::Quiet) => out.stdout(tone, &line),
+        }));
+    }
+    painted
+}
+
+fn without_remark(row: &[String]) -> Vec<String> {
+    let mut row = row.to_vec();
+    if let Some(remark) = row.last_mut() {
+        remark.clear();
+    }
+    row
 }
 
 fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
@@ -255,6 +300,9 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
     let remark = match worker.state.as_str() {
         "draining" => words::drain(worker, now),
         _ if worker.ejected => "fails far more than the others: no requests for a while".to_owned(),
+        "ready" if worker.health == "failing" => {
+            "fails its health check: set aside, no new requests".to_owned()
+        }
         // To start, or while it served.
         _ if worker.failures > 0 => {
             format!("failed {}", words::counted(worker.failures.into(), "time"))
@@ -266,7 +314,7 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
         worker.slot.to_string(),
         worker.generation.to_string(),
         worker.state.clone(),
-        worker.health.clone(),
+        health(worker).to_owned(),
         worker.in_flight.to_string(),
         worker.pid.map_or_else(missing, |pid| pid.to_string()),
         worker.rss.map_or_else(missing, |rss| {
@@ -277,8 +325,16 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<String> {
     ]
 }
 
+/// A probe that fails before the first good one is no sign of sickness.
+fn health(worker: &Worker) -> &str {
+    match worker.state.as_str() {
+        "starting" if worker.health == "failing" => "not yet",
+        _ => &worker.health,
+    }
+}
+
 fn tone(worker: &Worker) -> Tone {
-    match (worker.state.as_str(), worker.health.as_str()) {
+    match (worker.state.as_str(), health(worker)) {
         ("backoff" | "killing", _) | (_, "failing") => Tone::Bad,
         ("ready", _) if worker.ejected => Tone::Bad,
         ("ready", _) => Tone::Good,

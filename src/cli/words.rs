@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::exit::Code;
 use super::time;
-use crate::wire::{InFlight, Rollout, Service, WaitingOn, Worker};
+use crate::wire::{Rollout, Service, WaitingOn, Worker};
 
 /// Whether a rollout's state is its last.
 pub(crate) fn ended(state: &str) -> bool {
@@ -65,13 +65,11 @@ pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
         .and_then(|deadline| time::left(deadline, now))
         .filter(|left| left.as_secs() > 0)
         .map(time::short);
-    let times = match (since, left) {
-        (None, None) => return waiting.message.clone(),
-        (None, Some(left)) => format!("at most {left} more"),
-        (Some(since), None) => format!("for {since} now"),
-        (Some(since), Some(left)) => format!("for {since} now, at most {left} more"),
-    };
-    format!("{} ({times})", waiting.message)
+    // As the page has it: a sentence may end with brackets, which want no others behind them.
+    let since = since.map(|since| format!(", for {since} now"));
+    let left = left.map(|left| format!(", at most {left} more"));
+    let (since, left) = (since.unwrap_or_default(), left.unwrap_or_default());
+    format!("{}{since}{left}", waiting.message)
 }
 
 /// The one sentence about a service.
@@ -100,25 +98,6 @@ pub(crate) fn starting(service: &Service) -> Option<&Worker> {
         .min_by(|a, b| (&a.started_at, a.slot).cmp(&(&b.started_at, b.slot)))
 }
 
-/// `3 requests, 1 stream`; `nothing` if there is nothing.
-pub(crate) fn in_flight(counts: InFlight) -> String {
-    let parts = [
-        (counts.plain, "request"),
-        (counts.upload, "upload"),
-        (counts.stream, "stream"),
-        (counts.tunnel, "tunnel"),
-    ];
-    let parts: Vec<String> = parts
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| counted(count.into(), word))
-        .collect();
-    if parts.is_empty() {
-        return "nothing".to_owned();
-    }
-    parts.join(", ")
-}
-
 /// `1 worker`, `2 workers`.
 pub(crate) fn counted(count: u64, word: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
@@ -127,7 +106,7 @@ pub(crate) fn counted(count: u64, word: &str) -> String {
 
 /// What a draining worker still has and how long it may take.
 pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
-    let what = in_flight(worker.in_flight_by_class);
+    let what = worker.in_flight_by_class;
     let deadline = worker.drain_deadline.as_deref();
     match deadline.and_then(|deadline| time::left(deadline, now)) {
         Some(left) if worker.in_flight > 0 => {

@@ -35,7 +35,7 @@ impl Order {
 pub(crate) async fn scale(client: &Client, out: &Out, args: args::Scale) -> Result<Code, Failure> {
     let patience = Patience::new(args.wait)?;
     let status = client.status().await?;
-    let name = service::named(&status, args.service.as_deref())?;
+    let name = service::by_option(&status, args.service.as_deref())?;
     let path = format!("/v1/services/{}/scale", escape(&name));
     let body = Scale {
         workers: args.workers,
@@ -72,7 +72,7 @@ pub(crate) async fn one(
 ) -> Result<Code, Failure> {
     let patience = Patience::new(args.wait)?;
     let status = client.status().await?;
-    let name = service::named(&status, args.service.as_deref())?;
+    let name = service::by_option(&status, args.service.as_deref())?;
     let slot = args.slot;
     let before = status
         .services

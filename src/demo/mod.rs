@@ -83,7 +83,11 @@ async fn show(flags: Flags, out: &Out) -> Result<Code, Broken> {
                     keep(&stage, out, &mut stop).await;
                     (Ok(code), Signal::SIGQUIT)
                 }
-                false => (Ok(code), Signal::SIGTERM),
+                false => {
+                    out.say("");
+                    out.say("for your own service: `remuda run -- ./server --port {port}`");
+                    (Ok(code), Signal::SIGTERM)
+                }
             }
         }
     };

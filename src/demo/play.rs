@@ -56,7 +56,7 @@ pub(super) async fn play(stage: &mut Stage, out: &Out, flags: Flags) -> Result<S
     let mut screen = Screen::new(out);
     let (public, admin) = (stage.public, stage.admin);
     screen.say(&format!(
-        "remuda demo   proxy http://{public}   page http://{admin}   metrics http://{admin}/metrics"
+        "remuda demo   proxy http://{public}   page http://{admin}"
     ));
     let client = Client::new(stage.socket());
     let load = Load::start(public);
@@ -179,6 +179,7 @@ impl Actors<'_, '_> {
         if wanted == "rolled_back" {
             self.stage.deploy(from)?;
         }
+        let title = format!("{name} is over, the load goes on");
         self.watch(&title, AFTER).await?;
         let numbers = self.load.tally().between(since, self.load.elapsed());
         let mut act = Act::of(name, wanted, &rollout, &numbers);

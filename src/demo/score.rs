@@ -117,64 +117,75 @@ impl Score {
             score: self,
         });
         out.line("");
-        out.line(&self.good_line(out));
-        for line in self.broken_lines(out) {
-            out.line(&line);
-        }
-        if let Some(naive) = &self.naive {
-            out.line(&format!(
+        let mut lines = self.good_lines(out);
+        lines.extend(self.broken_lines(out));
+        lines.extend(self.naive.as_ref().map(|naive| {
+            format!(
                 " {} without remuda: one worker killed and started again, {} requests, {} failed",
                 mark(out, naive.failed == 0),
                 naive.requests,
                 naive.failed
-            ));
-        }
+            )
+        }));
         let fault = self.all.first_fault.as_ref();
         let fault = fault.map_or_else(String::new, |fault| format!("; the first: {fault}"));
-        out.line(&format!(
+        lines.push(format!(
             " {} {} requests in all, {} failed{fault}",
             mark(out, self.code() == Code::Done),
             self.all.requests,
             self.all.failed
         ));
+        for line in lines {
+            out.text(&line);
+        }
     }
 
-    fn good_line(&self, out: &Out) -> String {
+    fn good_lines(&self, out: &Out) -> Vec<String> {
         let act = &self.good;
         let end = if act.as_it_should {
-            format!("{} workers in {:.1} s", super::stage::WORKERS, act.seconds)
+            let workers = super::stage::WORKERS;
+            format!("{workers} workers replaced in {:.1} s", act.seconds)
         } else {
             let why = act.failure.as_deref().unwrap_or("no reason given");
             format!("{} after {:.1} s ({why})", act.state, act.seconds)
         };
-        format!(
-            " {} {}  {end}, {} requests, {} failed, longest drain {:.1} s, p99 {} (before {})",
-            mark(out, act.as_it_should && act.load.failed == 0),
-            act.name,
-            act.load.requests,
-            act.load.failed,
-            act.longest_drain_seconds,
-            told(act.load.p99_ms),
-            told(self.before.p99_ms)
-        )
+        vec![
+            headline(out, act, &end),
+            format!(
+                "{:INDENT$}longest drain {:.1} s, p99 {} (before {})",
+                "",
+                act.longest_drain_seconds,
+                told(act.load.p99_ms),
+                told(self.before.p99_ms)
+            ),
+        ]
     }
 
     fn broken_lines(&self, out: &Out) -> Vec<String> {
         let act = &self.broken;
+        let end = format!("{} in {:.1} s", act.state.replace('_', " "), act.seconds);
         let why = act.failure.as_deref().unwrap_or("it was not noticed");
-        let mut lines = vec![format!(
-            " {} {}  refused: {why} → {} in {:.1} s, {} requests, {} failed",
-            mark(out, act.as_it_should && act.load.failed == 0),
-            act.name,
-            act.state.replace('_', " "),
-            act.seconds,
-            act.load.requests,
-            act.load.failed
-        )];
         let said = act.worker_said.iter();
-        lines.extend(said.map(|line| format!("     the worker said: {line}")));
-        lines
+        let said = said.map(|line| format!("the worker said: {line}"));
+        let below = std::iter::once(why.to_owned()).chain(said);
+        let below = below.map(|line| format!("{:INDENT$}{line}", ""));
+        std::iter::once(headline(out, act, &end))
+            .chain(below)
+            .collect()
     }
+}
+
+/// What is said of an act begins under its first words.
+const INDENT: usize = 12;
+
+fn headline(out: &Out, act: &Act, end: &str) -> String {
+    format!(
+        " {} {}  {end}, {} requests, {} failed",
+        mark(out, act.as_it_should && act.load.failed == 0),
+        act.name,
+        act.load.requests,
+        act.load.failed
+    )
 }
 
 fn told(ms: f64) -> String {

@@ -48,7 +48,7 @@ fn f39_a_stop_with_requests_in_flight_takes_no_orders_and_says_what_it_waits_for
     instance
         .cli(&["why"])
         .expect(0)
-        .says(&[sentence, "(at most "]);
+        .says(&[sentence, ", at most "]);
     instance
         .cli(&["status"])
         .expect(0)
