@@ -427,10 +427,12 @@ pub struct WorkerOrdered {
 }
 
 /// Answer to `POST /v1/reload`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
-    /// What changed, in sentences; empty if nothing did.
+    /// What changed, in sentences; one says so if nothing did.
     pub changes: Vec<String>,
+    /// One for each service that is rolled for it.
+    pub rollouts: Vec<Rollout>,
 }
 
 /// One event of `GET /v1/events`.

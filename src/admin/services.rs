@@ -143,7 +143,7 @@ pub(super) async fn requests(
 
 /// Reads the config again and rolls what changed.
 #[utoipa::path(post, path = "/v1/reload", tag = "change", security(("token" = [])), responses(
-    (status = 200, description = "What changed", body = Reloaded),
+    (status = 200, description = "What changed, and what is rolled for it", body = Reloaded),
     (status = 409, description = "Services were added or removed, which needs a restart of remuda; nothing changed", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "The config is invalid; nothing changed", body = Problem, content_type = "application/problem+json")
 ))]
@@ -153,8 +153,8 @@ pub(super) async fn reload(
     _: NoBody,
 ) -> Result<Json<Reloaded>, Failure> {
     let by = caller.to_string();
-    let changes = app.ask(|reply| Ask::Reload { by, reply }).await??;
-    Ok(Json(Reloaded { changes }))
+    let reloaded = app.ask(|reply| Ask::Reload { by, reply }).await??;
+    Ok(Json(reloaded))
 }
 
 /// Replaces remuda's own binary; not in this version.

@@ -148,8 +148,8 @@ pub(crate) enum Command {
     Undrain(OneWorker),
     /// Replace one worker, the new one first
     Restart(OneWorker),
-    /// Read the config again; only what changed is rolled
-    Reload,
+    /// Read the config again; only what changed is rolled, and waited for
+    Reload(Reload),
     /// Exit with 0 if requests can be answered, with 1 if not
     Healthcheck,
     /// Print a shell's completion script
@@ -251,6 +251,14 @@ pub(crate) struct Logs {
     /// The service; not needed if there is only one
     #[arg(long, value_name = "SERVICE")]
     pub(crate) service: Option<String>,
+}
+
+/// `remuda reload`.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// How long to wait.
+    #[command(flatten)]
+    pub(crate) wait: Wait,
 }
 
 /// `remuda scale`.

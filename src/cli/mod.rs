@@ -15,6 +15,7 @@ mod logs;
 pub(crate) mod out;
 mod packaging;
 mod patience;
+mod reload;
 mod requests;
 mod rollout;
 mod run;
@@ -29,7 +30,6 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::Value;
 
 use self::args::{Cli, Command};
 use self::client::Client;
@@ -102,7 +102,7 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             Command::Drain(args) => workers::one(client, out, Order::Drain, args).await,
             Command::Undrain(args) => workers::one(client, out, Order::Undrain, args).await,
             Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
-            Command::Reload => reload(client, out).await,
+            Command::Reload(args) => reload::reload(client, out, args).await,
             Command::Healthcheck => status::healthcheck(client, out).await,
             Command::Run(_)
             | Command::Check(_)
@@ -113,37 +113,4 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             }
         }
     })
-}
-
-/// `remuda reload`: says what changed.
-async fn reload(client: &Client, out: &Out) -> Result<Code, Failure> {
-    let answer: Value = client
-        .post("/v1/reload", &serde_json::json!({}))
-        .await
-        .map_err(|mut failure| {
-            // There is nothing in the request that could be wrong: a refusal is about the file.
-            if failure.code == Code::Usage {
-                failure.code = Code::ConfigInvalid;
-            }
-            failure
-        })?;
-    let changes = answer
-        .get("changes")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    for change in &changes {
-        out.text(change.as_str().unwrap_or_default());
-    }
-    let is_rolled = |change: &Value| change.as_str().is_some_and(|of| of.ends_with("(rollout)"));
-    let message = match changes.iter().any(is_rolled) {
-        true => "reloaded; `remuda status --watch` follows what is rolled now",
-        false => "reloaded; nothing is rolled",
-    };
-    out.done(
-        Code::Done,
-        message,
-        serde_json::json!({ "changes": changes }),
-    );
-    Ok(Code::Done)
 }

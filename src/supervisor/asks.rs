@@ -139,7 +139,7 @@ impl Supervisor {
             .collect())
     }
 
-    fn rollouts_now(&self) -> Vec<wire::Rollout> {
+    pub(super) fn rollouts_now(&self) -> Vec<wire::Rollout> {
         self.outlets.rollouts.borrow().to_vec()
     }
 

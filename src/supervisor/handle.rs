@@ -47,8 +47,8 @@ pub enum Ask {
     Reload {
         /// Who, for the audit log line.
         by: String,
-        /// What changed, in sentences, or why nothing did.
-        reply: oneshot::Sender<Result<Vec<String>, Refusal>>,
+        /// What changed, or why nothing did.
+        reply: oneshot::Sender<Result<wire::Reloaded, Refusal>>,
     },
 }
 

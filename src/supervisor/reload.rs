@@ -8,22 +8,41 @@ use super::access_log;
 use super::certificates::Certificates;
 use super::control::Supervisor;
 use super::notices::{other_services, restart_needed};
+use super::status::rollout_id;
 use crate::config::{Config, ServiceConfig, Workers};
-use crate::rollout::{Command, Refusal, RolloutOrder, Trigger};
+use crate::rollout::{Accepted, Command, Refusal, RolloutOrder, Trigger};
+use crate::wire;
+
+/// What a config has changed.
+#[derive(Debug, Default)]
+struct Changes {
+    /// In sentences.
+    told: Vec<String>,
+    /// The ids of the rollouts that were ordered for it.
+    rolled: Vec<String>,
+}
 
 impl Supervisor {
-    /// Re-reads the config and applies it. Returns what changed, in sentences.
-    pub(super) fn reload(&mut self) -> Result<Vec<String>, Refusal> {
+    /// Re-reads the config and applies it. Returns what changed, and what is rolled for it.
+    pub(super) fn reload(&mut self) -> Result<wire::Reloaded, Refusal> {
         if self.stopping.is_some() {
             return Err(Refusal::Stopping);
         }
         self.manager.reloads();
         let outcome = self.read_and_apply();
         self.manager.reloaded();
-        outcome
+        let Changes { told, rolled } = outcome?;
+        self.act();
+        self.publish_views();
+        let mut rollouts = self.rollouts_now();
+        rollouts.retain(|rollout| rolled.contains(&rollout.id));
+        Ok(wire::Reloaded {
+            changes: told,
+            rollouts,
+        })
     }
 
-    fn read_and_apply(&mut self) -> Result<Vec<String>, Refusal> {
+    fn read_and_apply(&mut self) -> Result<Changes, Refusal> {
         let now = self.clock.now();
         let read = (self.reread)().map_err(|problems| {
             self.journal.note(
@@ -45,21 +64,24 @@ impl Supervisor {
             .config_reload(self.notices.all_read(), self.clock.wall(now));
         let changes = applied?;
         self.metrics.config_hash(&digest(&self.config));
-        for change in &changes {
+        for change in &changes.told {
             self.journal
                 .note(now, Level::INFO, "reloaded", change, json!({}));
         }
         Ok(changes)
     }
 
-    fn apply(&mut self, new: &Config) -> Result<Vec<String>, Refusal> {
+    fn apply(&mut self, new: &Config) -> Result<Changes, Refusal> {
         let now = self.clock.now();
         let (certificates, offers) = Certificates::read(new, now).map_err(Refusal::Invalid)?;
         if let Some(why) = other_services(&self.config, new) {
             return Err(Refusal::Conflict(why));
         }
         let needed = restart_needed(&self.config, new);
-        let mut changes = needed.clone();
+        let mut changes = Changes {
+            told: needed.clone(),
+            rolled: Vec::new(),
+        };
         // Before anything is changed: a log that cannot be opened changes nothing.
         let log = match self.config.access_log == new.access_log {
             true => None,
@@ -68,7 +90,9 @@ impl Supervisor {
         if let Some(log) = log {
             self.planes.log_to(log);
             self.config.access_log = new.access_log.clone();
-            changes.push("the access log changed (live)".to_owned());
+            changes
+                .told
+                .push("the access log changed (live)".to_owned());
         }
         self.notices.restart = needed;
         // First, as services publish the table.
@@ -79,52 +103,55 @@ impl Supervisor {
             self.notices.certificates = None;
             if *offers != *self.planes.offers() {
                 self.planes.offer(offers);
-                changes.push("certificates changed (live)".to_owned());
+                changes.told.push("certificates changed (live)".to_owned());
             }
         } else {
             // They are those of other listeners.
             self.config.front.entrances = before.entrances;
         }
         for service in &new.services {
-            changes.extend(self.apply_service(service)?);
+            self.apply_service(service, &mut changes)?;
         }
-        changes.extend(self.behind(&self.view()));
+        changes.told.extend(self.behind(&self.view()));
         self.config.shutdown_delay = new.shutdown_delay;
         self.config.stop_timeout = new.stop_timeout;
-        if changes.is_empty() {
-            changes.push("nothing changed".to_owned());
+        if changes.told.is_empty() {
+            changes.told.push("nothing changed".to_owned());
         }
         Ok(changes)
     }
 
-    fn apply_service(&mut self, new: &ServiceConfig) -> Result<Vec<String>, Refusal> {
+    fn apply_service(&mut self, new: &ServiceConfig, changes: &mut Changes) -> Result<(), Refusal> {
         let Some(index) = self
             .config
             .services
             .iter()
             .position(|of| of.name == new.name)
         else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let old = self.config.services[index].clone();
         let name = &new.name;
-        let mut changes = Vec::new();
         if old.settings != new.settings {
             self.command(Command::Configure {
                 service: name.clone(),
                 settings: new.settings.clone(),
             })?;
-            changes.push(if old.settings.wanted == new.settings.wanted {
-                format!("service {name}: settings changed (live)")
-            } else {
-                format!(
-                    "service {name}: workers {} → {} (live)",
-                    old.settings.wanted, new.settings.wanted
-                )
-            });
+            changes
+                .told
+                .push(if old.settings.wanted == new.settings.wanted {
+                    format!("service {name}: settings changed (live)")
+                } else {
+                    format!(
+                        "service {name}: workers {} → {} (live)",
+                        old.settings.wanted, new.settings.wanted
+                    )
+                });
         }
         if old.rules != new.rules || old.health != new.health {
-            changes.push(format!("service {name}: limits or health changed (live)"));
+            changes
+                .told
+                .push(format!("service {name}: limits or health changed (live)"));
         }
         self.config.services[index] = new.clone();
         self.workers.configure(new);
@@ -137,15 +164,18 @@ impl Supervisor {
                 force: true,
                 expected: None,
             };
-            self.command(Command::Rollout {
+            let accepted = self.command(Command::Rollout {
                 service: name.clone(),
                 order,
             })?;
-            changes.push(format!(
+            if let Accepted::Rollout { to, .. } = accepted {
+                changes.rolled.push(rollout_id(name, to.0));
+            }
+            changes.told.push(format!(
                 "service {name}: command or environment changed (rollout)"
             ));
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// The same routes with new rules. The epoch stays the core's: an acknowledgement of the same number

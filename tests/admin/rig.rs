@@ -292,7 +292,10 @@ async fn control_loop(
             }
             Ask::Reload { by, reply } => {
                 note(format!("reload by {by}"));
-                let _ = reply.send(Ok(vec!["service app: workers 4 → 6".to_owned()]));
+                let _ = reply.send(Ok(wire::Reloaded {
+                    changes: vec!["service app: workers 4 → 6".to_owned()],
+                    rollouts: Vec::new(),
+                }));
             }
         }
     }

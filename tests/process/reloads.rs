@@ -134,10 +134,9 @@ fn a_config_that_was_rolled_back_is_not_taken_for_what_runs() {
     let before = text(&instance);
     let line = before.lines().find(|line| line.starts_with("command = "));
     let bad = before.replace(line.expect("there"), "command = [\"false\"]");
-    reload(&instance, &bad).expect(0).says(&["(rollout)"]);
-    instance.wait("the rollout to go back", |status| {
-        status["services"]["app"]["rollout"]["state"] == "rolled_back"
-    });
+    reload(&instance, &bad)
+        .expect(1)
+        .says(&["(rollout)", "app-2 was rolled back: worker "]);
     let behind = "generation 1 runs the command and environment of an earlier config, \
                   as `remuda history app-2` shows; `remuda rollout app` rolls what the config says";
     let said = reload(&instance, &bad).expect(0);

@@ -1,0 +1,54 @@
+//! `remuda reload`: has the config read again, says what changed, and waits for what is rolled for it.
+
+use serde_json::json;
+
+use super::args;
+use super::client::Client;
+use super::exit::{Code, Failure};
+use super::out::Out;
+use super::patience::Patience;
+use super::{follow, words};
+use crate::wire::Reloaded;
+
+/// Reloads, and follows the rollouts that come of it to their ends.
+pub(crate) async fn reload(
+    client: &Client,
+    out: &Out,
+    args: args::Reload,
+) -> Result<Code, Failure> {
+    let patience = Patience::new(args.wait)?;
+    let answer = client.post("/v1/reload", &json!({})).await;
+    let Reloaded { changes, rollouts } = answer.map_err(|mut failure| {
+        // There is nothing in the request that could be wrong: a refusal is about the file.
+        if failure.code == Code::Usage {
+            failure.code = Code::ConfigInvalid;
+        }
+        failure
+    })?;
+    for change in &changes {
+        out.text(change);
+    }
+    if rollouts.is_empty() || args.wait.detach {
+        let message = match rollouts.is_empty() {
+            true => "reloaded; nothing is rolled",
+            false => "reloaded; `remuda status --watch` follows what is rolled now",
+        };
+        let more = json!({ "changes": changes, "rollouts": rollouts });
+        out.done(Code::Done, message, more);
+        return Ok(Code::Done);
+    }
+    let work = follow::to_the_end(client, out, rollouts);
+    let rollouts = patience.wait("the rollout", work).await?;
+    let codes = rollouts.iter().map(words::code);
+    let code = codes.fold(Code::Done, Code::worse);
+    let message: Vec<String> = rollouts.iter().map(words::end).collect();
+    out.result(json!({
+        "result": code.name(),
+        "exit_code": code.number(),
+        "message": message.join("; "),
+        "problem": null,
+        "changes": changes,
+        "rollouts": rollouts,
+    }));
+    Ok(code)
+}
