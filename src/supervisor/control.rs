@@ -35,8 +35,6 @@ use crate::wire;
 
 /// How often resident memory and processor time of the workers are read.
 const PROCESS_EVERY: Duration = Duration::from_secs(1);
-/// Between two tries to keep the state: a disk that is sick holds up the loop each time.
-const STATE_EVERY: Duration = Duration::from_secs(5);
 /// How often a worker's leftovers are looked for while there may be some.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 /// News taken in one turn before the views are published and deadlines are looked at.
@@ -305,40 +303,6 @@ impl Supervisor {
         self.tick_rollout(now);
         self.tick_questions(now);
         self.tick_stopping(now);
-    }
-
-    /// Tries again what could not be written: room on a disk is made by somebody else (F65).
-    fn keep_state(&mut self, now: Moment) {
-        if self.state.is_behind() && now >= self.state_due {
-            self.state_due = now + STATE_EVERY;
-            let kept = self.state.save();
-            self.tell_state(now, kept);
-        }
-    }
-
-    /// Says it when it begins, when it is another mistake, and when it is over; shows it all the while.
-    fn tell_state(&mut self, now: Moment, kept: Result<(), String>) {
-        let before = self.notices.state.take();
-        match kept {
-            Ok(()) => {
-                if before.is_some() {
-                    self.journal.note(
-                        now,
-                        Level::INFO,
-                        "state_kept",
-                        "the numbers of generations are kept again",
-                        json!({}),
-                    );
-                }
-            }
-            Err(error) => {
-                if before.as_ref() != Some(&error) {
-                    self.journal
-                        .note(now, Level::ERROR, "state_failed", &error, json!({}));
-                }
-                self.notices.state = Some(error);
-            }
-        }
     }
 
     fn read_processes(&mut self) {

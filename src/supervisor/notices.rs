@@ -1,9 +1,17 @@
 //! What an operator should know of the instance until it is mended: the sentences of its status that belong
 //! to no rollout. Each is true as long as it is shown.
 
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::Level;
+
 use super::control::Supervisor;
 use crate::config::{Config, Workers};
-use crate::rollout::{RolloutState, ServiceView, View};
+use crate::rollout::{Moment, RolloutState, ServiceView, View};
+
+/// Between two tries to keep the state: a disk that is sick holds up the loop each time.
+const STATE_EVERY: Duration = Duration::from_secs(5);
 
 /// The sentences, by what ends them.
 #[derive(Debug, Default)]
@@ -83,6 +91,42 @@ impl Supervisor {
              `remuda rollout {name}{option}` rolls what the config says",
             view.stable
         ))
+    }
+}
+
+impl Supervisor {
+    /// Tries again what could not be written: room on a disk is made by somebody else (F65).
+    pub(super) fn keep_state(&mut self, now: Moment) {
+        if self.state.is_behind() && now >= self.state_due {
+            self.state_due = now + STATE_EVERY;
+            let kept = self.state.save();
+            self.tell_state(now, kept);
+        }
+    }
+
+    /// Says it when it begins, when it is another mistake, and when it is over; shows it all the while.
+    pub(super) fn tell_state(&mut self, now: Moment, kept: Result<(), String>) {
+        let before = self.notices.state.take();
+        match kept {
+            Ok(()) => {
+                if before.is_some() {
+                    self.journal.note(
+                        now,
+                        Level::INFO,
+                        "state_kept",
+                        "the numbers of generations are kept again",
+                        json!({}),
+                    );
+                }
+            }
+            Err(error) => {
+                if before.as_ref() != Some(&error) {
+                    self.journal
+                        .note(now, Level::ERROR, "state_failed", &error, json!({}));
+                }
+                self.notices.state = Some(error);
+            }
+        }
     }
 }
 
