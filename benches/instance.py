@@ -153,10 +153,22 @@ class Instance:
                     self.proc.p.wait(secs)
                 except subprocess.TimeoutExpired:
                     pass
-        left = [p for p in pids if p != self.supervisor and os.path.exists(f"/proc/{p}")]
+        left = [p for p in pids if p != self.supervisor and lives(p)]
+        for p in left:
+            with open(f"/proc/{p}/cmdline") as f:
+                compare.log(f"left: {p} {f.read()}")
         self.proc.stop()
         self.log.close()
         return left
+
+
+def lives(pid):
+    """Whether it is there and no zombie, which is the affair of whoever must reap it."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Trickle:
