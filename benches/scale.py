@@ -10,7 +10,8 @@ Parts (each takes less than 90 s)
               interleaved rounds. At most 1.10 times what 1 worker costs, as median of the ratios within a round.
   rollouts    CPU per request after 0 to 8 rollouts in a row of a service of `command`, next to an instance that
               never rolls, in turns: the ratio of the two takes the machine's noise out. At most 1.10 times the ratio
-              before the first. Then what the rollouts left: resident memory, descriptors, processes, worker sockets.
+              before the first. Then what the rollouts left: descriptors, processes, worker sockets.
+  growth      As many quick rollouts as fit into 70 s, and the memory of plane and supervisor after each.
   idle        10,000 keep-alive connections that have each had an answer and then idle, while 1,000 requests a second
               go on at others: p99 and CPU of the others with them and without, memory per connection. Then a rollout
               of the workers that answered them. No connection may be gone, and each must get its next answer.
@@ -57,7 +58,9 @@ IDLE = 10_000
 SOCKETS, SILENT = 1_000, 100
 FLAT = 1.10  # most that a request costs, relative to the smallest case
 IDLE_KIB = 22  # most memory of an idle connection
-GROWTH_KIB = 64  # most that plane and supervisor together grow with each rollout, history and all
+# Most that each grows with a rollout, when the first ones are over. The supervisor's histories still fill up then: they hold
+# some of the last rollouts, generations and events, and are full after about a hundred rollouts.
+GROWTH_KIB = {"plane": 16, "supervisor": 64}
 TUNNEL = 12  # seconds of `drain.tunnel`
 PLANE, LOAD = {0}, {1}
 
@@ -236,15 +239,41 @@ def rollouts(a, tmp):
     for first, last in ((1, ROLLOUTS // 2), (ROLLOUTS // 2 + 1, ROLLOUTS)):
         x = statistics.median(q for n in range(first, last + 1) for q in ratios[n])
         r.bound(f"CPU per request after {first} to {last} rollouts, against before", FLAT, round(x / base, 3), "x")
-    # From the second on: the first lets the allocator take what a rollout needs.
-    slopes = [(sum(mem[m]) - sum(mem[n])) / (m - n) for n in range(2, ROLLOUTS) for m in range(n + 1, ROLLOUTS + 1)]
-    r.bound("growth of plane and supervisor with each rollout (median slope)", GROWTH_KIB, round(statistics.median(slopes), 1), "KiB")
     for what, had in before.items():
         r.bound(f"{what}, more than before", 0, max(0, after[what] - had))
         r.notes.append(f"{what}: {had} before, {after[what]} after.  ")
     r.bound("rollouts that did not complete", 0, ROLLOUTS + 1 - generation)
     r.bound("failed requests", 0, len(failed))
     r.notes.append(f"{asked} requests during the rollouts. {'; '.join(failed[:3])}")
+    return r
+
+
+# ---------------------------------------------------------------- growth
+def growth(a, tmp):
+    r = Result("growth", ["rollouts", "own memory of the plane, KiB", "of the supervisor, KiB"])
+    services = COMMAND.format(json.dumps([a.origin, "unix:{socket}"]), 2) + QUICK.replace("200ms", "50ms").replace("300ms", "100ms")
+    seen = []
+    began = time.time()
+    with Instance(a.bin, os.path.join(tmp, "growth"), services) as it:
+        it.wait_ready()
+        trickle = Trickle(it.port)
+        try:
+            while time.time() - began < 70:
+                seen.append({"plane": memory(it.planes()), "supervisor": memory([it.supervisor])})
+                it.rollout()
+        finally:
+            trickle.stop()
+        ended(r, it)
+    if len(seen) < 12:
+        raise Missed(f"only {len(seen)} rollouts in 70 s")
+    half = len(seen) // 2
+    for n in sorted({0, half // 2, half, (half + len(seen)) // 2, len(seen) - 1}):
+        r.rows.append([n, seen[n]["plane"], seen[n]["supervisor"]])
+    for who, most in GROWTH_KIB.items():
+        slopes = [(seen[m][who] - seen[n][who]) / (m - n) for n in range(half, len(seen)) for m in range(n + 1, len(seen))]
+        r.bound(f"growth of the {who} with each rollout from {half} to {len(seen) - 1} (median slope)", most, round(statistics.median(slopes), 1), "KiB")
+    r.bound("failed requests", 0, len(trickle.failed))
+    r.notes.append(f"{trickle.asked} requests during the rollouts. {'; '.join(trickle.failed[:3])}")
     return r
 
 
@@ -484,7 +513,7 @@ def websockets(a, tmp):
     return r
 
 
-PARTS = {"workers": workers, "rollouts": rollouts, "idle": idle, "websockets": websockets}
+PARTS = {"workers": workers, "rollouts": rollouts, "growth": growth, "idle": idle, "websockets": websockets}
 
 
 def main():
