@@ -180,10 +180,10 @@ pub(super) enum Entry {
 }
 
 impl Generation {
-    /// Whether its workers have a limit.
+    /// Whether its workers have a limit: it is their service's, so all or none.
     pub(super) fn is_limited(&self) -> bool {
-        let mut workers = self.workers.iter();
-        workers.any(|worker| worker.limit.is_some())
+        let first = self.workers.first();
+        first.is_some_and(|worker| worker.limit.is_some())
     }
 }
 

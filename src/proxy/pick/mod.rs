@@ -36,6 +36,9 @@ impl Random {
     }
 }
 
+/// How often two workers are drawn before all are looked at: where few of many will do, luck takes longer.
+const DRAWS: u32 = 4;
+
 /// What is known of a request that looks for a worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seeker<'a> {
@@ -173,6 +176,17 @@ impl Seeker<'_> {
                 && !self.avoid.contains(&worker.id)
                 && (whom == Whom::Anybody || !worker.gate.is_ejected())
         };
+        // Without a limit nobody ever waits.
+        let is_new = standing == Standing::New && generation.is_limited();
+        let must_wait = || is_new && generation.queue.is_waited_in();
+        if !must_wait() {
+            let will_do = |worker: &Rc<Worker>| open(&worker) && worker.has_place(self.now);
+            let drawn = self.drawn(&generation.workers, will_do);
+            let entered = drawn.filter(|of| of.enter(self.index, self.now) == Entry::Entered);
+            if let Some(worker) = entered {
+                return Found::Worker(Rc::clone(worker));
+            }
+        }
         loop {
             let mut is_open = false;
             let mut room = 0;
@@ -183,16 +197,21 @@ impl Seeker<'_> {
             if !is_open {
                 return Found::Nobody;
             }
-            // Without a limit nobody ever waits.
-            let is_new = standing == Standing::New && generation.is_limited();
-            if room == 0 || (is_new && generation.queue.is_waited_in()) {
+            if room == 0 || must_wait() {
                 return Found::Full;
             }
             let with_room = || {
                 let open = generation.workers.iter().filter(open);
                 open.filter(|worker| worker.has_place(self.now))
             };
-            let Some(worker) = self.lighter(room, |n| with_room().nth(n)) else {
+            let chosen = if room == 1 {
+                with_room().next()
+            } else {
+                let (first, second) = self.two_of(room);
+                let two = (with_room().nth(first), with_room().nth(second));
+                two.0.zip(two.1).map(|(a, b)| self.lighter(a, b))
+            };
+            let Some(worker) = chosen else {
                 continue;
             };
             // It may have been shut or filled since: then choose again.
@@ -202,33 +221,47 @@ impl Seeker<'_> {
         }
     }
 
-    /// The less loaded of two of so many.
-    fn lighter<'w>(
+    /// The less loaded of two that are drawn from all and both will do, which mostly they all do: so a pick
+    /// costs the same among many as among few. Any two that will do are as likely as if the others were left
+    /// out first.
+    fn drawn(
         self,
-        count: usize,
-        nth: impl Fn(usize) -> Option<&'w Rc<Worker>>,
-    ) -> Option<&'w Rc<Worker>> {
-        if count == 1 {
-            return nth(0);
+        workers: &[Rc<Worker>],
+        will_do: impl Fn(&Rc<Worker>) -> bool,
+    ) -> Option<&Rc<Worker>> {
+        if workers.len() < 2 {
+            return None;
         }
+        (0..DRAWS).find_map(|_| {
+            let (first, second) = self.two_of(workers.len());
+            let (first, second) = (&workers[first], &workers[second]);
+            (will_do(first) && will_do(second)).then(|| self.lighter(first, second))
+        })
+    }
+
+    /// Two different numbers below `count`, which is at least 2; any two are as likely.
+    fn two_of(self, count: usize) -> (usize, usize) {
         let first = self.random.below(count);
-        // Another one: of the rest, each as likely.
         let second = (first + 1 + self.random.below(count - 1)) % count;
-        let (first, second) = (nth(first)?, nth(second)?);
+        (first, second)
+    }
+
+    /// The less loaded of two.
+    fn lighter<'w>(self, first: &'w Rc<Worker>, second: &'w Rc<Worker>) -> &'w Rc<Worker> {
         let shares = [first.share(self.now), second.share(self.now)];
         // One that has just joined is empty and would win each time, so it may stand for choice only as
         // often as its share says, and what it has weighs as much more.
         let sits_out = |share| share < FULL_SHARE && self.random.below(100) >= share as usize;
         match shares.map(sits_out) {
-            [true, false] => return Some(second),
-            [false, true] => return Some(first),
+            [true, false] => return second,
+            [false, true] => return first,
             [true, true] | [false, false] => {}
         }
         let [load, other] = [first, second].map(|of| u64::from(of.gate.in_flight()));
         if other * u64::from(shares[0]) < load * u64::from(shares[1]) {
-            Some(second)
+            second
         } else {
-            Some(first)
+            first
         }
     }
 }

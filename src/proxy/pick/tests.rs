@@ -144,6 +144,48 @@ fn f53_an_ejected_worker_is_the_last_resort() {
     assert!((4_000..6_000).contains(&both), "{both}");
 }
 
+/// How many of 40,000 picks each of so many workers gets, of which every third is shut.
+fn picks_of_each(workers: u64) -> Vec<u32> {
+    let numbers: Vec<_> = (0..workers).collect();
+    let service = service(&ServiceRules::default(), &[(10_000, &numbers)]);
+    for worker in numbers.iter().filter(|number| *number % 3 == 0) {
+        gate(&service, *worker).shut(&Clock::default());
+    }
+    let random = Random::new(7);
+    let mut counts = vec![0; numbers.len()];
+    for _ in 0..40_000 {
+        let Picked::Worker(picked) = seeker(&random, 0).pick(&service) else {
+            panic!("nobody is full");
+        };
+        counts[usize::try_from(picked.id.0).expect("small")] += 1;
+        picked.leave(0);
+    }
+    counts
+}
+
+#[test]
+fn all_who_are_open_get_as_much_and_those_who_are_shut_nothing() {
+    for (workers, due) in [(3, 20_000), (4, 20_000), (60, 1_000)] {
+        for (number, count) in picks_of_each(workers).into_iter().enumerate() {
+            let due = if number % 3 == 0 { 0 } else { due };
+            assert!(
+                (due * 8 / 10..=due * 12 / 10).contains(&count),
+                "{number} of {workers}: {count}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_last_open_one_of_many_is_found() {
+    let numbers: Vec<_> = (0..64).collect();
+    let service = service(&ServiceRules::default(), &[(10_000, &numbers)]);
+    for worker in 1..64 {
+        gate(&service, worker).shut(&Clock::default());
+    }
+    assert_eq!(picks_of(&service, 0, 0), 10_000);
+}
+
 #[test]
 fn f50_a_worker_that_joins_climbs_to_its_share() {
     let service = service(&ServiceRules::default(), &[(10_000, &[1, 2, 3, 4])]);
