@@ -142,8 +142,10 @@ impl Watch {
         if is_off {
             return;
         }
+        // Only who fails is compared with everybody: to do that for each would cost the square of their number.
+        let failing = group.workers.iter().filter(|of| self.fails(of, rules));
         // Those with the longest rows first: there may not be room for all.
-        let mut by_row: Vec<_> = group.workers.iter().collect();
+        let mut by_row: Vec<_> = failing.collect();
         by_row.sort_by_key(|seen| std::cmp::Reverse(seen.row));
         for seen in by_row {
             let out = group.workers.iter().filter(|of| self.is_out(of.worker));
@@ -164,6 +166,13 @@ impl Watch {
 
     fn is_out(&self, worker: WorkerId) -> bool {
         self.known.get(&worker).is_some_and(Known::is_ejected)
+    }
+
+    /// Whether it has failed at all of late; nobody else can stand out.
+    fn fails(&self, seen: &Seen, rules: &Ejection) -> bool {
+        let known = self.known.get(&seen.worker);
+        let failures = known.map_or(0, |known| known.recent(seen).failures);
+        failures > 0 || seen.row >= rules.consecutive
     }
 
     /// Whether at least half of those who serve, but for one, have no row of failures behind them.
