@@ -183,19 +183,18 @@ def descriptors(pid):
 
 
 def settled(it):
-    """Descriptors of plane and supervisor, children and worker directories, when nothing has changed for a second: pooled
-    connections to workers have been closed by then."""
+    """Descriptors of plane and supervisor, processes and worker directories at rest: the least of two seconds, since a probe
+    or this very question has one open for a moment. Pooled connections to workers have been closed by then."""
     def now():
         tree = it.proc.pids()
         return [sum(descriptors(it.planes()[0]).values()), sum(descriptors(it.supervisor).values()), len(tree), len(os.listdir(os.path.join(it.dir, "run", "w")))]
-    last, since = now(), time.time()
-    end = time.time() + 8
-    while time.time() - since < 1.7 and time.time() < end:
-        time.sleep(0.1)
-        again = now()
-        if again != last:
-            last, since = again, time.time()
-    return dict(zip(("descriptors of the plane", "descriptors of the supervisor", "processes", "worker directories"), last))
+    time.sleep(2)  # longer than `worker_idle`
+    seen, end = [], time.time() + 2
+    while time.time() < end:
+        seen.append(now())
+        time.sleep(0.05)
+    least = (min(of) for of in zip(*seen))
+    return dict(zip(("descriptors of the plane", "descriptors of the supervisor", "processes", "worker directories"), least))
 
 
 def rollouts(a, tmp):
