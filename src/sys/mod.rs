@@ -9,6 +9,7 @@
 mod descriptors;
 mod process;
 pub mod procstat;
+mod sockets;
 
 pub use descriptors::{
     MAX_FDS_PER_MESSAGE, close_on_exec_from, number_descriptors, recv_with_fds, send_with_fds,
@@ -16,3 +17,4 @@ pub use descriptors::{
 pub use process::{
     Pidfd, WaitStatus, begin_session, die_with_parent, page_size, reap_one, reset_signals,
 };
+pub use sockets::untaken;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
 
 use remuda::link::message::{Class, ProxyReason};
 
@@ -222,6 +223,36 @@ fn an_early_answer_to_an_upload_arrives_and_the_connection_is_closed() {
     assert_eq!((answer.status, answer.text()), (403, "no"));
     assert_eq!(answer.field("connection"), Some("close"));
     assert!(client.closed());
+}
+
+#[test]
+fn f41_a_connection_on_which_the_worker_left_a_body_unread_is_not_used_again() {
+    // What it has not read lies in the kernel, so to us the request is sent whole; and when it closes, which
+    // it did not say, everything that is on the connection is lost.
+    let door = Door::new();
+    let inside = door.clone();
+    let early = Worker::early(move |_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+        );
+        inside.wait();
+        false
+    });
+    let mut plane = Plane::serving(&[open(1, early.address)]);
+    let body = "x".repeat(256 << 10);
+    for n in 1..=3 {
+        let mut client = plane.client();
+        client.send(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.text()), (403, "no"), "{n}");
+    }
+    door.open();
+    assert_eq!(early.connections.load(Ordering::SeqCst), 3);
+    plane.until(|sample| worker(sample, 1).requests == 3);
 }
 
 #[test]

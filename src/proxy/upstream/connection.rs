@@ -94,7 +94,22 @@ impl Socket {
         };
         would_block(&read)
     }
+
+    /// Whether something of a body of so many bytes still waits to be read by the worker, which answered
+    /// without: when it closes, all that was sent to it meanwhile is lost. A unix socket tells exactly; of TCP
+    /// only what the worker's kernel has no room for is known. One system call, where it can tell.
+    pub(super) fn has_unread(&self, body: u64) -> bool {
+        let untaken = match self {
+            Self::Tcp(stream) if body >= TAKEN_BY_KERNEL => crate::sys::untaken(stream),
+            Self::Unix(stream) if body > 0 => crate::sys::untaken(stream),
+            Self::Tcp(_) | Self::Unix(_) => return false,
+        };
+        untaken.is_ok_and(|bytes| bytes > 0)
+    }
 }
+
+/// What the kernel of a worker that reads nothing takes at least.
+const TAKEN_BY_KERNEL: u64 = 16 << 10;
 
 fn would_block(read: &io::Result<usize>) -> bool {
     matches!(read, Err(e) if e.kind() == io::ErrorKind::WouldBlock)

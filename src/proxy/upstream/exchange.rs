@@ -338,7 +338,9 @@ impl Exchange {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let clean = self.upload.phase == Phase::Complete && self.buffer.is_empty();
+        let clean = self.upload.phase == Phase::Complete
+            && self.buffer.is_empty()
+            && !connection.socket.has_unread(self.upload.body);
         if let Some(keep) = self.keep.filter(|keep| clean && !keep.is_zero()) {
             self.pool.put(self.worker, connection, keep);
         }

@@ -65,6 +65,8 @@ pub(super) struct Upload {
     pub(super) sent: bool,
     /// Something moved since the caller last cleared this.
     pub(super) moved: bool,
+    /// Bytes of the body that were.
+    pub(super) body: u64,
     framing: Framing,
     outbox: Outbox<Bytes>,
 }
@@ -81,6 +83,7 @@ impl Upload {
             },
             sent: false,
             moved: false,
+            body: 0,
             framing: outgoing.framing,
             outbox: Outbox {
                 head: outgoing.head.clone(),
@@ -140,6 +143,7 @@ impl Upload {
                 self.moved = true;
                 let body = self.outbox.advance(written);
                 if body > 0 {
+                    self.body += body;
                     watch.uploaded(body);
                 }
             }

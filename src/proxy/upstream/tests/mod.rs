@@ -3,6 +3,7 @@
 mod answers;
 mod differential;
 mod duplex;
+mod early;
 mod framing;
 mod property;
 
