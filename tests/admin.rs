@@ -160,6 +160,41 @@ async fn a_body_of_another_type_is_read_before_it_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_of_a_stranger_is_read_before_it_is_refused() {
+    let rig = Rig::new().await;
+    for (host, more, status) in [
+        ("localhost", "", 401),
+        ("localhost", "Authorization: Bearer x\r\n", 401),
+        ("localhost", "Origin: http://evil.example\r\n", 403),
+        ("evil.example", "", 421),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(rig.tcp)
+            .await
+            .expect("connected");
+        let head = format!(
+            "POST /v1/rollouts HTTP/1.1\r\nHost: {host}\r\n{more}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = [0; 4096];
+        let early = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer));
+        assert!(
+            early.await.is_err(),
+            "{status} while its client may still send"
+        );
+        stream.write_all(b"{}").await.expect("sent");
+        let length = stream.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        let wanted = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&wanted), "{answer}");
+        assert!(
+            !answer.to_lowercase().contains("connection: close"),
+            "{answer}"
+        );
+    }
+    assert!(rig.asked().is_empty());
+}
+
+#[tokio::test]
 async fn t4_requests_from_other_pages_are_refused_and_no_cors_header_is_sent() {
     let rig = Rig::new().await;
     let change = post("/v1/rollouts", "{}").bearer(&rig.token);

@@ -26,9 +26,11 @@ pub(super) async fn origin(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    if caller.is_tcp() {
-        let host = checked_host(&request)?;
-        checked_origin(&request, host)?;
+    if caller.is_tcp()
+        && let Err(failure) = checked_host(&request).and_then(|host| checked_origin(&request, host))
+    {
+        pass_over(request).await;
+        return Err(failure);
     }
     Ok(next.run(request).await)
 }
@@ -40,8 +42,11 @@ pub(super) async fn token(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    if caller.is_tcp() {
-        checked_token(&app, request.headers())?;
+    if caller.is_tcp()
+        && let Err(failure) = checked_token(&app, request.headers())
+    {
+        pass_over(request).await;
+        return Err(failure);
     }
     Ok(next.run(request).await)
 }

@@ -265,6 +265,26 @@ fn large_bodies_go_both_ways_with_their_trailers() {
 }
 
 #[test]
+fn t10_trailers_are_as_many_as_in_http1() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    for (count, status) in [(128, 200), (129, 400)] {
+        let mut session = Session::connect(plane.address);
+        let mut trailers = HeaderMap::new();
+        for n in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{n}")).expect("a name");
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        let body = Bytes::from_static(b"body");
+        let answer = session.post(request("POST", "/"), body, Some(trailers));
+        assert_eq!(answer.expect("an answer").status, status, "{count}");
+    }
+    assert_eq!(a.requests().len(), 1, "it never got the other one whole");
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).failures, 0);
+}
+
+#[test]
 fn a_client_that_expects_100_gets_it_and_103_too() {
     let eager = Worker::early(|request, stream| {
         assert_eq!(request.field("expect"), Some("100-continue"));

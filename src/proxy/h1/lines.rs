@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::proxy::rules;
 
 /// Most trailers of one message; as many as the front's limit for a head.
-const MAX_TRAILER_FIELDS: usize = 128;
+pub(in crate::proxy) const MAX_TRAILER_FIELDS: usize = 128;
 
 /// The fields of a trailer section, without those that must not be there.
 pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {

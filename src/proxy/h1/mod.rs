@@ -13,6 +13,6 @@ pub(super) mod tricks;
 
 pub(super) use body::Decoder;
 pub(super) use chunked::{Chunked, Piece};
-pub(super) use lines::section_end;
+pub(super) use lines::{MAX_TRAILER_FIELDS, section_end};
 pub(super) use outbox::{Outbox, SizeLine};
 pub(super) use read::{Buffers, LARGE, READ};

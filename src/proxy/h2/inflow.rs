@@ -9,7 +9,7 @@ use h2::RecvStream;
 
 use crate::proxy::client::Client;
 use crate::proxy::front::Broken;
-use crate::proxy::h1::Piece;
+use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
 
 /// A request's body. The client's window opens as it is taken, and no sooner.
 #[derive(Debug)]
@@ -57,6 +57,9 @@ impl Inflow {
         }
         Poll::Ready(Ok(
             match ready!(stream.poll_trailers(cx)).map_err(left)? {
+                Some(trailers) if trailers.len() > MAX_TRAILER_FIELDS => {
+                    return Poll::Ready(Err(Broken::Malformed("too many trailers")));
+                }
                 Some(trailers) => Piece::Trailers(trailers),
                 None => Piece::End,
             },

@@ -43,7 +43,11 @@ fn path<'a>(request: &'a RequestHead, front: &Front) -> Result<&'a str, Rejectio
     let Some(path) = uri.path_and_query().map(PathAndQuery::as_str) else {
         return Err(reject(StatusCode::BAD_REQUEST, "target in authority-form"));
     };
-    let authority = uri.authority().map_or(0, |a| a.as_str().len());
+    // In HTTP/2 it is a field of its own.
+    let authority = match request.version {
+        Version::HTTP_2 => 0,
+        _ => uri.authority().map_or(0, |a| a.as_str().len()),
+    };
     if path.len() + authority > front.max_target as usize {
         return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
     }

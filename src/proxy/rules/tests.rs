@@ -168,6 +168,15 @@ fn t10_limits_of_method_target_and_head() {
         refused(&format!("GET /{} HTTP/1.1\nHost: a", long(16 << 10))),
         414
     );
+    // By the byte, and `:authority` is no part of it.
+    let longest = long((16 << 10) - 1);
+    for (target, version, wanted) in [
+        (format!("/{longest}"), "HTTP/1.1\nHost: a", 0),
+        (format!("https://a.example/{longest}"), "HTTP/2", 0),
+        (format!("https://a.example/{longest}x"), "HTTP/2", 414),
+    ] {
+        assert_eq!(refused(&format!("GET {target} {version}")), wanted);
+    }
     assert_eq!(
         refused(&format!("GET / HTTP/1.1\nHost: a\nX: {}", long(64 << 10))),
         431
