@@ -229,15 +229,15 @@ async fn what_a_worker_says_before_it_closes_is_the_answer_in_whatever_order_its
 #[tokio::test]
 async fn f41_a_connection_on_which_the_worker_left_a_body_unread_is_not_used_again() {
     // All of it is in the kernel, so to us it was sent; the worker has not even said that it will close.
-    for (is_unix, length) in [(false, 256 << 10), (true, 64 << 10), (true, 1)] {
+    for (is_unix, length) in [(false, 256_usize << 10), (true, 64 << 10), (true, 1)] {
         for reads in [Does::ReadsHead, Does::ReadsAll] {
             let client = Client::new();
             let (connection, mut worker) = match is_unix {
                 false => tcp().await,
                 true => unix().await,
             };
-            let post = outgoing(Method::POST, &[], Framing::Length(length));
-            let body = Full::new(Bytes::from(vec![b'x'; length as usize]));
+            let post = outgoing(Method::POST, &[], Framing::Length(length as u64));
+            let body = Full::new(Bytes::from(vec![b'x'; length]));
             let early = std::thread::spawn(move || {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
@@ -246,7 +246,7 @@ async fn f41_a_connection_on_which_the_worker_left_a_body_unread_is_not_used_aga
                     head.extend_from_slice(&byte);
                 }
                 if reads == Does::ReadsAll {
-                    let mut body = vec![0; length as usize];
+                    let mut body = vec![0; length];
                     worker.read_exact(&mut body).expect("a body");
                 }
                 worker.write_all(FORBIDDEN).expect("room");
