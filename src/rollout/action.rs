@@ -1,5 +1,7 @@
 //! What the shell must do. Actions are imperative; each ends in a fact.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::{Epoch, Generation, ServiceName, Slot, Weight, WorkerId};
@@ -67,8 +69,8 @@ pub enum Action {
 pub struct Routes {
     /// The table's number.
     pub epoch: Epoch,
-    /// By service, in name order.
-    pub services: Vec<ServiceRoutes>,
+    /// By service, in name order. A service about which nothing has changed keeps its part.
+    pub services: Vec<Arc<ServiceRoutes>>,
 }
 
 /// One service's part.

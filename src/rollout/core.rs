@@ -1,6 +1,7 @@
 //! The state of everything and its one entry.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub struct Core {
     clock: Moment,
     /// The newest table.
     published: Epoch,
-    routes: Vec<ServiceRoutes>,
+    routes: Vec<Arc<ServiceRoutes>>,
     acknowledged: Epoch,
     /// A stop has begun.
     pub(super) halt: Option<Halt>,
@@ -155,14 +156,18 @@ impl Core {
                 service,
                 generation,
                 total,
-            } => self
-                .with(now, &service, |service, turn| {
-                    service.on_traffic(turn, generation, total)
+            } => {
+                let (services, mut turn) = self.turn(now);
+                services.get_mut(&service).map_or(News::Shown, |service| {
+                    service.heard(&mut turn, |service, turn| {
+                        service.on_traffic(turn, generation, total)
+                    })
                 })
-                .unwrap_or(News::Shown),
+            }
             Fact::Stalled { by } => {
                 for service in self.services.values_mut() {
                     service.on_stalled(now, by);
+                    service.due = service.next_deadline(self.clock);
                 }
                 News::Shown
             }
@@ -179,31 +184,27 @@ impl Core {
             return News::Shown;
         }
         self.acknowledged = epoch;
-        let mut workers = self
-            .services
-            .values()
-            .flat_map(|service| service.workers.values());
-        let waits = workers.any(|worker| match worker.phase {
-            Phase::Shutting { epoch: of } | Phase::Unlisting { epoch: of } => {
-                of.is_some_and(|of| of <= epoch)
+        let mut news = News::Shown;
+        for service in self.services.values_mut() {
+            if service.waits_for_table(epoch) {
+                service.stirred = true;
+                news = News::Decides;
             }
-            Phase::Starting { .. }
-            | Phase::Ready
-            | Phase::Held
-            | Phase::Emptying { .. }
-            | Phase::Terminating { .. }
-            | Phase::Killing { .. }
-            | Phase::Sweeping { .. } => false,
-        });
-        if waits { News::Decides } else { News::Shown }
+        }
+        news
     }
 
     /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only
     /// facts and orders change anything.
     pub fn tick(&mut self, now: Moment) {
-        let due = self.next_deadline();
         self.clock = self.clock.max(now);
-        if due.is_some_and(|deadline| deadline <= self.clock) {
+        let mut any = false;
+        for service in self.services.values_mut() {
+            let due = service.due.is_some_and(|deadline| deadline <= self.clock);
+            service.stirred |= due;
+            any |= due;
+        }
+        if any {
             self.settle(self.clock);
         }
     }
@@ -217,10 +218,8 @@ impl Core {
     /// `tick`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.services
-            .values()
-            .filter_map(|service| service.next_deadline(self.clock))
-            .min()
+        let services = self.services.values();
+        services.filter_map(|service| service.due).min()
     }
 
     fn start(
@@ -333,7 +332,7 @@ impl Core {
         services
             .values_mut()
             .find(of)
-            .map_or(News::Shown, |service| with(service, &mut turn))
+            .map_or(News::Shown, |service| service.heard(&mut turn, with))
     }
 
     fn with<T>(
@@ -343,7 +342,9 @@ impl Core {
         with: impl FnOnce(&mut Service, &mut Turn<'_>) -> T,
     ) -> Option<T> {
         let (services, mut turn) = self.turn(now);
-        Some(with(services.get_mut(name)?, &mut turn))
+        let service = services.get_mut(name)?;
+        service.stirred = true;
+        Some(with(service, &mut turn))
     }
 
     /// The services, and what a call brings along for them.
@@ -360,11 +361,12 @@ impl Core {
         (&mut self.services, turn)
     }
 
-    /// Repeats until nothing is left to do now.
+    /// Repeats until nothing is left to do now. Services have nothing to do with each other, so only those
+    /// about which there was something new are looked at.
     fn settle(&mut self, now: Moment) {
         loop {
             let (services, mut turn) = self.turn(now);
-            for service in services.values_mut() {
+            for service in services.values_mut().filter(|service| service.stirred) {
                 service.settle(&mut turn);
             }
             if !self.publish() {
@@ -380,37 +382,41 @@ impl Core {
     /// Publishes the table if it is another than before, and tells the workers that wait for a table
     /// which one it is. Says whether one of them waits for a table that is acknowledged already.
     fn publish(&mut self) -> bool {
-        let same = self.services.len() == self.routes.len()
-            && self
-                .services
-                .values()
-                .zip(&self.routes)
-                .all(|(service, known)| service.routes_are(known));
-        if !same {
+        if self.make_routes() {
             self.published.0 += 1;
             for service in self.services.values_mut() {
                 service.forget_cuts();
             }
-            self.routes = self.services.values().map(Service::routes).collect();
             self.out.push_back(Action::Publish(Routes {
                 epoch: self.published,
                 services: self.routes.clone(),
             }));
         }
+        let (published, acknowledged, clock) = (self.published, self.acknowledged, self.clock);
         let mut again = false;
-        for worker in self
-            .services
-            .values_mut()
-            .flat_map(|service| service.workers.values_mut())
-        {
-            if let Phase::Shutting { epoch } | Phase::Unlisting { epoch } = &mut worker.phase
-                && epoch.is_none()
-            {
-                *epoch = Some(self.published);
-                again |= self.published <= self.acknowledged;
-            }
+        for service in self.services.values_mut().filter(|service| service.stirred) {
+            let waits = service.await_table(published);
+            service.stirred = waits && published <= acknowledged;
+            again |= service.stirred;
+            service.due = service.next_deadline(clock);
         }
         again
+    }
+
+    /// Brings the table up to date. Says whether anything in it is new.
+    fn make_routes(&mut self) -> bool {
+        if self.routes.len() != self.services.len() {
+            self.routes = self.services.values().map(Service::routes).collect();
+            return true;
+        }
+        let mut new = false;
+        for (service, known) in self.services.values().zip(&mut self.routes) {
+            if service.stirred && !service.routes_are(known) {
+                *known = service.routes();
+                new = true;
+            }
+        }
+        new
     }
 
     fn finish(&mut self) {
@@ -426,6 +432,50 @@ impl Core {
 }
 
 impl Service {
+    /// Takes news of it.
+    fn heard(
+        &mut self,
+        turn: &mut Turn<'_>,
+        with: impl FnOnce(&mut Self, &mut Turn<'_>) -> News,
+    ) -> News {
+        let news = with(self, turn);
+        match news {
+            News::Decides => self.stirred = true,
+            News::Shown => self.due = self.next_deadline(turn.clock),
+        }
+        news
+    }
+
+    /// A worker waits for the planes to use this table or an older one.
+    fn waits_for_table(&self, epoch: Epoch) -> bool {
+        self.workers.values().any(|worker| match worker.phase {
+            Phase::Shutting { epoch: of } | Phase::Unlisting { epoch: of } => {
+                of.is_some_and(|of| of <= epoch)
+            }
+            Phase::Starting { .. }
+            | Phase::Ready
+            | Phase::Held
+            | Phase::Emptying { .. }
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Sweeping { .. } => false,
+        })
+    }
+
+    /// Workers that wait for the next table now wait for this one. Says whether there is any.
+    fn await_table(&mut self, published: Epoch) -> bool {
+        let mut any = false;
+        for worker in self.workers.values_mut() {
+            if let Phase::Shutting { epoch } | Phase::Unlisting { epoch } = &mut worker.phase
+                && epoch.is_none()
+            {
+                *epoch = Some(published);
+                any = true;
+            }
+        }
+        any
+    }
+
     fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
             let mut changed = self.drive_rollout(turn);

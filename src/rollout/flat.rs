@@ -55,6 +55,11 @@ impl<K: Ord + Copy, V> FlatMap<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    /// The key in this place, for a walk in which values change.
+    pub(super) fn key_at(&self, index: usize) -> Option<K> {
+        self.0.get(index).map(|(key, _)| *key)
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)
     }

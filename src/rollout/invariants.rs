@@ -22,8 +22,6 @@ fn check_service(service: &Service) {
     );
     let sum: u32 = service
         .weights()
-        .0
-        .iter()
         .map(|(_, weight)| u32::from(weight.0))
         .sum();
     debug_assert!(

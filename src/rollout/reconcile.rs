@@ -78,8 +78,9 @@ impl Service {
 
     fn steady_numbers(&mut self, turn: &mut Turn<'_>) {
         let (stable, wanted) = (self.stable, self.settings.wanted);
-        let numbers: Vec<Generation> = self.generations.keys().copied().collect();
-        for number in numbers {
+        let mut index = 0;
+        while let Some(number) = self.generations.key_at(index) {
+            index += 1;
             let places = self.places(number);
             let parked = self
                 .generations
@@ -212,17 +213,20 @@ impl Service {
     pub(super) fn reconcile(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut changed = self.restart_due(turn);
         changed |= self.notice_sick(turn);
-        let numbers: Vec<Generation> = self.generations.keys().copied().collect();
-        for number in &numbers {
-            while self.release_one(turn, *number) {
+        for index in 0..self.generations.len() {
+            let number = self.generations.key_at(index);
+            while number.is_some_and(|number| self.release_one(turn, number)) {
                 changed = true;
             }
         }
-        for number in &numbers {
-            while self.lacks(*number, turn) {
-                if !self.revive(turn, *number) {
+        for index in 0..self.generations.len() {
+            let Some(number) = self.generations.key_at(index) else {
+                break;
+            };
+            while self.lacks(number, turn) {
+                if !self.revive(turn, number) {
                     let slot = self.free_slot();
-                    self.spawn(turn, slot, *number, None);
+                    self.spawn(turn, slot, number, None);
                 }
                 changed = true;
             }
@@ -381,16 +385,16 @@ impl Service {
     /// I1: one ready worker of this generation may go without those that serve falling below the wanted
     /// count, less what a rollout may lack and what a person drained by hand.
     pub(super) fn can_spare(&self, number: Generation) -> bool {
-        let weights = self.weights();
-        if weights.of(number) == Weight::NONE {
+        let (mut weighted, mut serving) = (false, 0);
+        for (of, weight) in self.weights() {
+            if weight > Weight::NONE {
+                weighted |= of == number;
+                serving += self.routable(of);
+            }
+        }
+        if !weighted {
             return true;
         }
-        let serving: u32 = weights
-            .0
-            .iter()
-            .filter(|(_, weight)| *weight > Weight::NONE)
-            .map(|(number, _)| self.routable(*number))
-            .sum();
         let lack = self.active().map_or(0, |_| self.unavailable()) + self.held();
         serving > self.settings.wanted.saturating_sub(lack)
     }

@@ -1,22 +1,12 @@
 //! Which generation gets which share, and which gate is open: the table's part of a service.
 
+use std::sync::Arc;
+
 use super::action::{GateState, GenerationRoutes, Role, ServiceRoutes, WorkerRoute};
 use super::id::{Generation, Weight};
 use super::service::{Service, count};
 use super::view::Health;
 use super::worker::{Phase, Worker};
-
-/// The share of each generation with an open worker, in number order. They sum to all or, with nobody
-/// open, there is none.
-#[derive(Debug)]
-pub(super) struct Weights(pub(super) Vec<(Generation, Weight)>);
-
-impl Weights {
-    pub(super) fn of(&self, number: Generation) -> Weight {
-        let known = self.0.iter().find(|(of, _)| *of == number);
-        known.map_or(Weight::NONE, |(_, weight)| *weight)
-    }
-}
 
 impl Service {
     /// Generations that may have a share at all: also those of which no worker is wanted any more, as
@@ -74,57 +64,47 @@ impl Service {
         }
     }
 
-    /// The share of each generation. The candidate has what the rollout gives it; the others divide the
-    /// rest by their open workers. A generation without an open worker gets nothing, so that the sum
-    /// is all or, with nobody open at all, nothing.
-    pub(super) fn weights(&self) -> Weights {
+    /// The share of each generation, in number order. The candidate has what the rollout gives it; the
+    /// others divide the rest by their open workers. A generation without an open worker gets nothing, so
+    /// that the sum is all or, with nobody open at all, nothing. Asked after every fact, so it makes nothing.
+    pub(super) fn weights(&self) -> impl Iterator<Item = (Generation, Weight)> {
         let fails_open = self.fails_open();
-        let ready = |worker: &&Worker| {
-            matches!(worker.phase, Phase::Ready) && (worker.health != Health::Failing || fails_open)
+        let open = move |number: Generation| {
+            if !self.serves(number) {
+                return 0;
+            }
+            count(self.of(number).filter(|worker| {
+                let healthy = worker.health != Health::Failing || fails_open;
+                matches!(worker.phase, Phase::Ready) && healthy
+            }))
         };
-        let mut open: Vec<(Generation, u32)> = Vec::with_capacity(self.generations.len());
-        for number in self
-            .generations
-            .keys()
-            .filter(|number| self.serves(**number))
-        {
-            let workers = count(self.of(*number).filter(ready));
-            if workers > 0 {
-                open.push((*number, workers));
+        let candidate = self.candidate();
+        let (mut tried, mut others) = (0, 0);
+        for number in self.generations.keys() {
+            if Some(*number) == candidate {
+                tried = open(*number);
+            } else {
+                others += open(*number);
             }
         }
-        let mut weights = Weights(Vec::with_capacity(open.len()));
-        let candidate = self
-            .candidate()
-            .filter(|to| open.iter().any(|(number, _)| number == to));
-        let share = self
-            .rollout
-            .as_ref()
-            .map_or(Weight::NONE, |rollout| rollout.share);
-        let others: u32 = open
-            .iter()
-            .filter(|(number, _)| Some(*number) != candidate)
-            .map(|(_, open)| *open)
-            .sum();
-        let given = match candidate {
-            Some(_) if others == 0 => Weight::FULL,
-            Some(_) => share,
-            None => Weight::NONE,
+        let given = match (tried, &self.rollout) {
+            (0, _) => Weight::NONE,
+            (_, _) if others == 0 => Weight::FULL,
+            (_, Some(rollout)) => rollout.share,
+            (_, None) => Weight::NONE,
         };
         let mut left = Weight::FULL.0 - given.0;
-        let mut workers_left = others;
-        for (number, open) in open {
-            if Some(number) == candidate {
-                weights.0.push((number, given));
-                continue;
+        self.generations.keys().map(move |number| {
+            if Some(*number) == candidate {
+                return (*number, given);
             }
-            let part = u64::from(left) * u64::from(open) / u64::from(workers_left.max(1));
+            let open = open(*number);
+            let part = u64::from(left) * u64::from(open) / u64::from(others.max(1));
             let part = u16::try_from(part).unwrap_or(left).min(left);
-            weights.0.push((number, Weight(part)));
             left -= part;
-            workers_left -= open;
-        }
-        weights
+            others -= open;
+            (*number, Weight(part))
+        })
     }
 
     /// One generation's workers that planes may know.
@@ -146,15 +126,13 @@ impl Service {
 
     /// What there is to say of each generation in the table beside its workers.
     fn generation_routes(&self) -> impl Iterator<Item = (Generation, Role, Weight)> {
-        let weights = self.weights();
-        self.generations
-            .keys()
-            .filter(|number| self.of(**number).any(Worker::listed))
-            .map(move |number| (*number, self.role(*number), weights.of(*number)))
+        self.weights()
+            .filter(|(number, _)| self.of(*number).any(Worker::listed))
+            .map(|(number, weight)| (number, self.role(number), weight))
     }
 
     /// The service's part of the table.
-    pub(super) fn routes(&self) -> ServiceRoutes {
+    pub(super) fn routes(&self) -> Arc<ServiceRoutes> {
         let generations = self
             .generation_routes()
             .map(|(number, role, weight)| GenerationRoutes {
@@ -164,10 +142,10 @@ impl Service {
                 workers: self.worker_routes(number).collect(),
             })
             .collect();
-        ServiceRoutes {
+        Arc::new(ServiceRoutes {
             service: self.name.clone(),
             generations,
-        }
+        })
     }
 
     /// Whether `known` is what `routes` would make. Asked after every fact, so it makes nothing.

@@ -102,6 +102,10 @@ pub(super) struct Service {
     pub(super) served: bool,
     /// The last replacement of a sick worker.
     pub(super) cure: Option<Cure>,
+    /// Something was heard, ordered or is due, and nothing was decided upon it yet.
+    pub(super) stirred: bool,
+    /// When something must happen by itself, as it was when the last call ended.
+    pub(super) due: Option<Moment>,
 }
 
 impl Service {
@@ -126,6 +130,8 @@ impl Service {
             history: VecDeque::new(),
             served: false,
             cure: None,
+            stirred: true,
+            due: None,
         };
         service.add_generation(first, release);
         service

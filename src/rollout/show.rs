@@ -51,11 +51,11 @@ impl Core {
 
 impl Service {
     fn view(&self, now: Moment) -> ServiceView {
-        let weights = self.weights();
-        let ready =
-            count(self.workers.values().filter(|worker| {
-                self.open(worker) && weights.of(worker.generation) > Weight::NONE
-            }));
+        let ready = self
+            .weights()
+            .filter(|(_, weight)| *weight > Weight::NONE)
+            .map(|(number, _)| count(self.of(number).filter(|worker| self.open(worker))))
+            .sum();
         ServiceView {
             service: self.name.clone(),
             stable: self.stable,
@@ -63,9 +63,8 @@ impl Service {
             wanted: self.settings.wanted,
             ready,
             generations: self
-                .generations
-                .keys()
-                .map(|number| self.generation_view(*number, weights.of(*number)))
+                .weights()
+                .map(|(number, weight)| self.generation_view(number, weight))
                 .filter(|generation| !generation.workers.is_empty())
                 .collect(),
             rollout: self

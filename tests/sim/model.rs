@@ -1,13 +1,14 @@
 //! What must hold, seen from outside: only actions, facts and orders are looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use remuda::rollout::{
     Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, GenerationRoutes,
     InFlight, Moment, NotEnough, Outcomes, Ownership, Refusal, Role, RolloutState, ServiceRoutes,
     ServiceView, Settings, Slot, Steer, Stop, Verdict, View, Weight, WorkerId, WorkerOrder,
-    WorkerRoute, WorkerState,
+    WorkerState,
 };
 
 use crate::shell::ms;
@@ -67,10 +68,9 @@ impl Worker {
 
 pub(crate) struct Model {
     pub(crate) settings: Settings,
-    pub(crate) held_by_hand: u32,
     workers: BTreeMap<WorkerId, Worker>,
     epoch: Epoch,
-    table: Vec<GenerationRoutes>,
+    table: Option<Arc<ServiceRoutes>>,
     acknowledged: Epoch,
     rollouts: BTreeMap<Generation, RolloutState>,
     batch: BTreeMap<Generation, u32>,
@@ -119,10 +119,9 @@ impl Model {
             parks: parks(&settings),
             bound: Duration::ZERO,
             settings,
-            held_by_hand: 0,
             workers: BTreeMap::new(),
             epoch: Epoch(0),
-            table: Vec::new(),
+            table: None,
             acknowledged: Epoch(0),
             rollouts: BTreeMap::new(),
             batch: BTreeMap::new(),
@@ -224,7 +223,6 @@ impl Model {
             }
             _ => {}
         }
-        self.count_held();
     }
 
     fn unmanaged(&self) -> bool {
@@ -263,7 +261,6 @@ impl Model {
                     worker.held = false;
                 }
             }
-            self.count_held();
         }
         let refused = answer.as_ref().err();
         match command {
@@ -294,11 +291,18 @@ impl Model {
         }
     }
 
-    fn count_held(&mut self) {
-        self.held_by_hand = n(self
-            .workers
-            .values()
-            .filter(|worker| worker.held && worker.live() && !worker.retiring));
+    pub(crate) fn held_by_hand(&self) -> u32 {
+        let workers = self.workers.values();
+        n(workers.filter(|worker| worker.held && worker.live() && !worker.retiring))
+    }
+
+    /// Nothing speaks against its having settled. What the core thinks of it is asked only then.
+    pub(crate) fn may_have_settled(&self) -> bool {
+        let rest = |worker: &Worker| worker.serves() && worker.generation == Some(self.stable);
+        self.pending.is_none()
+            && n(self.workers.values()) == self.settings.wanted
+            && self.workers.values().all(rest)
+            && self.active().is_none()
     }
 
     pub(crate) fn told(&mut self, now: Moment, fact: &Fact) {
@@ -370,7 +374,6 @@ impl Model {
             }
             Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
         }
-        self.count_held();
     }
 
     pub(crate) fn acted(&mut self, now: Moment, action: &Action) {
@@ -509,10 +512,10 @@ impl Model {
         assert!(placed <= ceiling, "I2: {placed} live, at most {ceiling}");
     }
 
-    pub(crate) fn published(&mut self, now: Moment, epoch: Epoch, routes: &ServiceRoutes) {
+    pub(crate) fn published(&mut self, now: Moment, epoch: Epoch, routes: &Arc<ServiceRoutes>) {
         self.epoch = epoch;
         let generations = || routes.generations.iter();
-        let before = || self.table.iter();
+        let before = || self.table.iter().flat_map(|table| &table.generations);
         let sum: u32 = generations()
             .map(|generation| u32::from(generation.weight.0))
             .sum();
@@ -609,23 +612,12 @@ impl Model {
                 Some(_) | None => {}
             }
         }
-        self.table.clone_from(&routes.generations);
+        self.table = Some(Arc::clone(routes));
     }
 
     /// I1: what we take though it served must be spared. Taken is who had a share and an open gate, and is
     /// as well as before, but now has not.
     fn check_spared(&self, routes: &ServiceRoutes) {
-        let weighted = |generations: &[GenerationRoutes]| -> BTreeMap<WorkerId, Generation> {
-            generations
-                .iter()
-                .filter(|generation| generation.weight > Weight::NONE)
-                .flat_map(|generation| {
-                    let open = |route: &&WorkerRoute| route.gate == GateState::Open;
-                    let workers = generation.workers.iter().filter(open);
-                    workers.map(|route| (route.worker, generation.number))
-                })
-                .collect()
-        };
         let well = |worker: &WorkerId| {
             let worker = self.workers.get(worker);
             worker.is_some_and(|worker| {
@@ -644,19 +636,19 @@ impl Model {
         };
         // A share rises in forward steps only (I4). So who got all of it because nobody else could answer
         // (the weights' sum is all) has its own again as soon as somebody else can.
+        let table = self.table.as_ref();
+        let before = || weighted(table.map_or(&[], |table| &table.generations));
+        let after = || weighted(&routes.generations);
         let stood_in = |number: &Generation| {
-            let others = weighted(&self.table).into_values().any(|of| of != *number);
-            !others
+            !before().any(|(_, of)| of != *number)
                 && routes
                     .generations
                     .iter()
                     .any(|of| of.number == *number && of.role == Role::Candidate)
         };
-        let now_open = weighted(&routes.generations);
-        let taken: Vec<WorkerId> = weighted(&self.table)
-            .into_iter()
+        let taken: Vec<WorkerId> = before()
             .filter(|(worker, number)| {
-                !now_open.contains_key(worker)
+                !after().any(|(open, _)| open == *worker)
                     && well(worker)
                     && !backs_out(number)
                     && !stood_in(number)
@@ -666,9 +658,9 @@ impl Model {
         if taken.is_empty() || self.stopped {
             return;
         }
-        let serving = n(now_open.keys().filter(|worker| well(worker)));
+        let serving = n(after().filter(|(worker, _)| well(worker)));
         let settings = &self.settings;
-        let lack = settings.max_unavailable.of_rounded_down(settings.wanted) + self.held_by_hand;
+        let lack = settings.max_unavailable.of_rounded_down(settings.wanted) + self.held_by_hand();
         let least = settings.wanted.saturating_sub(lack);
         assert!(
             serving >= least,
@@ -842,7 +834,6 @@ impl Model {
             | Event::NobodyReady { .. }
             | Event::Stopping { .. } => {}
         }
-        self.count_held();
     }
 
     /// F20: 100 ms, doubled with each failure in a row, and a fifth of chance.
@@ -1026,6 +1017,17 @@ impl Model {
             service.waiting_on
         );
     }
+}
+
+/// Who has a share and an open gate, and of which generation.
+fn weighted(
+    generations: &[GenerationRoutes],
+) -> impl Iterator<Item = (WorkerId, Generation)> {
+    let shares = generations.iter().filter(|of| of.weight > Weight::NONE);
+    shares.flat_map(|of| {
+        let open = of.workers.iter().filter(|to| to.gate == GateState::Open);
+        open.map(|to| (to.worker, of.number))
+    })
 }
 
 fn runs(state: RolloutState) -> bool {

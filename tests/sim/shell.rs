@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use remuda::rollout::{
@@ -126,7 +126,7 @@ pub(crate) struct Shell {
     /// The trace is hashed; it costs, so only where it is asked for.
     pub(crate) traced: bool,
     hash: u64,
-    last_facts: Vec<Fact>,
+    last_facts: VecDeque<Fact>,
     /// Something was done since anybody looked whether all has settled.
     moved: bool,
     /// The core's next deadline after the last tick, until an order changes it.
@@ -205,7 +205,7 @@ impl Shell {
             verbose: false,
             traced: false,
             hash: 0,
-            last_facts: Vec::new(),
+            last_facts: VecDeque::new(),
             moved: true,
             due: None,
         };
@@ -380,7 +380,7 @@ impl Shell {
     fn undrain_all(&mut self) {
         for site in 0..self.sites.len() {
             for slot in 0..20 {
-                if self.sites[site].model.held_by_hand > 0 {
+                if self.sites[site].model.held_by_hand() > 0 {
                     self.worker_order(site, Slot(slot), WorkerOrder::Undrain);
                 }
             }
@@ -390,6 +390,9 @@ impl Shell {
     /// Nothing settles without an action, but for the last of a worker that crashed.
     fn settled(&mut self) -> bool {
         if !std::mem::take(&mut self.moved) {
+            return false;
+        }
+        if !self.sites.iter().all(|site| site.model.may_have_settled()) {
             return false;
         }
         let view = self.core.view(self.now);
@@ -551,10 +554,10 @@ impl Shell {
         }
         self.both(|core| core.fact(now, fact.clone()));
         self.drain_actions();
-        self.last_facts.push(fact);
-        if self.last_facts.len() > 8 {
-            self.last_facts.remove(0);
+        if self.last_facts.len() == 8 {
+            self.last_facts.pop_front();
         }
+        self.last_facts.push_back(fact);
     }
 
     fn drain_actions(&mut self) {
