@@ -509,11 +509,13 @@ impl Service {
     /// anything moved.
     pub(super) fn step_workers(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut moved = false;
-        // By the id of the last one, because a step may take a worker out.
-        let mut next = self.workers.keys().next().copied();
-        while let Some(id) = next {
+        let mut index = 0;
+        while let Some(id) = self.workers.key_at(index) {
             moved |= self.step_worker(turn, id);
-            next = self.workers.keys().find(|other| **other > id).copied();
+            // A step may take the worker out.
+            if self.workers.key_at(index) == Some(id) {
+                index += 1;
+            }
         }
         moved
     }
@@ -524,9 +526,10 @@ impl Service {
         let Some(worker) = self.workers.get(&id) else {
             return false;
         };
-        let due = worker
-            .deadline(&self.settings)
-            .is_some_and(|deadline| turn.passed(deadline));
+        let due = || {
+            let deadline = worker.deadline(&self.settings);
+            deadline.is_some_and(|deadline| turn.passed(deadline))
+        };
         match worker.phase {
             Phase::Starting { .. }
             | Phase::Ready
@@ -544,6 +547,7 @@ impl Service {
                 true
             }
             Phase::Starting { .. } => {
+                let due = due();
                 if due {
                     self.start_timed_out(turn, id);
                 }
@@ -558,11 +562,11 @@ impl Service {
                 acknowledged
             }
             Phase::Emptying { counted } => {
-                let empty = counted && worker.load.total() == 0;
-                if empty || due {
+                let over = counted && worker.load.total() == 0 || due();
+                if over {
                     self.drained(turn, id);
                 }
-                empty || due
+                over
             }
             Phase::Unlisting { epoch } => {
                 let acknowledged = epoch.is_some_and(|epoch| epoch <= turn.acknowledged);
@@ -574,7 +578,7 @@ impl Service {
                 acknowledged
             }
             Phase::Terminating { deadline } => {
-                let sooner = turn.now + self.grace(turn);
+                let (due, sooner) = (due(), turn.now + self.grace(turn));
                 if now_or_never && sooner < deadline {
                     self.set_phase(id, Phase::Terminating { deadline: sooner });
                     return true;
@@ -585,6 +589,7 @@ impl Service {
                 due
             }
             Phase::Killing { .. } => {
+                let due = due();
                 if due {
                     self.stuck(turn, id);
                 }
@@ -596,6 +601,7 @@ impl Service {
                 killed,
                 ..
             } => {
+                let due = due();
                 if due && killed {
                     self.stuck(turn, id);
                 } else if due {

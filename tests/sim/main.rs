@@ -16,6 +16,7 @@
 
 mod examples;
 mod model;
+mod rising;
 mod shell;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,6 +11,7 @@ use remuda::rollout::{
     WorkerState,
 };
 
+use crate::rising::Rising;
 use crate::shell::ms;
 
 #[derive(Debug, Default)]
@@ -68,7 +69,7 @@ impl Worker {
 
 pub(crate) struct Model {
     pub(crate) settings: Settings,
-    workers: BTreeMap<WorkerId, Worker>,
+    workers: Rising<Worker>,
     epoch: Epoch,
     table: Option<Arc<ServiceRoutes>>,
     acknowledged: Epoch,
@@ -119,7 +120,7 @@ impl Model {
             parks: parks(&settings),
             bound: Duration::ZERO,
             settings,
-            workers: BTreeMap::new(),
+            workers: Rising::new(),
             epoch: Epoch(0),
             table: None,
             acknowledged: Epoch(0),
@@ -191,7 +192,7 @@ impl Model {
                     .find(|worker| worker.slot == *slot);
                 if let Some(seen) = in_slot
                     && seen.state == WorkerState::Ready
-                    && let Some(worker) = self.workers.get_mut(&seen.worker)
+                    && let Some(worker) = self.workers.get_mut(seen.worker)
                 {
                     worker.held = true;
                 }
@@ -291,6 +292,11 @@ impl Model {
         }
     }
 
+    pub(crate) fn paused(&self) -> bool {
+        let mut states = self.rollouts.values();
+        states.any(|state| *state == RolloutState::Paused)
+    }
+
     pub(crate) fn held_by_hand(&self) -> u32 {
         let workers = self.workers.values();
         n(workers.filter(|worker| worker.held && worker.live() && !worker.retiring))
@@ -309,7 +315,7 @@ impl Model {
         self.moved |= matches!(fact, Fact::Exited { .. } | Fact::Cleared { .. });
         match fact {
             Fact::SpawnFailed { worker, .. } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.exited.get_or_insert(now);
                     worker.cleared = true;
                     self.gone = true;
@@ -317,7 +323,7 @@ impl Model {
             }
             Fact::Answered { worker } => {
                 let rise = self.settings.rise;
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.misses = 0;
                     worker.passes += 1;
                     if worker.passes >= rise && worker.live() {
@@ -327,7 +333,7 @@ impl Model {
             }
             Fact::Unanswered { worker, .. } => {
                 let fall = self.settings.fall;
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.passes = 0;
                     worker.misses += 1;
                     if worker.misses >= fall && worker.ready {
@@ -336,13 +342,13 @@ impl Model {
                 }
             }
             Fact::Exited { worker, .. } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.exited.get_or_insert(now);
                     self.gone = true;
                 }
             }
             Fact::Cleared { worker } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.cleared = true;
                     self.gone = true;
                 }
@@ -353,7 +359,7 @@ impl Model {
                 deadline,
             } => {
                 let acknowledged = self.acknowledged;
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.load_deadline = *deadline;
                     worker.empty |= *in_flight == InFlight::default()
                         && worker.shut.is_some_and(|(epoch, _)| epoch <= acknowledged);
@@ -387,7 +393,7 @@ impl Model {
             } => self.spawned(now, *worker, *slot, *generation),
             Action::Terminate { worker } => self.terminated(now, *worker),
             Action::TerminateGroup { worker } => {
-                let worker = self.workers.get_mut(worker).expect("we spawned it");
+                let worker = self.workers.get_mut(*worker).expect("we spawned it");
                 assert!(
                     worker.exited.is_some(),
                     "the group goes after the main process"
@@ -418,7 +424,7 @@ impl Model {
 
     /// Every deadline is kept, once what happened until `now` is told and the clock has moved on.
     pub(crate) fn punctual(&self, now: Moment) {
-        for (id, worker) in &self.workers {
+        for (id, worker) in self.workers.iter() {
             if self.unmanaged() || !worker.live() {
                 continue;
             }
@@ -450,13 +456,16 @@ impl Model {
     }
 
     pub(crate) fn after(&mut self) {
-        if !std::mem::take(&mut self.moved) {
-            return;
+        if std::mem::take(&mut self.moved) {
+            self.check();
         }
+    }
+
+    fn check(&mut self) {
         let active = n(self.rollouts.values().filter(|state| runs(**state)));
         assert!(active <= 1, "I3: {:?}", self.rollouts);
         self.judged();
-        for (id, worker) in &self.workers {
+        for (id, worker) in self.workers.iter() {
             let rest = worker.exited.is_some() && !worker.cleared && worker.killed.is_none();
             assert!(
                 !rest || worker.swept,
@@ -467,7 +476,7 @@ impl Model {
         if self.gone {
             self.gone = false;
             self.workers
-                .retain(|_, worker| !(worker.cleared && worker.exited.is_some()));
+                .retain(|worker| !(worker.cleared && worker.exited.is_some()));
         }
     }
 
@@ -502,7 +511,7 @@ impl Model {
             failures,
             ..Worker::default()
         };
-        self.workers.insert(id, worker);
+        self.workers.push(id, worker);
         // I2. Whom a person drained is draining. A generation kept to be parked counts apart. Beside a rollout a person's restart of one worker
         // adds one, the new one first, also where a rollout would have to make room first.
         let placed = n(self.workers.values().filter(|worker| worker.placed()));
@@ -532,7 +541,7 @@ impl Model {
             "I4: the weights' sum"
         );
         for route in open(false) {
-            let worker = self.workers.get(&route.worker).expect("we spawned it");
+            let worker = self.workers.get(route.worker).expect("we spawned it");
             assert!(
                 worker.ready
                     && worker.live()
@@ -591,12 +600,12 @@ impl Model {
             .filter(|(_, state)| **state == RolloutState::Running)
             .map(|(number, _)| *number)
             .collect();
-        for (id, worker) in &mut self.workers {
+        for (id, worker) in self.workers.iter_mut() {
             let route = routes
                 .generations
                 .iter()
                 .flat_map(|generation| &generation.workers)
-                .find(|route| route.worker == *id);
+                .find(|route| route.worker == id);
             worker.listed |= route.is_some();
             match route {
                 Some(route) if route.gate == GateState::Open => {
@@ -619,7 +628,7 @@ impl Model {
     /// as well as before, but now has not.
     fn check_spared(&self, routes: &ServiceRoutes) {
         let well = |worker: &WorkerId| {
-            let worker = self.workers.get(worker);
+            let worker = self.workers.get(*worker);
             worker.is_some_and(|worker| {
                 worker.live() && worker.ready && !worker.failing && !worker.held
             })
@@ -672,7 +681,7 @@ impl Model {
         assert!(!self.unmanaged(), "somebody else runs it");
         let (acknowledged, stop) = (self.acknowledged, self.stop);
         let grace = self.grace();
-        let worker = self.workers.get_mut(&id).expect("we spawned it");
+        let worker = self.workers.get_mut(id).expect("we spawned it");
         assert!(worker.terminated.replace(now).is_none(), "TERM once");
         worker.grace = grace;
         assert!(worker.live(), "TERM to a process that is gone");
@@ -703,7 +712,7 @@ impl Model {
             Some(Stop::Graceful) | None => Duration::MAX,
         };
         assert!(!self.unmanaged(), "somebody else runs it");
-        let worker = self.workers.get_mut(&id).expect("we spawned it");
+        let worker = self.workers.get_mut(id).expect("we spawned it");
         let grace = worker.grace.min(sooner);
         let after_term = worker.terminated.is_some_and(|at| now.since(at) >= grace);
         let after_exit = worker.exited.is_some_and(|at| now.since(at) >= ms(1000));
@@ -718,7 +727,7 @@ impl Model {
         self.records += 1;
         match event {
             Event::WorkerReady { worker, .. } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.ready = true;
                     worker.ready_at = Some(now);
                     worker.failing = false;
@@ -728,7 +737,7 @@ impl Model {
             }
             Event::WorkerDraining { worker, .. } => {
                 self.check_arrived(*worker);
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.retiring = !worker.held;
                     if worker.retiring {
                         worker.leaves = Some(now);
@@ -737,7 +746,7 @@ impl Model {
             }
             Event::WorkerDrained { worker, .. } => {
                 let drain = self.settings.drain_request;
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.retiring = true;
                     let plain = worker.shut.map(|(_, since)| since + drain);
                     let limit = worker.load_deadline.or(plain);
@@ -745,20 +754,20 @@ impl Model {
                 }
             }
             Event::WorkerTerminating { worker, .. } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.retiring = true;
                 }
             }
             // Nothing more can come of one that somebody else runs.
             Event::WorkerRetired { worker, .. } if self.unmanaged() => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.exited = Some(now);
                     worker.cleared = true;
                     self.gone = true;
                 }
             }
             Event::WorkerStuck { worker, .. } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
+                if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.stuck = true;
                 }
             }
@@ -888,7 +897,7 @@ impl Model {
     fn check_arrived(&self, id: WorkerId) {
         let serves = self
             .workers
-            .get(&id)
+            .get(id)
             .is_some_and(|worker| worker.serves() && worker.generation == Some(self.stable));
         let running = self.active().filter(|to| {
             self.rollouts.get(to) == Some(&RolloutState::Running) && !self.ramped.contains(to)
@@ -1020,9 +1029,7 @@ impl Model {
 }
 
 /// Who has a share and an open gate, and of which generation.
-fn weighted(
-    generations: &[GenerationRoutes],
-) -> impl Iterator<Item = (WorkerId, Generation)> {
+fn weighted(generations: &[GenerationRoutes]) -> impl Iterator<Item = (WorkerId, Generation)> {
     let shares = generations.iter().filter(|of| of.weight > Weight::NONE);
     shares.flat_map(|of| {
         let open = of.workers.iter().filter(|to| to.gate == GateState::Open);

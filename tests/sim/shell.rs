@@ -1,7 +1,7 @@
 //! The fake shell: processes, a plane, clients and people, all drawn from one seed.
 
 use std::cell::Cell;
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use remuda::rollout::{
 };
 
 use crate::model::Model;
+use crate::rising::Rising;
 
 /// splitmix64.
 pub(crate) struct Rng(u64);
@@ -77,42 +78,49 @@ enum Happening {
     Abort(usize),
 }
 
-/// Something that happens at a time; of the same time what was made first.
-struct Due {
-    at: Moment,
+/// What happens at a time; of the same time first what was made first.
+#[derive(Default)]
+struct Queue {
+    /// The time, the number in the order of making, and the place in `what`: small, because a heap moves
+    /// things about a lot.
+    order: BinaryHeap<Reverse<(Moment, u64, usize)>>,
+    what: Vec<Option<Happening>>,
+    free: Vec<usize>,
     sequence: u64,
-    what: Happening,
 }
 
-impl Ord for Due {
-    /// The heap's greatest is the next.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+impl Queue {
+    fn push(&mut self, at: Moment, what: Happening) {
+        self.sequence += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.what.push(None);
+            self.what.len() - 1
+        });
+        self.what[place] = Some(what);
+        self.order.push(Reverse((at, self.sequence, place)));
+    }
+
+    /// When the next one happens.
+    fn next(&self) -> Option<Moment> {
+        self.order.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// The next one, if it has happened by `now`.
+    fn pop(&mut self, now: Moment) -> Option<Happening> {
+        self.next().filter(|at| *at <= now)?;
+        let Reverse((_, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        self.what[place].take()
     }
 }
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Due {}
 
 pub(crate) struct Shell {
     pub(crate) rng: Rng,
     pub(crate) core: Core,
     shadow: Option<Shadow>,
     pub(crate) now: Moment,
-    queue: BinaryHeap<Due>,
-    sequence: u64,
-    processes: BTreeMap<WorkerId, Process>,
+    queue: Queue,
+    processes: Rising<Process>,
     pub(crate) sites: Vec<Site>,
     table: Routes,
     faults: bool,
@@ -191,9 +199,8 @@ impl Shell {
             core,
             shadow: None,
             now: Moment(ms(1000)),
-            queue: BinaryHeap::new(),
-            sequence: 0,
-            processes: BTreeMap::new(),
+            queue: Queue::default(),
+            processes: Rising::new(),
             sites,
             table: Routes::default(),
             faults: true,
@@ -339,12 +346,8 @@ impl Shell {
 
     /// The services whose rollout is paused.
     fn paused(&self) -> Vec<ServiceName> {
-        let view = self.core.view(self.now);
-        let paused = view.services.into_iter().filter(|service| {
-            let rollout = service.rollout.as_ref();
-            rollout.is_some_and(|rollout| rollout.state == RolloutState::Paused)
-        });
-        paused.map(|service| service.service).collect()
+        let paused = self.sites.iter().filter(|site| site.model.paused());
+        paused.map(|site| site.name.clone()).collect()
     }
 
     /// The probes go on: whoever was ready answers, and whom nobody here starts.
@@ -355,7 +358,7 @@ impl Shell {
             .iter()
             .flat_map(|service| &service.generations);
         for worker in generations.flat_map(|generation| &generation.workers) {
-            let Some(process) = self.processes.get(&worker.worker) else {
+            let Some(process) = self.processes.get(worker.worker) else {
                 continue;
             };
             // One that somebody else runs has all the time in the world to start.
@@ -369,7 +372,7 @@ impl Shell {
 
     /// It passes as many probes in a row as it takes.
     fn answers(&mut self, worker: WorkerId, delay: u64) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get(worker) else {
             return;
         };
         for n in 0..u64::from(self.sites[process.site].model.settings.rise) {
@@ -414,7 +417,7 @@ impl Shell {
 
     /// The next thing that happens. After a leap of the clock all facts that wait come first (F35).
     fn step(&mut self) {
-        let next = self.queue.peek().map(|due| due.at);
+        let next = self.queue.next();
         let deadline = self.due.take().unwrap_or_else(|| self.core.next_deadline());
         let at = match (next, deadline) {
             (Some(next), Some(deadline)) => next.min(deadline),
@@ -430,9 +433,8 @@ impl Shell {
                 self.tell(Fact::Stalled { by: leap });
             }
         }
-        while self.queue.peek().is_some_and(|due| due.at <= self.now) {
-            let Some(due) = self.queue.pop() else { break };
-            match due.what {
+        while let Some(what) = self.queue.pop(self.now) {
+            match what {
                 Happening::Fact(fact) => self.tell(fact),
                 Happening::Clients => self.clients(),
                 Happening::Chaos => self.chaos(),
@@ -538,7 +540,7 @@ impl Shell {
             | Fact::Exited { worker, .. }
             | Fact::Cleared { worker }
             | Fact::Load { worker, .. } => {
-                if let Some(process) = self.processes.get(worker) {
+                if let Some(process) = self.processes.get(*worker) {
                     self.sites[process.site].model.told(now, &fact);
                 }
             }
@@ -605,16 +607,10 @@ impl Shell {
             Action::Terminate { worker }
             | Action::TerminateGroup { worker }
             | Action::KillGroup { worker } => {
-                let process = self.processes.get(worker).expect("it was spawned");
+                let process = self.processes.get(*worker).expect("it was spawned");
                 self.sites[process.site].model.acted(now, action);
             }
-            Action::Spawn {
-                worker, service, ..
-            } => {
-                assert!(
-                    self.processes.keys().next_back() < Some(worker),
-                    "ids are never reused"
-                );
+            Action::Spawn { service, .. } => {
                 let site = self.site(service);
                 self.sites[site].model.acted(now, action);
             }
@@ -638,12 +634,7 @@ impl Shell {
     }
 
     fn after(&mut self, delay: u64, what: Happening) {
-        self.sequence += 1;
-        self.queue.push(Due {
-            at: self.now + ms(delay),
-            sequence: self.sequence,
-            what,
-        });
+        self.queue.push(self.now + ms(delay), what);
     }
 
     fn later(&mut self, delay: u64, fact: Fact) {
@@ -701,7 +692,7 @@ impl Shell {
                     }
                     // It is nobody's any more; whoever runs it goes on.
                     Event::WorkerRetired { worker, .. } if self.sites[site].unmanaged() => {
-                        if let Some(process) = self.processes.get_mut(&worker) {
+                        if let Some(process) = self.processes.get_mut(worker) {
                             process.alive = false;
                             process.gone = true;
                         }
@@ -744,7 +735,7 @@ impl Shell {
 
     /// A shut gate's count, now and when it is empty.
     fn report_drain(&mut self, worker: WorkerId, delay: u64) {
-        let Some(process) = self.processes.get_mut(&worker) else {
+        let Some(process) = self.processes.get_mut(worker) else {
             return;
         };
         let plain = process.in_flight;
@@ -778,7 +769,7 @@ impl Shell {
         let unlucky = self.faults && self.rng.chance(3);
         let fails = kind == Kind::CannotExec || unlucky;
         let straggler = !unmanaged && !fails && self.rng.chance(10);
-        self.processes.insert(
+        self.processes.push(
             worker,
             Process {
                 site,
@@ -852,7 +843,7 @@ impl Shell {
     }
 
     fn unmanaged(&self, worker: WorkerId) -> bool {
-        self.sites[self.processes[&worker].site].unmanaged()
+        self.sites[self.processes[worker].site].unmanaged()
     }
 
     fn kind(&mut self, site: usize, generation: Generation) -> Kind {
@@ -878,7 +869,7 @@ impl Shell {
     }
 
     fn exit(&mut self, worker: WorkerId, delay: u64, exit: Exit) {
-        let Some(process) = self.processes.get_mut(&worker) else {
+        let Some(process) = self.processes.get_mut(worker) else {
             return;
         };
         if !process.alive {
@@ -893,7 +884,7 @@ impl Shell {
     }
 
     fn clear(&mut self, worker: WorkerId, delay: u64) {
-        let Some(process) = self.processes.get_mut(&worker) else {
+        let Some(process) = self.processes.get_mut(worker) else {
             return;
         };
         if !process.gone {
@@ -944,7 +935,7 @@ impl Shell {
         for worker in open {
             if self.rng.chance(40) {
                 let plain = u32::try_from(self.rng.below(4)).expect("small");
-                if let Some(process) = self.processes.get_mut(&worker) {
+                if let Some(process) = self.processes.get_mut(worker) {
                     process.in_flight = plain;
                 }
                 let in_flight = InFlight {
@@ -976,7 +967,7 @@ impl Shell {
             .processes
             .iter()
             .filter(|(_, process)| process.alive)
-            .map(|(worker, _)| *worker)
+            .map(|(worker, _)| worker)
             .collect();
         match self.rng.below(9) {
             0 | 1 if !alive.is_empty() => {
@@ -1001,7 +992,7 @@ impl Shell {
             3 => {
                 self.slow_ack = !self.slow_ack;
                 for worker in alive {
-                    if let Some(process) = self.processes.get_mut(&worker) {
+                    if let Some(process) = self.processes.get_mut(worker) {
                         process.in_flight = 0;
                     }
                     self.later(
@@ -1043,7 +1034,7 @@ impl Shell {
     }
 
     fn falls_ill(&mut self, worker: WorkerId) {
-        let site = self.processes[&worker].site;
+        let site = self.processes[worker].site;
         for n in 0..u64::from(self.sites[site].model.settings.fall) {
             self.later(
                 n,
@@ -1061,9 +1052,9 @@ impl Shell {
     fn disaster(&mut self, alive: &[WorkerId]) {
         let (one, dies) = (self.rng.pick(alive), self.rng.chance(50));
         let of = |process: &Process| (process.site, process.generation);
-        let (site, generation) = of(&self.processes[&one]);
+        let (site, generation) = of(&self.processes[one]);
         for worker in alive {
-            if of(&self.processes[worker]) != (site, generation) {
+            if of(&self.processes[*worker]) != (site, generation) {
                 continue;
             }
             if dies && !self.unmanaged(*worker) {
