@@ -20,10 +20,13 @@
 //! |---|---|
 //! | `core` | the one entry; which facts and orders go where; publishing |
 //! | `service`, `worker`, `plan` | the state: a service, a worker's life, a rollout |
-//! | `lifecycle` | what facts do to workers, and the retire order |
+//! | `processes`, `probes`, `counts` | what facts do: of processes, of their health, of their requests |
+//! | `retire` | the retire order |
 //! | `reconcile` | wanted counts from the rollout; spawning and retiring |
 //! | `cure` | which worker is to be replaced for its health, and when one that is may go |
-//! | `steps`, `judge` | the rolling strategy; the judgement |
+//! | `steps` | the rolling strategy, batch by batch |
+//! | `watching`, `judge` | a batch's ramp and soak; the judgement |
+//! | `turns`, `rollback` | how a rollout begins and ends; how one that failed goes back |
 //! | `triggers`, `orders` | what orders for a rollout meet; all other orders |
 //! | `routes` | weights and gates |
 //! | `flat` | the small map that workers and generations live in |
@@ -68,6 +71,7 @@ mod action;
 mod backoff;
 mod command;
 mod core;
+mod counts;
 mod cure;
 mod explain;
 mod fact;
@@ -75,18 +79,23 @@ mod flat;
 mod id;
 mod invariants;
 mod judge;
-mod lifecycle;
 mod orders;
 mod plan;
+mod probes;
+mod processes;
 mod reconcile;
 mod record;
+mod retire;
+mod rollback;
 mod routes;
 mod service;
 mod settings;
 mod show;
 mod steps;
 mod triggers;
+mod turns;
 mod view;
+mod watching;
 mod words;
 mod worker;
 

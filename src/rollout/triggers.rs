@@ -12,7 +12,7 @@ use super::id::Generation;
 use super::plan::Rollout;
 use super::record::Event;
 use super::service::{Service, Turn};
-use super::steps::state_event;
+use super::turns::state_event;
 use super::view::RolloutState;
 
 impl Service {
