@@ -14,7 +14,7 @@ use super::plan::Hold;
 use super::record::{Event, Record};
 use super::service::{News, Service, Turn};
 use super::view::{FailureReason, FailureView, RolloutState};
-use super::worker::Phase;
+use super::worker::{Phase, Worker};
 
 /// All services' state. See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -505,29 +505,27 @@ impl Service {
     }
 
     fn next_deadline(&self, clock: Moment) -> Option<Moment> {
-        let workers = self
-            .workers
-            .values()
-            .filter_map(|worker| worker.deadline(&self.settings));
-        let vacancies = self
-            .vacancies
-            .iter()
-            .filter(|vacancy| {
-                !self
-                    .workers
-                    .values()
-                    .any(|worker| worker.slot == vacancy.slot && !worker.stuck)
-            })
-            .map(|vacancy| vacancy.due);
-        let parked = self
-            .generations
-            .values()
-            .filter_map(|generation| generation.parked);
-        workers
-            .chain(vacancies)
-            .chain(parked)
-            .chain(self.rollout_deadline(clock))
-            .chain(self.cure_deadline())
-            .min()
+        let mut due = sooner(self.rollout_deadline(clock), self.cure_deadline());
+        for worker in self.workers.values() {
+            due = sooner(due, worker.deadline(&self.settings));
+        }
+        for vacancy in &self.vacancies {
+            let held = |worker: &Worker| worker.slot == vacancy.slot && !worker.stuck;
+            if !self.workers.values().any(held) {
+                due = sooner(due, Some(vacancy.due));
+            }
+        }
+        for generation in self.generations.values() {
+            due = sooner(due, generation.parked);
+        }
+        due
+    }
+}
+
+/// The earlier of both.
+fn sooner(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -316,13 +316,11 @@ impl Service {
 
     /// Lets one worker go that the generation has too many, if none is hurt by it.
     fn release_one(&mut self, turn: &mut Turn<'_>, number: Generation) -> bool {
-        let target = self.target(number);
-        let places = self.places(number);
         if let Some(id) = self.replaced(turn, number) {
             self.retire(turn, id);
             return true;
         }
-        if places <= target {
+        if self.places(number) <= self.target(number) {
             return false;
         }
         match self.least_used(number) {

@@ -455,6 +455,7 @@ impl Model {
         }
     }
 
+    #[inline]
     pub(crate) fn after(&mut self) {
         if std::mem::take(&mut self.moved) {
             self.check();

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use remuda::rollout::{
@@ -896,7 +896,7 @@ impl Shell {
     fn clients(&mut self) {
         let delay = self.rng.between(300, 1500);
         self.after(delay, Happening::Clients);
-        let mut open = BTreeSet::new();
+        let mut open = Vec::new();
         let mut told = Vec::new();
         for (site, service) in self.sites.iter_mut().zip(&self.table.services) {
             if self.faults && self.rng.chance(5) {
@@ -932,6 +932,7 @@ impl Shell {
                 );
             }
         }
+        open.sort_unstable();
         for worker in open {
             if self.rng.chance(40) {
                 let plain = u32::try_from(self.rng.below(4)).expect("small");
