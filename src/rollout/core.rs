@@ -214,6 +214,11 @@ impl Core {
         self.out.pop_front()
     }
 
+    /// A service's deadline is the one that it would find now, and nothing is left to decide upon.
+    pub(super) fn knows_when(&self, service: &Service) -> bool {
+        !service.stirred && service.due == service.next_deadline(self.clock)
+    }
+
     /// When `tick` must be called next. May be now or earlier after a fact or an order, never after a
     /// `tick`.
     #[must_use]

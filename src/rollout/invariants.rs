@@ -10,6 +10,10 @@ use super::view::RolloutState;
 impl Core {
     pub(super) fn check_invariants(&self) {
         for service in self.services.values() {
+            debug_assert!(
+                self.knows_when(service),
+                "what was not looked at has the deadline that it had"
+            );
             check_service(service);
         }
     }
