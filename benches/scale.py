@@ -8,6 +8,7 @@ connections that stay cost and lose.
 Parts (each takes less than 90 s)
   workers     CPU per request with 1, 4, 16, 64 and 256 workers (`upstream`), each time by a fresh process, in
               interleaved rounds. At most 1.10 times what 1 worker costs, as median of the ratios within a round.
+              Beside it haproxy in front of the same, if it is there.
   rollouts    CPU per request after 0 to 8 rollouts in a row of a service of `command`, next to an instance that
               never rolls, in turns: the ratio of the two takes the machine's noise out. At most 1.10 times the ratio
               before the first. Then what the rollouts left: descriptors, processes, worker sockets.
@@ -130,11 +131,52 @@ def ended(result, it):
 
 
 # ---------------------------------------------------------------- workers
+HAPROXY = """
+global
+  nbthread 1
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 300s
+  timeout server 60s
+  option forwardfor
+  http-reuse always
+frontend f
+  bind 127.0.0.1:{port} backlog 4096
+  default_backend b
+backend b
+  balance random(2)
+{servers}"""
+
+
+def peer(tmp, sockets, secs):
+    """CPU-us per request of haproxy in front of the same, picked in the same way; none if it is not there. More
+    workers are more sockets and more memory for anybody: this tells what of the growth is that."""
+    if not shutil.which("haproxy"):
+        return None
+    [port] = compare.free_ports(1)
+    path = os.path.join(tmp, "haproxy.cfg")
+    with open(path, "w") as f:
+        f.write(HAPROXY.format(port=port, servers="".join(f"  server s{n} unix@{s}\n" for n, s in enumerate(sockets))))
+    it = compare.Proc(["haproxy", "-W", "-q", "-f", path], PLANE)
+    try:
+        if not compare.wait_up(port):
+            raise Missed("haproxy does not answer")
+        c0 = cpu(it.pids())
+        o = compare.run_wrk(f"http://127.0.0.1:{port}/64", 64, secs, LOAD)
+        if not o:
+            raise Missed("wrk gave no result for haproxy")
+        return (cpu(it.pids()) - c0) / max(1, o["n"])
+    finally:
+        it.stop()
+
+
 def workers(a, tmp):
-    r = Result("workers", ["workers", "CPU us/req of the plane", "against 1 worker", "requests/s", "supervisor, % of a core", "failed"])
+    columns = ["workers", "CPU us/req of the plane", "against 1 worker", "requests/s", "supervisor, % of a core", "failed", "haproxy: CPU us/req", "against 1"]
+    r = Result("workers", columns)
     sockets = [os.path.join(tmp, f"{n}.s") for n in range(max(COUNTS))]
     origin = compare.Proc([a.origin] + ["unix:" + s for s in sockets], LOAD)
-    seen = collections.defaultdict(list)
+    seen, theirs = collections.defaultdict(list), collections.defaultdict(list)
     left = 0
     began = time.time()
     try:
@@ -149,6 +191,7 @@ def workers(a, tmp):
                     it.wait_ready()
                     seen[n].append(measure(it, a.secs))
                     left += len(it.stop())
+                theirs[n].append(peer(tmp, sockets[:n], a.secs))
             log(f"workers, round {turn + 1}: " + "  ".join(f"{n}: {seen[n][-1]['cpu_us']:.1f} us" for n in COUNTS))
     finally:
         origin.stop()
@@ -156,7 +199,9 @@ def workers(a, tmp):
         ratio = statistics.median(x["cpu_us"] / one["cpu_us"] for x, one in zip(seen[n], seen[1]))
         med = {k: statistics.median(x[k] for x in seen[n]) for k in ("cpu_us", "rps", "supervisor")}
         bad = sum(x["bad"] for x in seen[n])
-        r.rows.append([n, med["cpu_us"], f"{ratio:.3f}", med["rps"], med["supervisor"] * 100, bad])
+        beside = [(x, one) for x, one in zip(theirs[n], theirs[1]) if x and one]
+        haproxy = [statistics.median(x for x, _ in beside), f"{statistics.median(x / one for x, one in beside):.3f}"] if beside else ["-", "-"]
+        r.rows.append([n, med["cpu_us"], f"{ratio:.3f}", med["rps"], med["supervisor"] * 100, bad, *haproxy])
         if n > 1:
             r.bound(f"CPU per request, {n} workers against 1", FLAT, round(ratio, 3), "x")
     r.bound("failed requests", 0, sum(x["bad"] for xs in seen.values() for x in xs))
