@@ -69,6 +69,8 @@ pub(super) struct Client {
     last_write: Cell<u64>,
     /// Since when half a head is here though other requests are in flight, on the same clock.
     half_head: Cell<Option<u64>>,
+    /// The loop looks at it at each turn of its clock.
+    watched: Cell<bool>,
     exchange: RefCell<Option<Rc<Exchange>>>,
     upgrade: RefCell<Option<Upgrade>>,
     killed: Cell<bool>,
@@ -100,6 +102,7 @@ impl Client {
             ended: Cell::new(None),
             last_write: Cell::new(0),
             half_head: Cell::new(None),
+            watched: Cell::new(false),
             exchange: RefCell::new(None),
             upgrade: RefCell::new(None),
             killed: Cell::new(false),
@@ -196,6 +199,28 @@ impl Client {
     /// On a connection of many streams: since when half a head is here, if it is.
     pub(super) fn owes_head(&self, since: Option<u64>) {
         self.half_head.set(since);
+        self.is_to_be_watched();
+    }
+
+    /// It has limits that a turn of the clock may bring, which one that rests has not. Says whether the loop
+    /// watches it; where it was not watched, it is from now on.
+    pub(super) fn is_to_be_watched(&self) -> bool {
+        let active = matches!(self.phase.get(), Phase::Head | Phase::Busy);
+        let has_limits = active || self.half_head.get().is_some();
+        if has_limits && !self.watched.replace(true) {
+            self.lp.watch(self.entry.number());
+        }
+        has_limits
+    }
+
+    /// The loop watches it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.get()
+    }
+
+    /// It rests, and is not watched any more.
+    pub(super) fn rests(&self) {
+        self.watched.set(false);
     }
 
     /// Half a head was here before `limit`, and we have read all that came. What we have not read is no fault
@@ -329,6 +354,7 @@ impl Client {
     pub(super) fn turn(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(self.lp.now());
+        self.is_to_be_watched();
     }
 
     pub(super) fn wake(&self) {

@@ -37,6 +37,10 @@ use crate::rollout::WorkerId;
 
 /// One turn of a loop's clock: time limits are kept this exactly.
 const TURN: Duration = Duration::from_millis(100);
+/// Those that rest are looked at once in so many turns, a part of them in each, if they may rest for longer than
+/// [`RESTING_LONG`]: thousands of them would hold up everybody else for milliseconds.
+const PARTS: u32 = 10;
+const RESTING_LONG: Duration = Duration::from_secs(5);
 /// Orders that may wait; the main task waits for each one, so there is hardly ever a second.
 const ORDERS: usize = 16;
 
@@ -163,6 +167,8 @@ pub(super) struct Loop {
     pub(super) random: Random,
     pub(super) line: Line,
     pub(super) clients: RefCell<HashMap<u64, Rc<Client>, foldhash::fast::RandomState>>,
+    /// Of them, by number, those that are looked at in each turn: who has something in flight.
+    watched: RefCell<Vec<u64>>,
     pub(super) draining: Cell<Option<Draining>>,
     pub(super) log: Log,
     view: RefCell<Rc<View>>,
@@ -190,6 +196,7 @@ impl Loop {
             random: Random::new(seed),
             line: Line::default(),
             clients: RefCell::default(),
+            watched: RefCell::default(),
             draining: Cell::new(None),
             log: Log::default(),
             view: RefCell::default(),
@@ -348,15 +355,46 @@ impl Loop {
         }
         let view = self.table();
         let mut left: Vec<(WorkerId, u64)> = Vec::new();
-        for client in self.clients.borrow().values() {
-            self.keep_limits(client, &view, &mut left);
-        }
+        self.look_at_clients(&view, &mut left);
         for worker in view.workers() {
             let left = left.iter().filter(|(id, _)| *id == worker.id);
             let left = left.map(|(_, left)| *left).max();
             let idle = self.pool.idle(worker.id);
             worker.gate.observe(self.index, idle, left);
         }
+    }
+
+    /// The client of this number is to be looked at in each turn.
+    pub(super) fn watch(&self, client: u64) {
+        self.watched.borrow_mut().push(client);
+    }
+
+    fn look_at_clients(&self, view: &View, left: &mut Vec<(WorkerId, u64)>) {
+        let clients = self.clients.borrow();
+        let may_rest = view.front.idle_timeout >= RESTING_LONG && self.draining.get().is_none();
+        let parts = u64::from(if may_rest { PARTS } else { 1 });
+        let part = u64::from(self.turns.get()) % parts;
+        // To ask the number alone touches nothing but the map.
+        for (_, client) in clients.iter().filter(|(number, _)| *number % parts == part) {
+            if !client.is_watched() {
+                self.keep_limits(client, view, left);
+            }
+        }
+        let mut watched = self.watched.take();
+        watched.retain(|number| {
+            let Some(client) = clients.get(number) else {
+                return false;
+            };
+            self.keep_limits(client, view, left);
+            let goes_on = client.is_to_be_watched();
+            if !goes_on {
+                client.rests();
+            }
+            goes_on
+        });
+        // Whoever began meanwhile.
+        watched.append(&mut self.watched.borrow_mut());
+        *self.watched.borrow_mut() = watched;
     }
 
     fn keep_limits(&self, client: &Rc<Client>, view: &View, left: &mut Vec<(WorkerId, u64)>) {

@@ -41,6 +41,27 @@ fn an_idle_client_is_closed_at_the_idle_limit() {
 }
 
 #[test]
+fn idle_clients_that_are_looked_at_in_parts_are_all_closed_and_none_too_soon() {
+    let limit = Duration::from_secs(5);
+    let a = Worker::named("a");
+    let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+        plane.front.idle_timeout = limit;
+    });
+    let mut clients: Vec<_> = (0..12).map(|_| plane.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().text(), "a");
+    }
+    let answered = Instant::now();
+    for client in &mut clients {
+        assert!(client.closed());
+    }
+    // By the plane's clock, which goes in tenths of a second.
+    assert!(answered.elapsed() >= limit.saturating_sub(Duration::from_millis(300)));
+    plane.until(|sample| sample.connections == 0);
+}
+
+#[test]
 fn heads_over_the_limits_are_refused() {
     let a = Worker::named("a");
     let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
