@@ -386,7 +386,10 @@ fn drain_orders_are_refused_with_a_reason() {
         answer.header("content-type"),
         Some("application/problem+json")
     );
-    assert_eq!(problem["detail"], "there is no worker in slot 9");
+    assert_eq!(
+        problem["detail"],
+        "there is no worker in slot 9; there are some in slots 0, 1"
+    );
     instance.wait("everything as before", |status| {
         status["services"]["app"]["ready"] == 2
     });
