@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::Command;
 
 use plane::{Plane, open};
+use remuda::supervisor::allocator;
 use worker::{Worker, write};
 
 /// Requests of the two runs.
@@ -108,6 +109,9 @@ fn instructions(workload: &Workload, requests: u64, scratch: &Path) -> u64 {
         .args(["--tool=callgrind", "--quiet"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::var_os("REMUDA").unwrap_or_else(|| env!("CARGO_BIN_EXE_remuda").into()));
+    // As the supervisor starts a plane.
+    let (name, value) = allocator::variable(std::env::var_os("GLIBC_TUNABLES").as_deref());
+    valgrind.env(name, value);
     let (mut plane, _) = Plane::start_program(valgrind, 1);
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();

@@ -15,7 +15,8 @@ const COUNT: &str = "glibc.malloc.tcache_count";
 const BLOCKS: &str = "256";
 
 /// The variable for a plane, given our own. What somebody has set of this tunable stays.
-pub(super) fn variable(ours: Option<&OsStr>) -> (&'static str, OsString) {
+#[must_use]
+pub fn variable(ours: Option<&OsStr>) -> (&'static str, OsString) {
     let mut value = ours.unwrap_or_default().to_owned();
     let is_set = value.to_string_lossy().contains(COUNT);
     if !is_set {

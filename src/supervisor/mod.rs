@@ -9,7 +9,7 @@
 //! ```
 
 mod access_log;
-mod allocator;
+pub mod allocator;
 mod asks;
 mod belonging;
 mod certificates;
