@@ -96,7 +96,9 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         Ok(Next::End) => return After::Close { said: false },
         Err(rejection) => Err(rejection),
     };
-    let ((returning, reply), wants) = match head {
+    // It is large: whoever makes it puts it here.
+    let mut answered = None;
+    let wants = match head {
         Ok(head) => {
             let wants = Wants::of(&head.request, head.keep_alive);
             client.turn(Phase::Busy);
@@ -107,12 +109,16 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
                 .pool
                 .buffers
                 .take_answer()));
-            match until_gone(client, inlet, answer).await {
-                Some(answer) => (answer, wants),
-                None => return After::Abort,
-            }
+            until_gone(lp, client, inlet, answer, &mut answered).await;
+            wants
         }
-        Err(rejection) => (refuse(lp, client, rejection), Wants::default()),
+        Err(rejection) => {
+            answered = Some(refuse(lp, client, rejection));
+            Wants::default()
+        }
+    };
+    let Some((returning, reply)) = answered else {
+        return After::Abort;
     };
     // Before anything is decided: a drain may begin meanwhile.
     after_the_others().await;
@@ -175,26 +181,34 @@ async fn next_head(
     .await
 }
 
-/// A request's answer; `None` if the client leaves before it begins, or is given up.
+/// A request's answer, if the client does not leave before it begins, and is not given up.
 async fn until_gone(
+    lp: &Loop,
     client: &Rc<Client>,
     inlet: &Rc<Inlet>,
     mut answer: Pin<&mut impl Future<Output = (Returning, Reply)>>,
-) -> Option<(Returning, Reply)> {
+    answered: &mut Option<(Returning, Reply)>,
+) {
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {
-            return Poll::Ready(None);
+            return Poll::Ready(());
         }
+        lp.steps_aside.set(false);
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Some(answer));
+            *answered = Some(answer);
+            return Poll::Ready(());
+        }
+        // Whether the client is still there is asked when it has to wait.
+        if lp.steps_aside.get() {
+            return Poll::Pending;
         }
         inlet.inform(client.take_informed());
-        let gone = inlet.poll_gone(cx).map(|()| None);
+        let gone = inlet.poll_gone(cx);
         client.notice_end(inlet.has_ended());
         gone
     })
-    .await
+    .await;
 }
 
 /// The answer to a head that nobody else gets to see.

@@ -110,8 +110,14 @@ impl Address {
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// As bytes of ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         let text = self.text.get(..usize::from(self.length));
-        str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+        text.unwrap_or_default()
     }
 
     /// Whether it is one of IPv6.

@@ -176,6 +176,8 @@ pub(super) struct Loop {
     /// The time now, as `Date` has it; made anew each second.
     date: RefCell<(u64, Rc<str>)>,
     now: Cell<u64>,
+    /// The request that was polled just now only lets others go first.
+    pub(super) steps_aside: Cell<bool>,
     /// Each with its place among all listeners.
     listeners: RefCell<Vec<(usize, Listener)>>,
     accepts: Cell<bool>,
@@ -202,12 +204,27 @@ impl Loop {
             view: RefCell::default(),
             greetings: RefCell::default(),
             date: RefCell::new((0, "".into())),
+            steps_aside: Cell::new(false),
             listeners: RefCell::default(),
             accepts: Cell::new(false),
             stopped: Cell::new(false),
             stop: Notify::new(),
             turns: Cell::new(0),
         }
+    }
+
+    /// The same for a request whose client is told apart from one that waits: it goes on by itself.
+    pub(super) async fn step_aside(&self) {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            self.steps_aside.set(true);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The table in use.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::event_loop::after_the_others;
 use super::exchange::Exchange;
 use super::pick::{Picked, Seeker};
 use super::queue::Queue;
@@ -48,7 +47,7 @@ pub(super) async fn forward(
         .service
         .budget
         .deposit(exchange.service.rules.retry);
-    after_the_others().await;
+    exchange.lp.step_aside().await;
     loop {
         let worker = errand.worker().await?;
         match errand.attempt(&worker).await {

@@ -111,7 +111,7 @@ impl Answering {
             Coding::None | Coding::Chunked | Coding::Close => None,
         };
         if let Some(length) = length {
-            rules::write_field(&mut out, b"content-length", Digits::of(length).text());
+            rules::put_field(&mut out, b"content-length: ", Digits::of(length).text());
         }
         if coding == Coding::Chunked {
             out.put_slice(b"transfer-encoding: chunked\r\n");
@@ -125,7 +125,7 @@ impl Answering {
             out.put_slice(b"connection: keep-alive\r\n");
         }
         if !returning.dated {
-            rules::write_field(&mut out, b"date", date.as_bytes());
+            rules::put_field(&mut out, b"date: ", date.as_bytes());
         }
         out.put_slice(b"\r\n");
         if !early.is_empty() {

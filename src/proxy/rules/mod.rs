@@ -25,9 +25,9 @@ use http::{Method, StatusCode, Version};
 use super::digits::{Address, Digits};
 use super::head::{AnswerHead, Fields, RequestHead};
 use crate::link::message::{Edits, FieldEdits, Front};
-pub(super) use fields::write as write_field;
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
+pub(super) use fields::{put as put_field, write as write_field};
 pub use request_id::RequestId;
 pub use target::Target;
 
@@ -151,7 +151,7 @@ pub fn outgoing(
     head.put_u8(b' ');
     head.put_slice(target.path.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
-    fields::write(head, b"host", target.host.as_bytes());
+    fields::put(head, b"host: ", target.host.as_bytes());
     put_end_to_end(head, &request.fields, origin.trusted, &edits.request);
     put_hop(head, request, framing, upgrade, expects_continue);
     put_forwarding(head, request, origin, target.host);
@@ -326,7 +326,7 @@ fn put_hop(
 }
 
 fn put_length(head: &mut BytesMut, length: u64) {
-    fields::write(head, b"content-length", Digits::of(length).text());
+    fields::put(head, b"content-length: ", Digits::of(length).text());
 }
 
 /// Who the client is and what it asked (T7). Only a trusted peer's word is kept, and added to. Of the two
@@ -348,22 +348,19 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
             put_member(head, start, line);
         }
         if let Some(address) = client {
-            put_member(head, start, address.as_str().as_bytes());
+            put_member(head, start, address.as_bytes());
         }
         head.put_slice(b"\r\n");
     }
 
     let scheme = theirs(b"x-forwarded-proto").next();
-    fields::write(
-        head,
-        b"x-forwarded-proto",
-        scheme.unwrap_or(origin.scheme.as_bytes()),
-    );
+    let scheme = scheme.unwrap_or(origin.scheme.as_bytes());
+    fields::put(head, b"x-forwarded-proto: ", scheme);
     let asked = theirs(b"x-forwarded-host")
         .next()
         .unwrap_or(host.as_bytes());
     if !asked.is_empty() {
-        fields::write(head, b"x-forwarded-host", asked);
+        fields::put(head, b"x-forwarded-host: ", asked);
     }
 
     if theirs(b"forwarded").next().is_some() {
@@ -384,7 +381,7 @@ fn put_forwarding(head: &mut BytesMut, request: &RequestHead, origin: &Origin, h
         }
         head.put_slice(b"\r\n");
     }
-    fields::write(head, b"x-request-id", origin.request_id.as_bytes());
+    fields::put(head, b"x-request-id: ", origin.request_id.as_bytes());
     if let Some(certificate) = &origin.certificate {
         head.put_slice(certificate);
     }

@@ -1,6 +1,6 @@
 //! Connections that wait for their next request, of one event loop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct Pool {
     pub(in crate::proxy) buffers: Buffers,
     pub(super) sessions: Sessions,
     inner: RefCell<Inner>,
+    /// When it was last asked for a connection, or swept: what comes back then is no younger.
+    looked: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +55,19 @@ impl Pool {
     pub fn take(&self, worker: WorkerId) -> Option<Connection> {
         let mut inner = self.inner.borrow_mut();
         let idle = inner.workers.get_mut(&worker)?;
-        let now = Instant::now();
+        let now = self.look();
         while let Some(newest) = idle.pop() {
             if now < newest.until && newest.connection.socket.is_quiet() {
                 return Some(newest.connection);
             }
         }
         None
+    }
+
+    fn look(&self) -> Instant {
+        let now = Instant::now();
+        self.looked.set(Some(now));
+        now
     }
 
     /// Closes all of a worker's connections, and those that would come back later.
@@ -81,7 +89,7 @@ impl Pool {
     /// Closes what is over its idle limit; call it every few hundred milliseconds.
     pub fn sweep(&self) {
         self.sessions.sweep();
-        let now = Instant::now();
+        let now = self.look();
         self.inner.borrow_mut().workers.retain(|_, idle| {
             idle.retain(|one| now < one.until && one.connection.socket.is_quiet());
             !idle.is_empty()
@@ -99,7 +107,9 @@ impl Pool {
 
     /// Takes a connection back, unless its worker was closed or has enough of them.
     pub(super) fn put(&self, worker: WorkerId, mut connection: Connection, limit: Duration) {
-        let Some(until) = Instant::now().checked_add(limit) else {
+        // A little too early at most, as sweeps are frequent: one look at the clock less for each request.
+        let now = self.looked.get().unwrap_or_else(Instant::now);
+        let Some(until) = now.checked_add(limit) else {
             return;
         };
         connection.reused = true;
