@@ -213,18 +213,10 @@ impl Loop {
         }
     }
 
-    /// The same for a request whose client is told apart from one that waits: it goes on by itself.
+    /// Lets a request wait for [`after_the_others`]; whoever polls it sees by `steps_aside` that it goes on by itself.
     pub(super) async fn step_aside(&self) {
-        let mut waited = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut waited, true) {
-                return Poll::Ready(());
-            }
-            self.steps_aside.set(true);
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        self.steps_aside.set(true);
+        after_the_others().await;
     }
 
     /// The table in use.
