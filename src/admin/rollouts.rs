@@ -79,8 +79,8 @@ pub(super) async fn order(
     }
     let order = order.unwrap_or_default();
     check(&order)?;
+    let service = order.service.clone().unwrap_or_default();
     let Some(key) = headers.get("idempotency-key") else {
-        let service = order.service.clone().unwrap_or_default();
         let ask = rollout_ask(order, caller, &headers);
         let rollouts = app.ask(ask).await?;
         let rollouts = rollouts.map_err(|refusal| app.refused(refusal, &service))?;
@@ -92,7 +92,6 @@ pub(super) async fn order(
     let pending = match app.keys.claim(key, &order, Instant::now())? {
         Claim::Again(pending) => pending,
         Claim::First(send, pending) => {
-            let service = order.service.clone().unwrap_or_default();
             let ask = rollout_ask(order, caller, &headers);
             let app = Arc::clone(&app);
             // Ends with the loop's answer or with the loop.

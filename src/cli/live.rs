@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::out::size;
 use super::{fold, words};
 use crate::wire::{Rollout, Service, Worker};
 
@@ -156,8 +157,7 @@ fn position(rollout: &Rollout, service: Option<&Service>) -> String {
 
 /// Columns of what is drawn on.
 fn width() -> Option<usize> {
-    let (_, columns) = Term::stderr().size_checked()?;
-    Some(columns.into())
+    size(&Term::stderr()).map(|(_, columns)| columns)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -193,8 +193,8 @@ impl Out {
     }
 }
 
-/// Asked anew each time: a terminal may change.
-fn size(term: &Term) -> Option<(usize, usize)> {
+/// Lines and columns of a terminal. Asked anew each time: it may change.
+pub(crate) fn size(term: &Term) -> Option<(usize, usize)> {
     let (lines, columns) = term.size_checked()?;
     Some((lines.into(), columns.into()))
 }

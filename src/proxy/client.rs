@@ -364,13 +364,15 @@ impl Client {
     }
 
     pub(super) fn listen(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        if !waker
-            .as_ref()
-            .is_some_and(|known| known.will_wake(cx.waker()))
-        {
-            *waker = Some(cx.waker().clone());
-        }
+        remember(&self.waker, cx);
+    }
+}
+
+/// Keeps whom to wake; mostly it is the one who is kept already.
+pub(super) fn remember(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    match &mut *place.borrow_mut() {
+        Some(known) => known.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::access_log::{About, End, Facts, Notes, Term};
-use super::client::Client;
+use super::client::{Client, remember};
 use super::counters::method_label;
 use super::drain::scattered;
 use super::event_loop::Loop;
@@ -342,13 +342,7 @@ impl Exchange {
             if self.cut.get() {
                 return Poll::Ready(());
             }
-            let mut waker = self.waker.borrow_mut();
-            if !waker
-                .as_ref()
-                .is_some_and(|known| known.will_wake(cx.waker()))
-            {
-                *waker = Some(cx.waker().clone());
-            }
+            remember(&self.waker, cx);
             Poll::Pending
         })
         .await;

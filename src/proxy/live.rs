@@ -72,7 +72,7 @@ pub(super) struct Entry {
 /// What a request is about. The next one takes the place of the last, and of its text.
 #[derive(Debug, Default)]
 struct About {
-    in_flight: bool,
+    /// There is none while nothing is in flight.
     service: Option<ServiceName>,
     request_id: Option<RequestId>,
     method: Method,
@@ -145,7 +145,6 @@ impl Entry {
             .find(|end| path.is_char_boundary(*end))
             .unwrap_or(0);
         let mut about = self.about();
-        about.in_flight = true;
         about.service = Some(begun.service.clone());
         about.request_id = Some(begun.request_id.clone());
         about.method = begun.method.clone();
@@ -161,7 +160,7 @@ impl Entry {
 
     /// Nothing is in flight any more.
     pub(super) fn end(&self) {
-        self.about().in_flight = false;
+        self.about().service = None;
     }
 
     fn about(&self) -> MutexGuard<'_, About> {
@@ -214,14 +213,12 @@ impl Entry {
     /// Its request as people see it, if it has one.
     fn show(&self, now: u64) -> Option<Exchange> {
         let about = self.about();
-        if !about.in_flight {
-            return None;
-        }
+        let service = about.service.clone()?;
         let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
         let worker = self.worker.load(Ordering::Relaxed);
         let cut_at = self.cut_at.load(Ordering::Relaxed);
         Some(Exchange {
-            service: about.service.clone()?,
+            service,
             worker: (worker != NO_WORKER).then_some(WorkerId(worker)),
             request_id: about.request_id.as_ref()?.as_str().to_owned(),
             class: self.class(),

@@ -179,8 +179,8 @@ impl Seeker<'_> {
         // Without a limit nobody ever waits.
         let is_new = standing == Standing::New && generation.is_limited();
         let must_wait = || is_new && generation.queue.is_waited_in();
+        let will_do = |worker: &&Rc<Worker>| open(worker) && worker.has_place(self.now);
         if !must_wait() {
-            let will_do = |worker: &Rc<Worker>| open(&worker) && worker.has_place(self.now);
             let drawn = self.drawn(&generation.workers, will_do);
             let entered = drawn.filter(|of| of.enter(self.index, self.now) == Entry::Entered);
             if let Some(worker) = entered {
@@ -200,10 +200,7 @@ impl Seeker<'_> {
             if room == 0 || must_wait() {
                 return Found::Full;
             }
-            let with_room = || {
-                let open = generation.workers.iter().filter(open);
-                open.filter(|worker| worker.has_place(self.now))
-            };
+            let with_room = || generation.workers.iter().filter(will_do);
             let chosen = if room == 1 {
                 with_room().next()
             } else {
@@ -227,7 +224,7 @@ impl Seeker<'_> {
     fn drawn(
         self,
         workers: &[Rc<Worker>],
-        will_do: impl Fn(&Rc<Worker>) -> bool,
+        will_do: impl Fn(&&Rc<Worker>) -> bool,
     ) -> Option<&Rc<Worker>> {
         if workers.len() < 2 {
             return None;
@@ -235,7 +232,7 @@ impl Seeker<'_> {
         (0..DRAWS).find_map(|_| {
             let (first, second) = self.two_of(workers.len());
             let (first, second) = (&workers[first], &workers[second]);
-            (will_do(first) && will_do(second)).then(|| self.lighter(first, second))
+            (will_do(&first) && will_do(&second)).then(|| self.lighter(first, second))
         })
     }
 

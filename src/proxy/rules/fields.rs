@@ -221,6 +221,7 @@ pub(super) fn write_all(out: &mut BytesMut, all: &Fields, goes_on: impl Fn(&[u8]
 /// Writes one line of a name that is known, given with the colon and the space behind it: one copy less. The
 /// caller has seen to it that the value is clean.
 pub(in crate::proxy) fn put(out: &mut BytesMut, label: &'static [u8], value: &[u8]) {
+    // Room for all of it once, and no look at it for each part.
     let start = out.len();
     out.resize(start + label.len() + value.len() + 2, 0);
     let (named, rest) = out[start..].split_at_mut(label.len());
@@ -232,15 +233,6 @@ pub(in crate::proxy) fn put(out: &mut BytesMut, label: &'static [u8], value: &[u
 
 /// Writes one line. The caller has seen to it that the value is clean.
 pub(in crate::proxy) fn write(out: &mut BytesMut, name: &[u8], value: &[u8]) {
-    // Room for all of it once, and no look at it for each part.
-    let start = out.len();
-    out.resize(start + name.len() + value.len() + 4, 0);
-    let line = &mut out[start..];
-    let (named, rest) = line.split_at_mut(name.len());
-    let (colon, rest) = rest.split_at_mut(2);
-    let (valued, end) = rest.split_at_mut(value.len());
-    named.copy_from_slice(name);
-    colon.copy_from_slice(b": ");
-    valued.copy_from_slice(value);
-    end.copy_from_slice(b"\r\n");
+    out.extend_from_slice(name);
+    put(out, b": ", value);
 }
