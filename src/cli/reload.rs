@@ -1,13 +1,14 @@
 //! `remuda reload`: has the config read again, says what changed, and waits for what is rolled for it.
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::args;
 use super::client::Client;
 use super::exit::{Code, Failure};
+use super::follow;
 use super::out::Out;
 use super::patience::Patience;
-use super::{follow, words};
+use super::rollout::result;
 use crate::wire::Reloaded;
 
 /// Reloads, and follows the rollouts that come of it to their ends.
@@ -39,16 +40,6 @@ pub(crate) async fn reload(
     }
     let work = follow::to_the_end(client, out, rollouts);
     let rollouts = patience.wait("the rollout", work).await?;
-    let codes = rollouts.iter().map(words::code);
-    let code = codes.fold(Code::Done, Code::worse);
-    let message: Vec<String> = rollouts.iter().map(words::end).collect();
-    out.result(json!({
-        "result": code.name(),
-        "exit_code": code.number(),
-        "message": message.join("; "),
-        "problem": null,
-        "changes": changes,
-        "rollouts": rollouts,
-    }));
-    Ok(code)
+    let changes = Map::from_iter([("changes".to_owned(), json!(changes))]);
+    Ok(result(out, &rollouts, changes))
 }

@@ -1,6 +1,6 @@
 //! `remuda rollout`: orders rollouts and waits for their ends.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::args;
 use super::client::Client;
@@ -47,7 +47,7 @@ pub(crate) async fn rollout(
     }
     let work = follow::to_the_end(client, out, ordered.rollouts);
     let rollouts = patience.wait(IT, work).await?;
-    Ok(result(out, &rollouts))
+    Ok(result(out, &rollouts, Map::new()))
 }
 
 /// Only says which rollouts were begun.
@@ -65,19 +65,23 @@ pub(crate) fn detached(out: &Out, rollouts: &[Rollout]) -> Code {
     Code::Done
 }
 
-/// The worst end of several; what people need to know was said on the way.
-fn result(out: &Out, rollouts: &[Rollout]) -> Code {
+/// The worst end of several, with what else there is to tell; what people need to know was said on the way.
+pub(crate) fn result(out: &Out, rollouts: &[Rollout], more: Map<String, Value>) -> Code {
     let code = rollouts
         .iter()
         .map(words::code)
         .fold(Code::Done, Code::worse);
     let message: Vec<String> = rollouts.iter().map(words::end).collect();
-    out.result(json!({
+    let mut all = json!({
         "result": code.name(),
         "exit_code": code.number(),
         "message": message.join("; "),
         "problem": null,
         "rollouts": rollouts,
-    }));
+    });
+    for (name, value) in more {
+        all[name] = value;
+    }
+    out.result(all);
     code
 }
