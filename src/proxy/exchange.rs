@@ -251,8 +251,7 @@ impl Exchange {
             self.grpc_status.set(grpc::Status::of_head(head));
         }
         let now = Instant::now();
-        self.first_byte
-            .set(Some(now - self.tried.get().unwrap_or(self.began)));
+        self.first_byte.set(Some(now - self.tried_at()));
         let mut tally = self.service.counters.tally();
         tally.first_byte.observe(now - self.began);
     }
@@ -271,6 +270,11 @@ impl Exchange {
     /// It has waited, or failed at a worker, and is tried anew.
     pub(super) fn tried_anew(&self) {
         self.tried.set(Some(Instant::now()));
+    }
+
+    /// When its present try began.
+    pub(super) fn tried_at(&self) -> Instant {
+        self.tried.get().unwrap_or(self.began)
     }
 
     /// A connection was made for it, which took so long.

@@ -268,7 +268,7 @@ impl Errand<'_> {
         let waiting = if self.fresh {
             None
         } else {
-            pool.take(worker.id)
+            pool.take(worker.id, exchange.tried_at().into())
         };
         let reused = waiting.is_some();
         let connection = match waiting {

@@ -222,7 +222,7 @@ fn write_early(out: &mut Vec<u8>, field: Early, known: &Known<'_>) {
         Early::Ts => out.extend_from_slice(&known.stamp.rfc3339),
         Early::RequestId => value(out, known.request_id),
         Early::TraceId => value(out, known.trace_id),
-        Early::Client => value(out, known.client.as_bytes()),
+        Early::Client => value(out, known.client),
         Early::Method => value(out, known.method.as_bytes()),
         Early::Host => value(out, known.host),
         Early::Path => value(out, known.path),

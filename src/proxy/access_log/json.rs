@@ -17,7 +17,7 @@ pub(super) fn note(notes: &mut Notes, known: &Known<'_>, query: bool) {
     out.extend_from_slice(b",\"trace_id\":");
     word(out, known.trace_id);
     out.extend_from_slice(b",\"client\":");
-    word(out, known.client.as_bytes());
+    word(out, known.client);
     out.extend_from_slice(b",\"method\":");
     word(out, known.method.as_bytes());
     out.extend_from_slice(b",\"host\":");
@@ -95,6 +95,7 @@ fn value(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// What holds nothing that needs an escape: addresses, methods, names of services, digits.
+#[inline]
 fn word(out: &mut Vec<u8>, word: &[u8]) {
     if word.is_empty() {
         return out.extend_from_slice(b"null");

@@ -197,7 +197,7 @@ impl Book {
         let mut known = Known {
             stamp: self.wall.stamp(began),
             request_id: about.request_id,
-            client: client.address().map_or("unix", Address::as_str),
+            client: client.address().map_or(b"unix", Address::as_bytes),
             tls: client.tls_version(),
             service: about.service,
             host: about.host.as_bytes(),

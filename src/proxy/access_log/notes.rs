@@ -55,7 +55,7 @@ pub(super) struct Known<'a> {
     pub(super) stamp: &'a Stamp,
     pub(super) request_id: &'a [u8],
     /// The client's address alone.
-    pub(super) client: &'a str,
+    pub(super) client: &'a [u8],
     pub(super) tls: &'static str,
     pub(super) service: &'a str,
     /// Empty if the head could not be read.

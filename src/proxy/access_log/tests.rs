@@ -34,7 +34,7 @@ fn known<'a>(stamp: &'a Stamp, values: [&'a [u8]; 6]) -> Known<'a> {
     Known {
         stamp,
         request_id: b"1f",
-        client: "192.0.2.7",
+        client: b"192.0.2.7",
         tls: "TLSv1.3",
         service: "shop",
         method: "GET",
@@ -59,7 +59,7 @@ const USUAL: [&[u8]; 6] = [
 
 fn unreadable(stamp: &Stamp) -> Known<'_> {
     Known {
-        client: "2001:db8::1",
+        client: b"2001:db8::1",
         tls: "",
         service: "",
         method: "",

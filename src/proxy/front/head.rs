@@ -16,7 +16,8 @@ const BLANK: &[u8] = b"\r\n";
 /// A request's head, and what its fields say about the rest of the message and the connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Head {
-    pub(in crate::proxy) request: RequestHead,
+    /// Boxed: it is large, and goes through many hands.
+    pub(in crate::proxy) request: Box<RequestHead>,
     pub(in crate::proxy) framing: Framing,
     /// The client would send another request on this connection (RFC 9112 §9.3).
     pub(in crate::proxy) keep_alive: bool,
@@ -100,12 +101,12 @@ fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection> {
             ));
         }
     };
-    let request = RequestHead {
+    let request = Box::new(RequestHead {
         method,
         uri,
         version,
         fields,
-    };
+    });
     Ok(Head {
         framing: rules::framing(&request)?,
         keep_alive: rules::keeps_alive(&request),

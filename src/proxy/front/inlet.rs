@@ -52,10 +52,6 @@ struct Inner {
 
 /// What comes next from a client.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are heads, and each is taken apart at once"
-)]
 pub(in crate::proxy) enum Next {
     /// A request.
     Head(Head),

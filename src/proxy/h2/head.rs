@@ -26,12 +26,12 @@ pub(super) fn request(
     let ends = ends || must_upgrade;
     let fields = Fields::from_map(&parts.headers)
         .ok_or_else(|| rules::reject(StatusCode::BAD_REQUEST, "byte in a field value"))?;
-    let request = RequestHead {
+    let request = Box::new(RequestHead {
         method: parts.method,
         uri: parts.uri,
         version: Version::HTTP_2,
         fields,
-    };
+    });
     let framing = match rules::framing(&request)? {
         // The frames delimit it.
         Framing::Empty if !ends => Framing::Chunked,

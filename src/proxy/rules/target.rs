@@ -68,7 +68,10 @@ fn host(request: &RequestHead) -> Result<&str, Rejection> {
     let mut lines = request.fields.all(b"host");
     let field = match (lines.next(), lines.next()) {
         (None, _) => None,
-        (Some(line), None) => match str::from_utf8(line).ok().filter(|h| is_host(h)) {
+        (Some(line), None) => match Some(line)
+            .filter(|h| is_host(h))
+            .and_then(|h| str::from_utf8(h).ok())
+        {
             Some(host) => Some(host),
             None => return bad("malformed Host"),
         },
@@ -76,7 +79,7 @@ fn host(request: &RequestHead) -> Result<&str, Rejection> {
     };
     let target = match request.uri.authority() {
         None => None,
-        Some(authority) if is_host(authority.as_str()) => Some(authority.as_str()),
+        Some(authority) if is_host(authority.as_str().as_bytes()) => Some(authority.as_str()),
         Some(_) => return bad("malformed authority"),
     };
     match (target, field) {
@@ -93,38 +96,56 @@ fn host(request: &RequestHead) -> Result<&str, Rejection> {
     }
 }
 
+/// What a name of a host may consist of. A reg-name may hold more (RFC 3986 §3.2.2), but no name on the web
+/// does, and each further byte is one that somebody's parser takes for a delimiter.
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        table[byte as usize] = unreserved;
+        byte += 1;
+    }
+    table
+};
+/// Longest name of a host: RFC 1035 §2.3.4.
+const MAX_NAME: usize = 255;
+
 /// `uri-host [":" port]`, not empty, without user information.
-fn is_host(text: &str) -> bool {
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let Some((address, port)) = rest.split_once(']') else {
-                return false;
-            };
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return false;
-            }
-            match port {
-                "" => return true,
-                port => match port.strip_prefix(':') {
-                    Some(port) => ("6", port),
-                    None => return false,
-                },
-            }
-        }
-        None => match text.bytes().position(|b| b == b':') {
-            Some(colon) => (&text[..colon], &text[colon + 1..]),
-            None => (text, ""),
-        },
+fn is_host(text: &[u8]) -> bool {
+    let after = match text.strip_prefix(b"[") {
+        Some(literal) => after_ipv6(literal),
+        None => after_name(text),
     };
-    // A reg-name may hold more (RFC 3986 §3.2.2), but no name on the web does, and each further byte is
-    // one that somebody's parser takes for a delimiter.
-    let name_ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    let port_ok = port.is_empty() || (port.len() <= 5 && port.parse::<u16>().is_ok());
-    !name.is_empty()
-        && name.len() <= 255
-        && name.bytes().all(name_ok)
-        && port_ok
-        && port.bytes().all(|b| b.is_ascii_digit())
+    match after {
+        Some([b':', port @ ..]) => is_port(port),
+        Some(rest) => rest.is_empty(),
+        None => false,
+    }
+}
+
+fn after_name(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().position(|b| !IN_NAME[usize::from(*b)]);
+    let end = end.unwrap_or(text.len());
+    (1..=MAX_NAME).contains(&end).then(|| &text[end..])
+}
+
+fn after_ipv6(literal: &[u8]) -> Option<&[u8]> {
+    let end = literal.iter().position(|b| *b == b']')?;
+    let address = str::from_utf8(&literal[..end]).ok()?;
+    address.parse::<std::net::Ipv6Addr>().ok()?;
+    Some(&literal[end + 1..])
+}
+
+/// Digits, or nothing: RFC 3986 §3.2.3.
+fn is_port(text: &[u8]) -> bool {
+    let digit = |b: &u8| b.is_ascii_digit().then(|| u32::from(b - b'0'));
+    let number = |number: u32, b: &u8| Some(number * 10 + digit(b)?);
+    text.len() <= 5
+        && text
+            .iter()
+            .try_fold(0, number)
+            .is_some_and(|n| n <= u32::from(u16::MAX))
 }
 
 /// The limits on the head as a whole.

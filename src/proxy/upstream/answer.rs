@@ -18,12 +18,12 @@ pub struct AnswerBody(Way);
 
 #[derive(Debug)]
 enum Way {
-    Connection(Download),
+    Connection(Box<Download>),
     Stream(h2c::Download),
 }
 
-impl From<Download> for AnswerBody {
-    fn from(body: Download) -> Self {
+impl From<Box<Download>> for AnswerBody {
+    fn from(body: Box<Download>) -> Self {
         Self(Way::Connection(body))
     }
 }

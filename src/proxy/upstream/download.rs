@@ -6,12 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::super::h1::{Decoder, LARGE, Piece};
-use super::exchange::Exchange;
+use super::super::h1::{Decoder, Piece};
+use super::exchange::{Awaiting, Exchange};
+use super::head::Head;
 use super::tunnel::Tunnel;
 use super::upload::Source;
+use super::{Answer, SendError};
 
 /// A body of unknown length is large once a read brings so much.
 const LARGE_READ: usize = 12 << 10;
@@ -19,8 +22,8 @@ const LARGE_READ: usize = 12 << 10;
 /// An answer's body, trailers included. An error means that it was cut short: the client's connection
 /// must be closed without a last chunk (F42). Dropping it before its end closes the worker's connection.
 pub(super) struct Download {
-    /// Gone once the body ended. Boxed: it is large, and a body changes hands often.
-    exchange: Option<Box<Exchange>>,
+    /// Gone once the body ended.
+    exchange: Option<Exchange>,
     decoder: Decoder,
     /// What comes after the frame handed out last, if it was there already.
     next: Option<Result<Piece, &'static str>>,
@@ -30,26 +33,46 @@ pub(super) struct Download {
 }
 
 impl Download {
-    pub(super) fn new(
-        exchange: Box<Exchange>,
-        decoder: Decoder,
-        rest: Option<Box<dyn Source>>,
-        tunnel: bool,
-    ) -> Self {
-        let mut body = Self {
+    /// Of an exchange whose answer is awaited. Boxed from the begin: it is large, and a body changes hands
+    /// often.
+    pub(super) fn new(exchange: Exchange) -> Box<Self> {
+        Box::new(Self {
             exchange: Some(exchange),
-            decoder,
+            decoder: Decoder::Empty,
             next: None,
-            rest,
-            tunnel,
-        };
-        if let (Some(exchange), Decoder::Length(length)) = (&mut body.exchange, &body.decoder) {
-            exchange.large = *length >= LARGE;
+            rest: None,
+            tunnel: false,
+        })
+    }
+
+    /// Until the final head is there.
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn Source,
+        awaiting: &mut Awaiting<'_>,
+    ) -> Poll<Result<Head, SendError>> {
+        match &mut self.exchange {
+            Some(exchange) => exchange.poll_answer(cx, source, awaiting),
+            None => Poll::Pending,
         }
-        if !tunnel && matches!(body.decoder, Decoder::Empty) {
-            body.finish();
+    }
+
+    /// The final head is there. `source` is the request's body.
+    pub(super) fn answer(mut self: Box<Self>, head: Head, source: impl Source + 'static) -> Answer {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.answer_begins(&head);
+            self.rest = (!exchange.is_sent()).then(|| Box::new(source) as Box<dyn Source>);
         }
-        body
+        self.tunnel = head.answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        self.decoder = head.body;
+        if !self.tunnel && matches!(self.decoder, Decoder::Empty) {
+            self.finish();
+        }
+        Answer {
+            head: head.answer,
+            body: self.into(),
+        }
     }
 
     /// After a 101: the connection as a byte stream, with the bytes that came behind the head.

@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
+use super::super::h1::{Decoder, LARGE};
 use super::connection::Connection;
 use super::download::Download;
 use super::head::{self, Head};
@@ -59,7 +60,7 @@ where
             source: None,
         });
     }
-    let mut exchange = Box::new(Exchange {
+    let mut download = Download::new(Exchange {
         connection: Some(connection),
         buffer: BytesMut::new(),
         large: false,
@@ -79,24 +80,12 @@ where
         searched: 0,
         informational: 0,
     };
-    let head = poll_fn(|cx| exchange.poll_answer(cx, &mut body, &mut awaiting)).await?;
-    let rest: Option<Box<dyn Source>> = match exchange.upload.is_over() {
-        true => None,
-        false => Some(Box::new(body)),
-    };
-    if head.answer.is_event_stream() {
-        exchange.limits.body_idle = Duration::MAX;
-    }
-    exchange.keep = head.keep_alive.then(|| exchange.idle_limit(head.keep_for));
-    let tunnel = head.answer.status == StatusCode::SWITCHING_PROTOCOLS;
-    Ok(Answer {
-        head: head.answer,
-        body: Download::new(exchange, head.body, rest, tunnel).into(),
-    })
+    let head = poll_fn(|cx| download.poll_answer(cx, &mut body, &mut awaiting)).await?;
+    Ok(download.answer(head, body))
 }
 
 /// What is needed only until the final head is there.
-struct Awaiting<'a> {
+pub(super) struct Awaiting<'a> {
     method: &'a Method,
     upgrade: Option<&'a str>,
     searched: usize,
@@ -125,7 +114,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Until the final head is there.
-    fn poll_answer(
+    pub(super) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut dyn Source,
@@ -152,6 +141,20 @@ impl Exchange {
             self.since = None;
             self.upload.release();
         }
+    }
+
+    /// The final head is there.
+    pub(super) fn answer_begins(&mut self, head: &Head) {
+        if head.answer.is_event_stream() {
+            self.limits.body_idle = Duration::MAX;
+        }
+        self.large = matches!(head.body, Decoder::Length(LARGE..));
+        self.keep = head.keep_alive.then(|| self.idle_limit(head.keep_for));
+    }
+
+    /// Nothing of the request will be sent any more.
+    pub(super) fn is_sent(&self) -> bool {
+        self.upload.is_over()
     }
 
     /// What we wait for before the answer, and for how long.

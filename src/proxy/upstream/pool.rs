@@ -50,24 +50,18 @@ impl Pool {
     }
 
     /// The newest one that is not known to be closed, has no unasked byte waiting and is not over its
-    /// idle limit. Costs no system call when nothing has happened on it.
+    /// idle limit. Costs no system call when nothing has happened on it. `now` may be some moments old.
     #[must_use]
-    pub fn take(&self, worker: WorkerId) -> Option<Connection> {
+    pub fn take(&self, worker: WorkerId, now: Instant) -> Option<Connection> {
+        self.looked.set(Some(now));
         let mut inner = self.inner.borrow_mut();
         let idle = inner.workers.get_mut(&worker)?;
-        let now = self.look();
         while let Some(newest) = idle.pop() {
             if now < newest.until && newest.connection.socket.is_quiet() {
                 return Some(newest.connection);
             }
         }
         None
-    }
-
-    fn look(&self) -> Instant {
-        let now = Instant::now();
-        self.looked.set(Some(now));
-        now
     }
 
     /// Closes all of a worker's connections, and those that would come back later.
@@ -89,7 +83,8 @@ impl Pool {
     /// Closes what is over its idle limit; call it every few hundred milliseconds.
     pub fn sweep(&self) {
         self.sessions.sweep();
-        let now = self.look();
+        let now = Instant::now();
+        self.looked.set(Some(now));
         self.inner.borrow_mut().workers.retain(|_, idle| {
             idle.retain(|one| now < one.until && one.connection.socket.is_quiet());
             !idle.is_empty()

@@ -432,7 +432,7 @@ async fn a_unix_worker_serves_too() {
             .expect("connect");
         let first = client.get(connection).await.expect("an answer");
         assert_eq!(whole(first).await.1, "ok");
-        let again = client.pool.take(WORKER).expect("the same");
+        let again = client.pool.take(WORKER, Instant::now()).expect("the same");
         let second = client.get(again).await.expect("an answer");
         assert_eq!(whole(second).await.1, "ok");
     };

@@ -17,6 +17,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::connection::Socket;
 use super::*;
@@ -214,7 +215,7 @@ async fn a_connection_is_used_again() {
         let first = client.get(connection).await.expect("an answer");
         assert_eq!(whole(first).await, (StatusCode::OK, "hi".into()));
         assert_eq!(client.pool.idle(WORKER), 1);
-        let again = client.pool.take(WORKER).expect("the same");
+        let again = client.pool.take(WORKER, Instant::now()).expect("the same");
         let post = outgoing(Method::POST, &[], Framing::Length(5));
         let body = Full::new(Bytes::from("hello"));
         let second = client.send(again, &post, body).await.expect("an answer");
@@ -304,7 +305,7 @@ async fn f41_a_connection_the_worker_closed_is_not_taken() {
     let client = Client::new();
     drop(pooled(&client).await);
     hear().await;
-    assert!(client.pool.take(WORKER).is_none());
+    assert!(client.pool.take(WORKER, Instant::now()).is_none());
 }
 
 #[tokio::test]
@@ -314,7 +315,7 @@ async fn unasked_bytes_spoil_a_pooled_connection() {
     let poison = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     worker.write_all(poison).await.expect("write");
     hear().await;
-    assert!(client.pool.take(WORKER).is_none());
+    assert!(client.pool.take(WORKER, Instant::now()).is_none());
     assert_eq!(
         worker
             .read(&mut [0])
@@ -330,7 +331,10 @@ async fn f41_a_ghost_does_not_get_a_post() {
     let client = Client::new();
     let worker = pooled(&client).await;
     // Closed by the worker, but this loop has not turned since.
-    let connection = client.pool.take(WORKER).expect("not known to be closed");
+    let connection = client
+        .pool
+        .take(WORKER, Instant::now())
+        .expect("not known to be closed");
     drop(worker);
     let post = outgoing(Method::POST, &[], Framing::Length(5));
     let body = Full::new(Bytes::from("hello"));
@@ -347,7 +351,10 @@ async fn f41_a_ghost_does_not_get_a_post() {
 async fn f41_a_ghost_answers_a_get_with_a_reset() {
     let client = Client::new();
     let worker = pooled(&client).await;
-    let connection = client.pool.take(WORKER).expect("not known to be closed");
+    let connection = client
+        .pool
+        .take(WORKER, Instant::now())
+        .expect("not known to be closed");
     drop(worker);
     let failed = client.get(connection).await.expect_err("closed");
     assert_eq!(failed.kind, SendErrorKind::Reset);
@@ -376,9 +383,9 @@ async fn the_pool_keeps_to_its_limits() {
     let mut client = Client::new();
     client.limits.pool_idle = Duration::from_millis(20);
     let _worker = pooled(&client).await;
-    let over = tokio::time::Instant::now() + client.limits.pool_idle;
+    let over = Instant::now() + client.limits.pool_idle;
     tokio::time::sleep_until(over).await;
-    assert!(client.pool.take(WORKER).is_none());
+    assert!(client.pool.take(WORKER, Instant::now()).is_none());
     let _worker = pooled(&client).await;
     tokio::time::sleep(client.limits.pool_idle).await;
     client.pool.sweep();
