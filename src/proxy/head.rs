@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use http::header::COOKIE;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 /// Room for so many fields without growing; browsers send a dozen.
@@ -204,33 +205,31 @@ impl Fields {
         let mut text = BytesMut::with_capacity(USUAL * 32);
         let mut lines = Vec::with_capacity(map.len());
         let mut filter = Filter::default();
-        for name in map.keys() {
-            let bytes = name.as_str().as_bytes();
-            filter.note(bytes);
-            let mut values = map.get_all(name).iter().peekable();
-            while let Some(value) = values.next() {
-                let start = text.len();
-                text.extend_from_slice(bytes);
-                let end = text.len();
-                text.extend_from_slice(b": ");
-                let middle = text.len();
-                text.extend_from_slice(value.as_bytes());
-                while *name == http::header::COOKIE
-                    && let Some(crumb) = values.next()
-                {
-                    text.extend_from_slice(b"; ");
-                    text.extend_from_slice(crumb.as_bytes());
-                }
-                if text[middle..].iter().any(|byte| is_control(*byte)) {
-                    return None;
-                }
-                let value = text[middle..].trim_ascii();
-                let before = text.len() - middle - text[middle..].trim_ascii_start().len();
-                let from = middle + before;
-                let (name, value) = (Span::new(start, end)?, Span::new(from, from + value.len())?);
-                text.extend_from_slice(b"\r\n");
-                lines.push(Line { name, value });
+        // Those of one name come in a row.
+        let mut fields = map.iter().peekable();
+        while let Some((name, value)) = fields.next() {
+            let start = text.len();
+            text.extend_from_slice(name.as_str().as_bytes());
+            let end = text.len();
+            filter.note(&text[start..]);
+            text.extend_from_slice(b": ");
+            let middle = text.len();
+            text.extend_from_slice(value.as_bytes());
+            while *name == COOKIE
+                && let Some((_, crumb)) = fields.next_if(|(name, _)| **name == COOKIE)
+            {
+                text.extend_from_slice(b"; ");
+                text.extend_from_slice(crumb.as_bytes());
             }
+            if text[middle..].iter().any(|byte| is_control(*byte)) {
+                return None;
+            }
+            let value = text[middle..].trim_ascii();
+            let before = text.len() - middle - text[middle..].trim_ascii_start().len();
+            let from = middle + before;
+            let (name, value) = (Span::new(start, end)?, Span::new(from, from + value.len())?);
+            text.extend_from_slice(b"\r\n");
+            lines.push(Line { name, value });
         }
         Some(Self {
             text: text.freeze(),

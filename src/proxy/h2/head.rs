@@ -1,7 +1,7 @@
 //! Heads between HTTP/2 and what the rules know: fields of a request as lines, lines of an answer as fields.
 
 use h2::ext::Protocol;
-use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_KEY, TRAILER, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
@@ -10,8 +10,8 @@ use crate::proxy::front::Head;
 use crate::proxy::head::{Fields, RequestHead};
 use crate::proxy::rules::{self, Framing, Rejection, RequestId, Returning, Written};
 
-/// Room for so many fields of an answer without growing.
-const USUAL: usize = 12;
+/// The field that every answer has.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request's head. `ends` if no body follows; `digits` makes 32 hexadecimal ones by chance.
 ///
@@ -83,7 +83,13 @@ pub(super) struct Sent(HeaderMap);
 impl Sent {
     /// None yet.
     pub(super) fn new() -> Self {
-        Self(HeaderMap::with_capacity(USUAL))
+        Self(HeaderMap::new())
+    }
+
+    fn put(&mut self, name: HeaderName, value: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.0.append(name, value);
+        }
     }
 }
 
@@ -98,12 +104,22 @@ impl Written for Sent {
         if matches!(name, b"connection" | b"upgrade" | b"sec-websocket-accept") {
             return;
         }
-        if let (Ok(name), Ok(mut value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
+        if name != REQUEST_ID.as_str().as_bytes() {
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                self.put(name, value);
+            }
+        } else if let Ok(mut value) = HeaderValue::from_bytes(value) {
             // One that is another each time would only drive the others out of the compressor's table.
-            value.set_sensitive(name.as_str() == "x-request-id");
-            self.0.append(name, value);
+            value.set_sensitive(true);
+            self.0.append(&REQUEST_ID, value);
+        }
+    }
+
+    fn fields(&mut self, all: &Fields, goes_on: impl Fn(&[u8]) -> bool) {
+        // And the request's id. A map grows in large steps, and a large one costs more to make.
+        self.0.reserve(all.count() + 1);
+        for (name, value) in all.iter().filter(|(name, _)| goes_on(name)) {
+            self.field(name, value);
         }
     }
 }
@@ -116,13 +132,13 @@ pub(super) fn response(
 ) -> Response<()> {
     let mut head = returning.head;
     if let Some(length) = length {
-        head.field(b"content-length", Digits::of(length).text());
+        head.put(CONTENT_LENGTH, Digits::of(length).text());
     }
     if let Some(names) = &returning.trailer {
-        head.field(b"trailer", names);
+        head.put(TRAILER, names);
     }
     if !returning.dated {
-        head.field(b"date", date.as_bytes());
+        head.put(DATE, date.as_bytes());
     }
     let mut response = Response::new(());
     *response.status_mut() = match returning.status {

@@ -101,14 +101,14 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
                 lp.counters.abused();
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
-            connection.poll_accept(cx)
+            connection.poll_accept(cx).map_ok(Box::new)
         });
         match next.await {
-            Some(Ok((_, mut respond))) if told.is_some_and(|at| lp.now() > at + HINT) => {
+            Some(Ok(mut accepted)) if told.is_some_and(|at| lp.now() > at + HINT) => {
                 // It does not take the hint, and would hold a drain for ever.
-                respond.send_reset(Reason::REFUSED_STREAM);
+                accepted.1.send_reset(Reason::REFUSED_STREAM);
             }
-            Some(Ok((request, respond))) => streams.begin(request, respond),
+            Some(Ok(accepted)) => streams.begin(accepted),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a connection of HTTP/2 broke off");
                 let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);

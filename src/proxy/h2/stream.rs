@@ -1,20 +1,20 @@
 //! One stream of HTTP/2: a request, and its answer.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Method, Request};
+use http::Method;
 
 use super::answer;
 use super::duplex::Duplex;
 use super::head::{self, Sent};
 use super::inflow::Inflow;
-use super::streams::{Ending, Open};
+use super::streams::{Accepted, Ending, Open};
 use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
@@ -23,12 +23,9 @@ use crate::proxy::tunnel;
 use crate::proxy::upload::Source;
 
 /// Serves it until it is over.
-pub(super) async fn serve(
-    open: &Open<'_>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) {
+pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
     let (lp, client) = (&open.streams.lp, open.client);
+    let (request, mut respond) = *accepted;
     let (parts, body) = request.into_parts();
     let of_head = parts.method == Method::HEAD;
     let head = head::request(parts, body.is_end_stream(), || lp.request_id());
@@ -37,7 +34,8 @@ pub(super) async fn serve(
     let (returning, reply) = match head {
         Ok(head) => {
             let source = Source::Stream(Rc::clone(&inflow));
-            let answer = handle(lp, client, source, head, Sent::new);
+            // Pinned here: as an argument it would be moved, and it is large.
+            let answer = pin!(handle(lp, client, source, head, Sent::new));
             match until_gone(open, client, &mut respond, answer).await {
                 Some(answer) => answer,
                 None => return,
@@ -65,9 +63,8 @@ async fn until_gone(
     open: &Open<'_>,
     client: &Rc<Client>,
     respond: &mut SendResponse<Bytes>,
-    answer: impl Future<Output = (Returning<Sent>, Reply)>,
+    mut answer: Pin<&mut impl Future<Output = (Returning<Sent>, Reply)>>,
 ) -> Option<(Returning<Sent>, Reply)> {
-    let mut answer = pin!(answer);
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {

@@ -18,8 +18,8 @@ use crate::proxy::event_loop::Loop;
 /// Tasks that wait for another stream: to make one costs more than what it then does for a small request.
 const SPARE: usize = 8;
 
-/// A stream that was accepted.
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+/// A stream that was accepted. Boxed, as it is large and goes through many hands.
+pub(super) type Accepted = Box<(Request<RecvStream>, SendResponse<Bytes>)>;
 
 /// The streams of a connection.
 #[derive(Debug)]
@@ -89,20 +89,16 @@ impl Streams {
     }
 
     /// Has a stream served.
-    pub(super) fn begin(
-        self: &Rc<Self>,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-    ) {
+    pub(super) fn begin(self: &Rc<Self>, accepted: Accepted) {
         let spare = self.spare.borrow_mut().pop();
         if let Some(seat) = spare {
-            *seat.next.borrow_mut() = Some((request, respond));
+            *seat.next.borrow_mut() = Some(accepted);
             seat.wake();
             return;
         }
         let seat = Rc::new(Seat {
             present: Present::new(&self.lp, self.connection.way().clone()),
-            next: RefCell::new(Some((request, respond))),
+            next: RefCell::new(Some(accepted)),
             waker: RefCell::new(None),
         });
         tokio::task::spawn_local(work(Rc::clone(self), seat));
@@ -124,9 +120,9 @@ impl Streams {
 
 /// Serves one stream after another.
 async fn work(streams: Rc<Streams>, seat: Rc<Seat>) {
-    while let Some((request, respond)) = streams.next(&seat).await {
+    while let Some(accepted) = streams.next(&seat).await {
         let open = Open::new(&streams, seat.present.client());
-        stream::serve(&open, request, respond).await;
+        stream::serve(&open, accepted).await;
         drop(open);
         let mut spare = streams.spare.borrow_mut();
         if streams.closed.get() || spare.len() >= SPARE {
