@@ -69,6 +69,13 @@ pub struct Service {
     pub parked: u32,
 }
 
+impl Service {
+    /// The workers of all its generations, those of each in slot order.
+    pub fn workers(&self) -> impl DoubleEndedIterator<Item = &Worker> {
+        self.generations.iter().flat_map(|of| &of.workers)
+    }
+}
+
 /// One generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Generation {

@@ -101,8 +101,7 @@ fn services(status: &Status) -> String {
 }
 
 fn slots(service: &Service) -> String {
-    let workers = service.generations.iter().flat_map(|of| &of.workers);
-    let slots: BTreeSet<u32> = workers.map(|worker| worker.slot).collect();
+    let slots: BTreeSet<u32> = service.workers().map(|worker| worker.slot).collect();
     let slots: Vec<String> = slots.iter().map(u32::to_string).collect();
     match slots.as_slice() {
         [] => "no slot has one now".to_owned(),

@@ -111,8 +111,7 @@ impl Filter {
             return Some(Refusal::NoService(ServiceName::new(&self.service)));
         };
         let slot = self.slot?;
-        let mut workers = service.generations.iter().flat_map(|of| &of.workers);
-        let is_there = workers.any(|worker| worker.slot == slot);
+        let is_there = service.workers().any(|worker| worker.slot == slot);
         (!is_there).then_some(Refusal::NoSlot(Slot(slot)))
     }
 }

@@ -78,12 +78,12 @@ mod tests {
 
     #[test]
     fn a_line_is_broken_between_words_and_goes_on_indented() {
-        let line = "  waiting  the soak of batch 1 to end (17 requests to generation 2 so far)";
+        let line = "  waiting  the soak of batch 1 to end (requests to generation 2 so far: 17)";
         assert_eq!(
             fold(line, Some(48), 11),
             [
-                "  waiting  the soak of batch 1 to end (17",
-                "           requests to generation 2 so far)"
+                "  waiting  the soak of batch 1 to end (requests",
+                "           to generation 2 so far: 17)"
             ]
         );
         assert_eq!(fold(line, Some(80), 11), [line], "it fits");

@@ -149,10 +149,8 @@ fn old_workers<'a>(
 ) -> impl Iterator<Item = &'a crate::wire::Worker> {
     service
         .into_iter()
-        .flat_map(|service| &service.generations)
-        .filter(|generation| generation.number < rollout.to)
-        .flat_map(|generation| &generation.workers)
-        .filter(|worker| worker.state == "draining")
+        .flat_map(Service::workers)
+        .filter(|worker| worker.generation < rollout.to && worker.state == "draining")
 }
 
 /// Without the sentence: its numbers change all the time, and each would be a line.

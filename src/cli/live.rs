@@ -96,9 +96,8 @@ impl Bars {
         service: Option<&Service>,
         now: SystemTime,
     ) {
-        let workers = service.into_iter().flat_map(|s| &s.generations);
+        let workers = service.into_iter().flat_map(Service::workers);
         let draining: BTreeMap<(u64, u32), &Worker> = workers
-            .flat_map(|generation| &generation.workers)
             .filter(|worker| worker.state == "draining" && worker.generation != rollout.to)
             .map(|worker| ((worker.generation, worker.slot), worker))
             .collect();

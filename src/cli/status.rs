@@ -252,11 +252,7 @@ fn worker_lines(out: &Out, service: &Service, now: SystemTime) -> Vec<String> {
         ("AGE", Align::Right),
         ("", Align::Left),
     ];
-    let mut workers: Vec<&Worker> = service
-        .generations
-        .iter()
-        .flat_map(|generation| &generation.workers)
-        .collect();
+    let mut workers: Vec<&Worker> = service.workers().collect();
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     let rows: Vec<Vec<String>> = workers.iter().map(|worker| row(worker, now)).collect();
     let width = out.stdout_width();

@@ -92,8 +92,8 @@ pub(crate) fn starting(service: &Service) -> Option<&Worker> {
         "backoff" => &["backoff", "terminating"],
         _ => return None,
     };
-    let workers = service.generations.iter().rev().flat_map(|g| &g.workers);
-    workers
+    let newest_first = service.workers().rev();
+    newest_first
         .filter(|worker| states.contains(&worker.state.as_str()))
         .min_by(|a, b| (&a.started_at, a.slot).cmp(&(&b.started_at, b.slot)))
 }

@@ -160,9 +160,5 @@ async fn until(
 }
 
 fn in_slot(service: &Service, slot: u32) -> Option<&Worker> {
-    service
-        .generations
-        .iter()
-        .flat_map(|generation| &generation.workers)
-        .find(|worker| worker.slot == slot)
+    service.workers().find(|worker| worker.slot == slot)
 }

@@ -261,8 +261,7 @@ struct Drains {
 
 impl Drains {
     fn look(&mut self, service: &Service) {
-        let workers = service.generations.iter().flat_map(|g| &g.workers);
-        for worker in workers.filter(|worker| worker.state == "draining") {
+        for worker in service.workers().filter(|it| it.state == "draining") {
             let key = (worker.generation, worker.slot);
             let begun = self.begun.entry(key).or_insert_with(Instant::now);
             self.longest = self.longest.max(begun.elapsed());

@@ -129,8 +129,8 @@ fn lines(out: &Out, scene: &Scene<'_>, width: usize) -> Vec<String> {
         let waiting = cut(&format!("   {waiting}"), width);
         lines.push(out.stderr(Tone::Quiet, &waiting));
     }
-    let workers = scene.service.into_iter().flat_map(|s| &s.generations);
-    let mut workers: Vec<&Worker> = workers.flat_map(|g| &g.workers).collect();
+    let workers = scene.service.into_iter().flat_map(Service::workers);
+    let mut workers: Vec<&Worker> = workers.collect();
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     lines.extend(workers.into_iter().map(|w| worker(out, scene, w)));
     lines.push(format!(" answers  {}", answers(scene)));

@@ -189,7 +189,7 @@ impl Service {
             Some(first) => {
                 let verdict = super::judge::judge(self, rollout);
                 let message = format!(
-                    "the soak of batch {} to end ({} requests to generation {to} so far, {} failed)",
+                    "the soak of batch {} to end (requests to generation {to} so far: {}, failed: {})",
                     rollout.batch, verdict.candidate.requests, verdict.candidate.failures
                 );
                 waiting(WaitingKind::Soak, message, first.min(now), deadline)
