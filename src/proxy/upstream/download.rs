@@ -14,7 +14,7 @@ use super::exchange::{Awaiting, Exchange};
 use super::head::Head;
 use super::tunnel::Tunnel;
 use super::upload::Source;
-use super::{Answer, SendError};
+use super::{Answer, SendError, SendErrorKind};
 
 /// A body of unknown length is large once a read brings so much.
 const LARGE_READ: usize = 12 << 10;
@@ -54,7 +54,13 @@ impl Download {
     ) -> Poll<Result<Head, SendError>> {
         match &mut self.exchange {
             Some(exchange) => exchange.poll_answer(cx, source, awaiting),
-            None => Poll::Pending,
+            // It is over, and nobody can ask.
+            None => Poll::Ready(Err(SendError {
+                kind: SendErrorKind::Reset,
+                sent: true,
+                answered: true,
+                source: None,
+            })),
         }
     }
 
@@ -89,9 +95,10 @@ impl Download {
     }
 
     fn finish(&mut self) {
-        if let Some(mut exchange) = self.exchange.take() {
+        if let Some(exchange) = &mut self.exchange {
             exchange.finish();
         }
+        self.exchange = None;
         self.rest = None;
     }
 
