@@ -1,11 +1,14 @@
 //! One open connection to a worker, TCP or unix, without boxing.
 
+use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, timeout};
@@ -31,6 +34,11 @@ pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Con
             WorkerAddress::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
+                if address.ip().is_loopback() {
+                    // There is no line to share, and a control that measures one and paces by it (BBR) takes
+                    // some hundredths of a request's time. Reno is always there; without it all is as before.
+                    let _ = setsockopt(&stream, TcpCongestion, &OsString::from("reno"));
+                }
                 Socket::Tcp(stream)
             }
             WorkerAddress::Unix(path) => Socket::Unix(connect_unix(path).await?),

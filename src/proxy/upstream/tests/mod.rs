@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
+use nix::sys::socket::{getsockopt, sockopt::TcpCongestion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -226,6 +227,18 @@ async fn a_connection_is_used_again() {
     let told = client.notes.told();
     assert_eq!((told.uploaded, told.downloaded), (5, 7));
     assert_eq!(told.ended, [true, true]);
+}
+
+#[tokio::test]
+async fn what_goes_to_a_worker_on_this_host_is_not_paced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = WorkerAddress::Tcp(listener.local_addr().expect("an address"));
+    let connection = connect(&address, Duration::from_secs(5)).await;
+    let Socket::Tcp(stream) = connection.expect("a connection").socket else {
+        panic!("a connection of TCP");
+    };
+    let control = getsockopt(&stream, TcpCongestion).expect("its control");
+    assert_eq!(control.to_string_lossy().trim_end_matches('\0'), "reno");
 }
 
 /// The worker answers a GET with `text` and closes.
