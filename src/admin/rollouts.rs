@@ -219,11 +219,11 @@ pub(super) async fn steer(
     // Another one may have taken over since the look above: the core checks again at its turn.
     let meant = Some(Generation(rollout.to));
     app.ask(|reply| Ask::Command {
-        command: Command::Steer {
+        command: Box::new(Command::Steer {
             service,
             steer,
             rollout: meant,
-        },
+        }),
         by: caller.to_string(),
         reply,
     })

@@ -173,6 +173,7 @@ async fn command(
     command: Command,
 ) -> Result<Accepted, Failure> {
     let by = caller.to_string();
+    let command = Box::new(command);
     let ordered = app.ask(|reply| Ask::Command { command, by, reply }).await?;
     ordered.map_err(|refusal| app.refused(refusal, name))
 }

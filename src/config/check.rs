@@ -38,6 +38,8 @@ const OURS: [&str; 4] = [
 ];
 /// Longest path of a unix socket on Linux, without its ending NUL.
 const MAX_SOCKET_PATH: usize = 107;
+/// What a drain may take in all if `drain.at_most` does not say.
+const DRAIN_AT_MOST: Duration = Duration::from_secs(3600);
 
 /// Builds the config. What it returns counts only if no error was found.
 pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Config {
@@ -664,6 +666,12 @@ impl Check<'_> {
             Some("hold") => NotEnough::Hold,
             _ => NotEnough::Continue,
         };
+        let [upload, stream, tunnel] =
+            ["upload", "stream", "tunnel"].map(|class| self.time(&at(&format!("drain.{class}"))));
+        let at_most = match self.maybe(&at("drain.at_most")) {
+            Some(Value::Time(at_most)) => *at_most,
+            _ => DRAIN_AT_MOST.max(upload).max(stream).max(tunnel),
+        };
         Settings {
             ownership: Ownership::Managed,
             wanted: self.count(&at("workers")),
@@ -682,9 +690,10 @@ impl Check<'_> {
             start_timeout: self.time(&at("health.start_timeout")),
             kill_grace: self.time(&at("drain.kill_grace")),
             drain_request: self.time(&at("drain.request")),
-            drain_upload: self.time(&at("drain.upload")),
-            drain_stream: self.time(&at("drain.stream")),
-            drain_tunnel: self.time(&at("drain.tunnel")),
+            drain_upload: upload,
+            drain_stream: stream,
+            drain_tunnel: tunnel,
+            drain_at_most: at_most,
             backoff_first: first,
             backoff_max: most,
             unhealthy_after: self.time(&at("restart.unhealthy")),
@@ -743,6 +752,7 @@ impl Check<'_> {
                 upload: settings.drain_upload,
                 stream: settings.drain_stream,
                 tunnel: settings.drain_tunnel,
+                at_most: settings.drain_at_most,
             },
             parking: Parking {
                 max_requests: self.count(&at("parking.requests")),

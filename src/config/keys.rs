@@ -569,6 +569,13 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Upgraded connections, since the last byte: each at its own time from half of this on, so that their \
                  clients do not all come back at once",
             ),
+            optional(
+                "at_most",
+                SOME_TIME,
+                "\"10m\"",
+                "The last three from the drain's begin, however much still moves: two ends that talk on and on would hold\n\
+                 up every rollout that follows. Default: 1h, or the longest of the three if that is more",
+            ),
             key("kill_grace", TIME, "\"10s\"", "From SIGTERM to SIGKILL"),
         ],
     },

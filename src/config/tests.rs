@@ -762,3 +762,17 @@ fn a_mistake_is_said_once_at_its_own_place_and_in_its_own_words() {
     );
     config(&format!("{APP}release = \"{}\"\n", &long[1..]));
 }
+
+#[test]
+fn a_drain_takes_an_hour_at_most_or_the_longest_that_its_classes_may_stand_still() {
+    let at_most = |lines: &str| {
+        let text = format!("[services.app]\ncommand = [\"x\"]\n[services.app.drain]\n{lines}");
+        let loaded = read_with(&text, &RunFlags::default()).unwrap();
+        let service = &loaded.config.services[0];
+        assert_eq!(service.rules.drain.at_most, service.settings.drain_at_most);
+        service.settings.drain_at_most.as_secs()
+    };
+    assert_eq!(at_most(""), 3600);
+    assert_eq!(at_most("tunnel = \"2h\""), 7200);
+    assert_eq!(at_most("tunnel = \"2h\"\nat_most = \"10m\""), 600);
+}

@@ -407,6 +407,8 @@ pub struct DrainLimits {
     pub stream: Duration,
     /// Tunnels: since the last byte.
     pub tunnel: Duration,
+    /// The last three, however much still moves: from the gate's shutting.
+    pub at_most: Duration,
 }
 
 /// Limits of a line of requests that wait.
@@ -530,6 +532,7 @@ impl Default for ServiceRules {
                 upload: Duration::from_secs(120),
                 stream: Duration::from_secs(300),
                 tunnel: Duration::from_secs(900),
+                at_most: Duration::from_secs(3600),
             },
             parking: Parking {
                 max_requests: 1000,

@@ -67,6 +67,8 @@ pub(super) struct Client {
     /// Since when it sends no more, on the same clock.
     ended: Cell<Option<u64>>,
     last_write: Cell<u64>,
+    /// When the socket under a connection of many streams last took a byte.
+    last_taken: Cell<u64>,
     /// Since when half a head is here though other requests are in flight, on the same clock.
     half_head: Cell<Option<u64>>,
     /// The loop looks at it at each turn of its clock.
@@ -101,6 +103,7 @@ impl Client {
             since: Cell::new(lp.now()),
             ended: Cell::new(None),
             last_write: Cell::new(0),
+            last_taken: Cell::new(0),
             half_head: Cell::new(None),
             watched: Cell::new(false),
             exchange: RefCell::new(None),
@@ -329,6 +332,16 @@ impl Client {
     /// A byte went to it.
     pub(super) fn wrote(&self) {
         self.last_write.set(self.lp.now());
+    }
+
+    /// When the socket under a connection of many streams last took a byte of what was handed to it.
+    pub(super) fn last_taken(&self) -> u64 {
+        self.last_taken.get()
+    }
+
+    /// That socket took a byte.
+    pub(super) fn took(&self) {
+        self.last_taken.set(self.lp.now());
     }
 
     /// Informational answers that are to be written.

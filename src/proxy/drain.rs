@@ -10,6 +10,10 @@ const SPREAD: u64 = 1_000;
 /// A client whose answer promised keep-alive has so long to send its next request.
 const COURTESY: u64 = 250;
 
+/// An idle client that was told to leave has so long to say that it has heard, and what is left of its last answer
+/// to move.
+const PARTING: u64 = 3_000;
+
 /// A drain of the whole plane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draining {
@@ -26,6 +30,11 @@ impl Draining {
             return self.since;
         }
         (self.since + scattered(client, SPREAD)).max(idle_since + COURTESY)
+    }
+
+    /// Whether an idle client is not waited for any more that was told to leave, or last took a byte, at `last`.
+    pub(super) fn is_given_up(self, last: u64, now: u64) -> bool {
+        now >= last.saturating_add(PARTING)
     }
 }
 

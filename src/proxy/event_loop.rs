@@ -426,8 +426,12 @@ impl Loop {
                 if now >= close_at {
                     client.close_if_idle();
                 }
-                // It ought to be gone: what is left of its last answer stands still.
-                if now >= close_at.saturating_add(view.stuck_after()) {
+                // It ought to be gone: what is left of its last answer stands still, or it does not say that it
+                // has heard (F45), which a client that is asleep never will.
+                let silent = self.draining.get().is_some_and(|draining| {
+                    draining.is_given_up(close_at.max(client.last_taken()), now)
+                });
+                if silent || now >= close_at.saturating_add(view.stuck_after()) {
                     client.kill();
                 }
             }

@@ -400,7 +400,11 @@ impl Exchange {
             (Some(shut), Some(drain)) => shut.min(drain.since),
             (shut, drain) => shut.or(drain.map(|drain| drain.since))?,
         };
-        let limits = &self.service.rules.drain;
+        // Those of now: to lower them is how somebody ends what holds up a drain.
+        let view = self.lp.table();
+        let mut services = view.services.iter();
+        let current = services.find(|service| service.name == self.service.name);
+        let limits = &current.unwrap_or(&self.service).rules.drain;
         if let Some(drain) = drain.filter(|drain| drain.orphaned) {
             return Some(drain.since.saturating_add(millis(limits.request)));
         }
@@ -408,16 +412,19 @@ impl Exchange {
         let (from, limit) = match self.classify() {
             Class::Plain | Class::Parked => {
                 let since = self.uploaded.get().map_or(since, |at| at.max(since));
-                (since, limits.request)
+                return Some(since.saturating_add(millis(limits.request)));
             }
             Class::Upload => (last, limits.upload),
             Class::Stream => (last, limits.stream),
-            Class::Tunnel => {
-                let limit = spread(self.client.entry.number(), millis(limits.tunnel));
-                return Some(last.saturating_add(limit));
-            }
+            Class::Tunnel => (last, limits.tunnel),
         };
-        Some(from.saturating_add(millis(limit)))
+        // Many tunnels are open at a time, and their clients are not to come back all at once (F47).
+        let time = |limit| match self.tunnel.get() {
+            true => spread(self.client.entry.number(), millis(limit)),
+            false => millis(limit),
+        };
+        let at = from.saturating_add(time(limit));
+        Some(at.min(since.saturating_add(time(limits.at_most))))
     }
 
     /// The drain's limit is over.

@@ -351,7 +351,11 @@ impl Service {
         .filter(|(count, ..)| *count > 0)
         .map(|(_, class, limit)| format!("{class} after {}", humantime::format_duration(limit)))
         .collect();
-        (!rules.is_empty()).then(|| format!("cut without progress are {}", rules.join(", ")))
+        (!rules.is_empty()).then(|| {
+            let all = humantime::format_duration(settings.drain_at_most);
+            let rules = rules.join(", ");
+            format!("cut without progress are {rules}, and all {all} after it began to drain")
+        })
     }
 
     fn parked(&self) -> Option<WaitingOn> {

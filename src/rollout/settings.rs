@@ -110,6 +110,8 @@ pub struct Settings {
     pub drain_stream: Duration,
     /// The same for a tunnel.
     pub drain_tunnel: Duration,
+    /// How long any of these may take in all, from the gate's shutting; said, not measured, here.
+    pub drain_at_most: Duration,
     /// First restart delay; doubles with each failed start in a row.
     pub backoff_first: Duration,
     /// Longest restart delay.
@@ -144,6 +146,7 @@ impl Default for Settings {
             drain_upload: Duration::from_secs(120),
             drain_stream: Duration::from_secs(300),
             drain_tunnel: Duration::from_secs(900),
+            drain_at_most: Duration::from_secs(3600),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
             unhealthy_after: Duration::from_secs(30),

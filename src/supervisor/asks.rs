@@ -51,7 +51,7 @@ impl Supervisor {
         match ask {
             Ask::Command { command, by, reply } => {
                 let described = describe(&command);
-                let outcome = self.command(command);
+                let outcome = self.command(*command);
                 self.audit(&by, &described, outcome.as_ref().err());
                 self.act();
                 self.publish_views();

@@ -13,8 +13,8 @@ use crate::wire;
 pub enum Ask {
     /// An order for one service.
     Command {
-        /// The order.
-        command: Command,
+        /// The order. Boxed: one of a reload brings all settings.
+        command: Box<Command>,
         /// Who, for the audit log line: `uid 1000 pid 4121` or a TCP peer.
         by: String,
         /// What became of it.

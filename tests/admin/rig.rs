@@ -260,7 +260,7 @@ async fn control_loop(
         match ask {
             Ask::Command { command, by, reply } => {
                 note(format!("{command:?} by {by}"));
-                let _ = reply.send(obey(command, &status));
+                let _ = reply.send(obey(*command, &status));
             }
             Ask::Rollout {
                 order,

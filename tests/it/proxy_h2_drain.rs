@@ -46,6 +46,21 @@ fn f45_a_drain_has_two_steps_and_serves_a_stream_opened_between_them() {
 }
 
 #[test]
+fn f51_an_idle_client_that_does_not_say_that_it_has_heard_holds_no_drain() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    // Asleep behind a gateway, say: its kernel is there, and nobody answers.
+    let mut silent = Raw::connect(plane.address);
+    let begun = Instant::now();
+    plane.send(&ToPlane::Drain);
+    silent.until(GOAWAY);
+    silent.until(PING);
+    plane.drained();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
 fn f45_requests_without_pause_are_all_answered_until_the_client_is_told() {
     let a = Worker::named("a");
     let mut plane = Plane::serving(&[open(1, a.address)]);

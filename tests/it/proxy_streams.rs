@@ -99,6 +99,39 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
 }
 
 #[test]
+fn f47_a_tunnel_whose_ends_talk_on_and_on_is_cut_when_the_drain_took_long_enough() {
+    const HEAD: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let echo = Worker::scripted(|_, stream| {
+        write(stream, HEAD);
+        let mut bytes = [0; 64];
+        while let Ok(read @ 1..) = stream.read(&mut bytes) {
+            if stream.write_all(&bytes[..read]).is_err() {
+                break;
+            }
+        }
+        false
+    });
+    let mut plane = Plane::serving_by(&[open(1, echo.address)], |plane| {
+        plane.rules.drain.tunnel = Duration::from_secs(5);
+    });
+    let mut client = plane.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 101);
+    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    plane.rules.drain.at_most = Duration::from_secs(1);
+    plane.publish(&[(0, &[shut(1, echo.address)])]);
+    // It never falls silent, and is cut all the same, by what is in force now.
+    let mut echoes = 0;
+    while client.stream.write_all(b"ping").is_ok() && client.take(4).as_deref() == Some(b"ping") {
+        echoes += 1;
+    }
+    assert!(echoes > 100, "{echoes}");
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).cut.tunnel, 1);
+}
+
+#[test]
 fn f52_a_body_that_breaks_off_behind_the_answers_head_is_the_clients_fault() {
     for (rest, code, reason) in [
         (None, "Content-Length: 1000", ProxyReason::ClientGone),

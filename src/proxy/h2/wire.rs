@@ -100,6 +100,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.inner();
         let sent = ready!(Pin::new(&mut inner.socket).poll_write(cx, bytes))?;
+        inner.client.took();
         inner.meter.went(&bytes[..sent.min(bytes.len())]);
         Poll::Ready(Ok(sent))
     }
@@ -111,6 +112,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.inner();
         let sent = ready!(Pin::new(&mut inner.socket).poll_write_vectored(cx, slices))?;
+        inner.client.took();
         let mut left = sent;
         for slice in slices {
             let part = left.min(slice.len());
