@@ -88,10 +88,12 @@ pub(super) async fn handle<Answered: Written>(
             rules::outgoing(&request, target, framing, &origin, terms, heads)
         }
     });
-    let outgoing = match outgoing {
+    let mut outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(rejection) => return refuse(held, rejection.into(), &origin, fresh()),
     };
+    // Whoever sends its body at once does not wait for a 100 (RFC 9110 §10.1.1).
+    outgoing.expects_continue &= !source.has_come();
     if must_upgrade && outgoing.upgrade.is_none() {
         return refuse(held, ProxyError::no_such_protocol(), &origin, fresh());
     }

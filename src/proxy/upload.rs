@@ -62,6 +62,14 @@ impl Source {
         }
     }
 
+    /// Whether a part of it is here already, as far as can be told without reading.
+    pub(super) fn has_come(&self) -> bool {
+        match self {
+            Self::Inlet(inlet) => inlet.has_more(),
+            Self::Stream(_) => false,
+        }
+    }
+
     fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<h1::Piece, front::Broken>> {
         match self {
             Self::Inlet(inlet) => inlet.poll_piece(cx),

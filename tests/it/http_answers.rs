@@ -434,9 +434,9 @@ fn expect_without_an_answer_is_sent_after_a_second_and_not_at_all_without_a_body
     let a = Worker::scripted(|_, stream| reply(stream, "taken"));
     let plane = Plane::serving(&[open(1, a.address)]);
     let mut client = plane.client();
-    client.send(
-        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
-    );
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 100);
+    client.send("body");
     assert_eq!(client.answer().text(), "taken");
     assert_eq!(a.requests()[0].body, b"body");
     client.send("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n");
@@ -450,6 +450,19 @@ fn expect_without_an_answer_is_sent_after_a_second_and_not_at_all_without_a_body
         "no 100 to HTTP/1.0"
     );
     assert_eq!(a.requests()[2].field("expect"), None);
+}
+
+#[test]
+fn a_body_that_comes_with_its_head_waits_for_no_100() {
+    let a = Worker::scripted(|_, stream| reply(stream, "taken"));
+    let plane = Plane::serving(&[open(1, a.address)]);
+    let mut client = plane.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
+    );
+    assert_eq!(client.head().expect("a head").status, 200, "and no 100");
+    assert_eq!(a.requests()[0].body, b"body");
+    assert_eq!(a.requests()[0].field("expect"), Some("100-continue"));
 }
 
 const UPGRADE: &str =

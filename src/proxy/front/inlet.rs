@@ -169,6 +169,11 @@ impl Inlet {
         inner.expects = expects;
     }
 
+    /// Something came behind what was taken last.
+    pub(in crate::proxy) fn has_more(&self) -> bool {
+        !self.inner.borrow().came.is_empty()
+    }
+
     /// The next piece of the body. A client that waits for `100 Continue` is given it now.
     pub(in crate::proxy) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         let inner = &mut *self.inner.borrow_mut();
