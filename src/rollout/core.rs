@@ -483,9 +483,10 @@ impl Service {
 
     fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
-            let mut changed = self.drive_rollout(turn);
+            // A worker that was not ready in time ends its rollout: none is started by the numbers of before.
+            let mut changed = self.step_workers(turn);
+            changed |= self.drive_rollout(turn);
             changed |= self.set_numbers(turn);
-            changed |= self.step_workers(turn);
             changed |= self.reconcile(turn);
             if !changed {
                 break;

@@ -959,6 +959,27 @@ fn f35_the_end_of_a_soak_comes_before_a_deadline_that_passed_in_the_same_leap() 
     assert_eq!(calm.state_of(2), RolloutState::Completed);
 }
 
+/// How many were started so far.
+fn spawned(calm: &Calm) -> usize {
+    let spawns = calm.actions.iter();
+    spawns
+        .filter(|action| matches!(action, Action::Spawn { .. }))
+        .count()
+}
+
+#[test]
+fn a_candidate_that_is_not_ready_in_time_is_the_last_one_that_starts() {
+    let mut calm = Calm::start(Settings {
+        start_timeout: ms(5_000),
+        ..of(2)
+    });
+    calm.silent_from = 2;
+    calm.roll(Some("v2"));
+    calm.wait(6_000);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    assert_eq!(spawned(&calm), 3, "two that serve, and the one that failed");
+}
+
 #[test]
 fn f35_a_stall_of_ours_takes_no_time_from_a_start() {
     let mut calm = Calm::start(Settings {
@@ -1123,12 +1144,6 @@ fn what_makes_every_worker_fail_replaces_one_at_a_time_with_growing_delays() {
     }
     calm.silent_from = 1;
     calm.wait(50_000);
-    let spawned = |calm: &Calm| {
-        let spawns = calm.actions.iter();
-        spawns
-            .filter(|action| matches!(action, Action::Spawn { .. }))
-            .count()
-    };
     assert_eq!(spawned(&calm), 5, "one is tried, and all four still serve");
     assert_eq!(calm.view().services[0].ready, 4);
     // Each new one answers once and fails like the others.
