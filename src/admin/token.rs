@@ -8,6 +8,8 @@ use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
+use crate::config::regular;
+
 /// Bytes of chance in a token of ours: 256 bit.
 const CHANCE: usize = 32;
 /// The shortest token accepted from a file: 128 bit in base64.
@@ -57,11 +59,11 @@ impl Token {
             let message = format!("token file `{}` {why}", path.display());
             Err(io::Error::new(io::ErrorKind::InvalidData, message))
         };
-        let file = File::open(path)?;
+        let file = regular::open(path).map_err(|error| {
+            let message = format!("cannot read the token file `{}`: {error}", path.display());
+            io::Error::new(error.kind(), message)
+        })?;
         let status = file.metadata()?;
-        if !status.is_file() {
-            return refused("is not a regular file");
-        }
         if status.mode() & 0o026 != 0 {
             return refused("may be read or written by others; `chmod 600` it");
         }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
-use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers, reason};
+use super::regular::{self, reason};
+use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers};
 
 /// Where programs are looked for if the worker's environment has no `PATH`, as at the exec.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -125,7 +126,7 @@ impl Look<'_> {
     }
 
     fn file(&mut self, key: &str, file: &Path) {
-        if let Err(error) = std::fs::File::open(file) {
+        if let Err(error) = regular::open(file) {
             let name = file.display().to_string();
             self.missing(key, &name, &reason(&error), None);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{TlsFiles, read_bytes};
+use super::{TlsFiles, regular};
 use crate::link::message::{ClientAuthorities, Identity, Secret, TlsOffer};
 use crate::proxy::tls;
 
@@ -100,5 +100,5 @@ fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_bytes(path).map_err(|why| format!("{}: {why}", path.display()))
+    regular::read(path).map_err(|why| format!("{}: {why}", path.display()))
 }

@@ -16,12 +16,12 @@ pub mod paths;
 #[cfg(test)]
 mod property;
 pub mod reference;
+pub(crate) mod regular;
 mod resolved;
 pub mod schema;
 mod suggest;
 mod value;
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -177,31 +177,8 @@ pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
 /// Between two probes of a worker that is not ready yet.
 pub const FIRST_PROBES: Duration = Duration::from_millis(100);
 
-/// A config is short, and so is a certificate; more is a mistake, or somebody who wants our memory.
-const MAX_FILE: u64 = 1 << 20;
-
 fn read_text(file: &Path) -> Result<String, String> {
-    String::from_utf8(read_bytes(file)?).map_err(|_| "it is not UTF-8 text".to_owned())
-}
-
-fn read_bytes(file: &Path) -> Result<Vec<u8>, String> {
-    let opened = std::fs::File::open(file).map_err(|error| reason(&error))?;
-    let mut bytes = Vec::new();
-    opened
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| reason(&error))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err("it is larger than 1 MiB".to_owned());
-    }
-    Ok(bytes)
-}
-
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => error.to_string(),
-    }
+    String::from_utf8(regular::read(file)?).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 /// Everything `remuda run` needs, checked.

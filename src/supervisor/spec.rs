@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use nix::unistd::{Group, User, getgrouplist};
 
 use super::remains::our_name;
-use crate::config::{Connect, Recipe};
+use crate::config::{Connect, Recipe, regular};
 use crate::link::message::WorkerAddress;
 use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Identity, Job};
@@ -263,8 +263,8 @@ fn set(env: &mut Vec<(OsString, OsString)>, pair: (OsString, OsString)) {
 /// `KEY=value` lines. Blank lines and lines that begin with `#` are skipped, `export ` before a key and one
 /// pair of quotes around a value are taken off; nothing is expanded.
 fn env_file(path: &Path) -> Result<Vec<(OsString, OsString)>, String> {
-    let text = std::fs::read(path)
-        .map_err(|error| format!("cannot read the environment file {path:?}: {error}"))?;
+    let text = regular::read(path)
+        .map_err(|why| format!("cannot read the environment file {path:?}: {why}"))?;
     let mut pairs = Vec::new();
     let mut mistakes = String::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -458,6 +458,13 @@ mod tests {
             (value(&job, "A"), value(&job, "B")),
             (Some("x y"), Some("z"))
         );
+
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        recipe.env_file = Some(fifo);
+        let error = self::job(&recipe).expect_err("nobody writes to it");
+        assert!(error.contains("a pipe"), "{error}");
+        recipe.env_file = Some(path.clone());
 
         std::fs::write(&path, "A=1\nhunter2\n").expect("write");
         let error = self::job(&recipe).expect_err("a mistake");

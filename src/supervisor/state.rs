@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remains::our_name;
 use super::runtime_dir::{holder, lock_soon};
+use crate::config::regular;
 use crate::rollout::{Generation, ServiceName};
 
 /// Version of the file's shape.
@@ -192,7 +193,7 @@ impl Drop for State {
 }
 
 fn read(path: &Path) -> Result<Option<Shape>, String> {
-    let file = match File::open(path) {
+    let file = match regular::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
