@@ -515,6 +515,9 @@ async fn an_order_that_makes_no_sense_is_refused_with_a_sentence() {
         // What ends a line or turns its direction is no text of one line either.
         (r#"{"reason":"a\u2028b"}"#, 422, "control characters"),
         (r#"{"release":"a\u202eb"}"#, 422, "control characters"),
+        ("[]", 422, "JSON object"),
+        (r#" ["app"]"#, 422, "JSON object"),
+        ("null", 422, "JSON object"),
         ("[]x", 400, "not JSON"),
         ("{", 400, "not JSON"),
         (
@@ -542,6 +545,18 @@ async fn an_order_that_makes_no_sense_is_refused_with_a_sentence() {
         )
         .await;
     assert_eq!(fine.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_list_is_no_order_of_any_kind() {
+    let rig = Rig::new().await;
+    for (path, _) in CHANGES {
+        for body in ["[]", "[3]", "1"] {
+            let got = rig.call(Way::Unix, &post(path, body)).await;
+            assert_eq!(got.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        }
+    }
+    assert_eq!(rig.asked(), [""; 0], "nothing was changed");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::failure::Failure;
 
@@ -30,7 +30,15 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self(None));
         }
-        match serde_json::from_slice(&bytes) {
+        // A list would be taken for an object's values in their order, an empty one for none of them.
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        let parsed = if is_object {
+            serde_json::from_slice(&bytes)
+        } else {
+            serde_json::from_slice::<IgnoredAny>(&bytes)
+                .and_then(|_| Err(serde::de::Error::custom("the body has to be a JSON object")))
+        };
+        match parsed {
             Ok(value) => Ok(Self(Some(value))),
             Err(error) if error.is_data() => Err(Failure::invalid(error.to_string())),
             Err(error) => Err(Failure::bad_request(format!("not JSON: {error}"))),
