@@ -2,11 +2,13 @@
 //! tested, and not given again before the worker that had it is gone.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
 /// The range and what of it is in use. Clones share it.
@@ -45,7 +47,7 @@ impl Ports {
     /// queue, so that a port is not reused at once.
     ///
     /// # Errors
-    /// A sentence, if the range is used up.
+    /// A sentence: the range is used up, or we cannot look, which says nothing about the ports (F37).
     pub fn lease(&self) -> Result<Lease, String> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in self.first..=self.last {
@@ -58,15 +60,21 @@ impl Ports {
             if used.ports.contains(&port) {
                 continue;
             }
-            if let Some(claim) = claim(port)
-                && is_free(port)
-            {
-                used.ports.insert(port);
-                return Ok(Lease {
-                    port,
-                    used: Arc::clone(&self.used),
-                    _claim: claim,
-                });
+            match claim_free(port) {
+                Ok(claim) => {
+                    used.ports.insert(port);
+                    return Ok(Lease {
+                        port,
+                        used: Arc::clone(&self.used),
+                        _claim: claim,
+                    });
+                }
+                Err(error) if is_ours(&error) => {
+                    return Err(format!(
+                        "remuda itself cannot look for a free port, which is no fault of the release: {error}"
+                    ));
+                }
+                Err(_in_use) => {}
             }
         }
         Err(format!(
@@ -94,7 +102,7 @@ impl Lease {
     /// After the worker ended: a stranger holds the port, so a failed start may not be its fault (F18).
     #[must_use]
     pub fn is_held_by_stranger(&self) -> bool {
-        !is_free(self.port)
+        bind(self.port).is_err_and(|error| !is_ours(&error))
     }
 }
 
@@ -105,31 +113,47 @@ impl Drop for Lease {
     }
 }
 
+fn claim_free(port: u16) -> io::Result<UnixDatagram> {
+    let claim = claim(port)?;
+    bind(port)?;
+    Ok(claim)
+}
+
 /// Keeps the port from other instances of remuda while its worker has not bound it yet: two that start
 /// together would find the same one free, and the loser's probe would be answered by the winner's
 /// worker. An abstract name lives in the network namespace as the port does, and ends with its holder.
-fn claim(port: u16) -> Option<UnixDatagram> {
+fn claim(port: u16) -> io::Result<UnixDatagram> {
     let name = format!("remuda-port-{port}");
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).ok()?;
-    UnixDatagram::bind_addr(&address).ok()
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+    UnixDatagram::bind_addr(&address)
 }
 
 /// Bound on all addresses, because some servers do so; never listening, so nothing is exposed.
 /// SO_REUSEADDR as servers set it: what lingers in TIME_WAIT does not count, a listener does.
-fn is_free(port: u16) -> bool {
-    let bind = || -> std::io::Result<()> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
-    };
-    bind().is_ok()
+fn bind(port: u16) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
+}
+
+/// Nothing about the port: we have no descriptors or memory left, and no other port would do better.
+fn is_ours(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
 
-    use super::Ports;
+    use std::io;
+
+    use nix::errno::Errno;
+
+    use super::{Ports, is_ours};
 
     #[test]
     fn f18_a_port_that_a_stranger_holds_is_not_given() {
@@ -143,6 +167,13 @@ mod tests {
         assert!(!lease.is_held_by_stranger());
         let _stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
         assert!(lease.is_held_by_stranger());
+    }
+
+    #[test]
+    fn f37_a_lack_of_ours_is_not_taken_for_a_port_in_use() {
+        assert!(is_ours(&io::Error::from(Errno::EMFILE)));
+        assert!(!is_ours(&io::Error::from(Errno::EADDRINUSE)));
+        assert!(!is_ours(&io::Error::from(Errno::EACCES)));
     }
 
     #[test]
