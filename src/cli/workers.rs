@@ -8,7 +8,7 @@ use super::exit::{Code, Failure};
 use super::out::Out;
 use super::patience::{GLANCE, Patience};
 use super::{service, time, words};
-use crate::wire::{Scale, Service, Worker};
+use crate::wire::{Scale, Service, Status, Worker};
 
 /// What to do with one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +43,13 @@ pub(crate) async fn scale(client: &Client, out: &Out, args: args::Scale) -> Resu
     let _: Value = client.post(&path, &body).await?;
     let wanted = args.workers;
     if !args.wait.detach {
-        let work = until(client, out, &name, |service| {
+        let work = until(client, out, &name, |_, service| {
             let rolls = service
                 .rollout
                 .as_ref()
                 .is_some_and(|rollout| !words::ended(&rollout.state));
             let enough = service.ready == wanted || (rolls && service.ready > wanted);
-            service.wanted == wanted && enough
+            Ok(service.wanted == wanted && enough)
         });
         patience.wait("the scaling", work).await?;
     }
@@ -78,7 +78,7 @@ pub(crate) async fn one(
         .services
         .get(&name)
         .and_then(|service| in_slot(service, slot))
-        .map(|worker| (worker.generation, worker.pid, worker.started_at.clone()));
+        .map(identity);
     let path = format!(
         "/v1/services/{}/workers/{slot}/{}",
         escape(&name),
@@ -98,16 +98,27 @@ pub(crate) async fn one(
         );
         return Ok(Code::Done);
     }
-    let is_so = |service: &Service| {
+    let is_so = |status: &Status, service: &Service| {
         let worker = in_slot(service, slot);
-        match order {
-            Order::Drain => worker.is_none_or(|w| w.state != "ready" && w.in_flight == 0),
-            Order::Undrain => worker.is_none_or(|w| w.state == "ready"),
-            Order::Restart => {
-                let now = worker.map(|w| (w.generation, w.pid, w.started_at.clone()));
-                now != before && service.ready >= service.wanted
+        let is_another = worker.map(identity) != before;
+        Ok(match (order, worker) {
+            // Its process ends, and whether its requests came to their end is not to be seen from here.
+            (Order::Drain, _) if status.state != "running" => {
+                let message = format!("remuda stops, and the drain of slot {slot} is not awaited");
+                return Err(Failure::new(Code::Conflict, message));
             }
-        }
+            (Order::Drain, Some(worker)) if !is_another && !is_ending(worker) => {
+                worker.state != "ready" && worker.in_flight == 0
+            }
+            (Order::Drain, _) => {
+                let message = format!(
+                    "the worker of slot {slot} ended before its drain was seen to end; `remuda status` shows what is there now"
+                );
+                return Err(Failure::new(Code::Conflict, message));
+            }
+            (Order::Undrain, worker) => worker.is_none_or(|worker| worker.state == "ready"),
+            (Order::Restart, _) => is_another && service.ready >= service.wanted,
+        })
     };
     let what = match order {
         Order::Drain => "the drain",
@@ -136,7 +147,7 @@ async fn until(
     client: &Client,
     out: &Out,
     name: &str,
-    so: impl Fn(&Service) -> bool,
+    so: impl Fn(&Status, &Service) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let mut told = None;
     loop {
@@ -145,7 +156,7 @@ async fn until(
             let message = format!("the service `{name}` is gone; `remuda status` lists them");
             return Err(Failure::new(Code::Conflict, message));
         };
-        if so(service) {
+        if so(&status, service)? {
             return Ok(());
         }
         if let Some(waiting) = &service.waiting_on
@@ -157,6 +168,16 @@ async fn until(
         }
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+/// What tells a worker from the next one in its slot.
+fn identity(worker: &Worker) -> (u64, Option<u32>, Option<String>) {
+    (worker.generation, worker.pid, worker.started_at.clone())
+}
+
+/// Its end was ordered.
+fn is_ending(worker: &Worker) -> bool {
+    matches!(worker.state.as_str(), "terminating" | "killing")
 }
 
 fn in_slot(service: &Service, slot: u32) -> Option<&Worker> {
