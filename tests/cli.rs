@@ -799,6 +799,98 @@ fn drain_waits_until_nothing_is_in_flight() {
 }
 
 #[test]
+fn a_drain_that_the_worker_did_not_live_to_end_is_no_success() {
+    for (state, of_worker, pid) in [
+        ("running", "terminating", Some(4_001)),
+        ("running", "backoff", None),
+        ("stopping", "draining", Some(4_001)),
+    ] {
+        let instance = Instance::start(move |seen, times| match seen.line.as_str() {
+            "GET /v1/status" => {
+                let mut one = worker(1, 1, "draining");
+                one.in_flight = 2;
+                if times > 2 {
+                    one.in_flight = 0;
+                    one.state = of_worker.to_owned();
+                    one.pid = pid;
+                }
+                let mut status = status_of(service(vec![generation(1, "stable", 1.0, vec![one])]));
+                if times > 2 {
+                    status["state"] = json!(state);
+                }
+                (200, status)
+            }
+            "POST /v1/services/shop/workers/1/drain" => (200, json!({ "notice": null })),
+            other => problem(404, other),
+        });
+        let output = instance.run(&["drain", "1"]);
+        assert_eq!(code(&output), 5, "{}", stderr(&output));
+        assert!(!stderr(&output).contains("is drained"));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let instance = Instance::start(|_, _| (200, status()));
+    let config = instance.dir.path().join("remuda.toml");
+    std::fs::write(&config, "[services.app]\ncommand = [\"true\"]\n").unwrap();
+    let config = config.to_str().unwrap();
+    for args in [
+        &["status"][..],
+        &["status", "--json"],
+        &["status", "--watch"],
+        &["why"],
+        &["check", config],
+        &["check", "--schema"],
+        &["completions", "bash"],
+        &["socket"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = instance.command(args).stdout(full).output().unwrap();
+        assert_eq!(code(&output), 1, "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains("cannot write to stdout"), "{args:?}: {said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = instance.command(args).stdout(writer).output().unwrap();
+        assert_eq!(code(&output), 0, "{args:?}: who reads no more knows it");
+        assert_eq!(stderr(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn the_socket_is_printed_and_an_empty_variable_is_none() {
+    let instance = Instance::start(|_, _| (200, status()));
+    let socket = instance.socket();
+    let printed = stdout(&instance.run(&["socket"]));
+    assert_eq!(printed, format!("{}\n", socket.display()));
+    let empty = |args: &[&str]| {
+        let mut command = remuda(args);
+        command.env("REMUDA_ADMIN_SOCKET", "");
+        command.env("XDG_RUNTIME_DIR", "/x").output().unwrap()
+    };
+    assert_eq!(stdout(&empty(&["socket"])), "/x/remuda/admin.sock\n");
+    let named = ["status", "--admin-socket", socket.to_str().unwrap()];
+    assert_eq!(code(&empty(&named)), 0);
+    assert_eq!(code(&empty(&["status", "--admin-socket", ""])), 2);
+}
+
+#[test]
+fn check_takes_a_file_as_run_does() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, "[services.app]\ncommand = [\"true\"]\n").unwrap();
+    let output = remuda(&["check", "-c", config.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("c.toml: valid"));
+}
+
+#[test]
 fn restart_waits_until_another_worker_serves() {
     let instance = Instance::start(|seen, times| match seen.line.as_str() {
         "GET /v1/status" => {

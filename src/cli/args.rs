@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::RunFlags;
+use crate::config::paths::socket_variable;
 
 /// What `--version` says after the name.
 const VERSION: &str = concat!(
@@ -83,7 +84,7 @@ pub(crate) struct Common {
     #[arg(
         long,
         global = true,
-        env = "REMUDA_ADMIN_SOCKET",
+        env = socket_variable(),
         hide_env_values = true
     )]
     #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
@@ -148,6 +149,8 @@ pub(crate) enum Command {
     Undrain(OneWorker),
     /// Replace one worker, the new one first
     Restart(OneWorker),
+    /// Print the path of the admin socket, for curl and others
+    Socket,
     /// Read the config again; only what changed is rolled, and waited for
     Reload(Reload),
     /// Exit with 0 if requests can be answered, with 1 if not

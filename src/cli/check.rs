@@ -1,7 +1,6 @@
 //! `remuda check`: everything that is wrong with a config, before anything is touched.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
@@ -16,8 +15,11 @@ pub(crate) struct CheckArgs {
     /// Config files [default: `REMUDA_CONFIG`, else remuda.toml]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// A config file, named as `remuda run` takes it
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print the JSON Schema of the config, for editors, and do nothing else
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["files", "config", "resolved"])]
     schema: bool,
     /// Print every value in effect as TOML, each with where it comes from
     #[arg(long)]
@@ -25,28 +27,23 @@ pub(crate) struct CheckArgs {
 }
 
 /// Checks each file as `remuda run` would read it, `REMUDA_…` variables included.
-pub(crate) fn check(out: &Out, args: CheckArgs) -> ExitCode {
+pub(crate) fn check(out: &Out, args: CheckArgs) -> Code {
     if args.schema {
         out.raw(schema::text().as_bytes());
-        return Code::Done.into();
+        return Code::Done;
     }
     let variables = match variables() {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
-            return Code::Usage.into();
+            return Code::Usage;
         }
     };
-    let files = if args.files.is_empty() {
-        vec![
-            variables
-                .config
-                .clone()
-                .unwrap_or_else(|| "remuda.toml".into()),
-        ]
-    } else {
-        args.files
-    };
+    let mut files: Vec<PathBuf> = args.config.into_iter().chain(args.files).collect();
+    if files.is_empty() {
+        let named = variables.config.clone();
+        files.push(named.unwrap_or_else(|| "remuda.toml".into()));
+    }
     let env = config::paths::environment();
     let mut invalid = 0;
     for file in &files {
@@ -65,7 +62,7 @@ pub(crate) fn check(out: &Out, args: CheckArgs) -> ExitCode {
         "files": files.len(),
         "invalid": invalid,
     }));
-    code.into()
+    code
 }
 
 /// The flags of `run` as far as the environment sets them.

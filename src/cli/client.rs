@@ -1,5 +1,6 @@
 //! The client of the admin API: HTTP/1.1 over the unix socket of one instance, a connection per call.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::exit::{Code, Failure};
+use crate::config::paths::OF_SYSTEMD;
 use crate::wire::{Problem, Rollout, Rollouts, Status};
 
 /// More than any answer of ours; an answer beyond it is not ours.
@@ -108,7 +110,7 @@ impl Client {
     ) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket)
             .await
-            .map_err(|error| no_instance(&self.socket, &error))?;
+            .map_err(|error| no_instance(&self.socket, &error, Path::new(OF_SYSTEMD)))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broke(&error))?;
@@ -201,7 +203,7 @@ pub(crate) fn escape(segment: &str) -> String {
         .collect()
 }
 
-fn no_instance(socket: &Path, error: &std::io::Error) -> Failure {
+fn no_instance(socket: &Path, error: &std::io::Error, of_systemd: &Path) -> Failure {
     let start = "start one with `remuda run -- CMD`, or name another with `--admin-socket PATH`";
     let other = "name the one with `--admin-socket PATH`";
     let (why, then) = match error.kind() {
@@ -218,13 +220,23 @@ fn no_instance(socket: &Path, error: &std::io::Error) -> Failure {
         ),
         _ => (error.to_string(), start),
     };
-    Failure::new(
-        Code::NoInstance,
-        format!(
-            "no instance answers at `{}`: {why}; {then}",
-            socket.display()
-        ),
-    )
+    let mut message = format!("no instance answers at `{}`: {why}; ", socket.display());
+    match of_systemd.symlink_metadata().map_err(|error| error.kind()) {
+        _ if socket == of_systemd => message.push_str(then),
+        Ok(_) => {
+            let there = of_systemd.display();
+            let _ = write!(message, "the one of systemd is at `--admin-socket {there}`");
+        }
+        Err(std::io::ErrorKind::PermissionDenied) => {
+            let there = of_systemd.display();
+            let _ = write!(
+                message,
+                "if systemd runs it, be root and name `--admin-socket {there}`"
+            );
+        }
+        Err(_) => message.push_str(then),
+    }
+    Failure::new(Code::NoInstance, message)
 }
 
 /// It is there, and is something else than a socket.
@@ -234,8 +246,25 @@ fn is_other(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, escape};
+    use std::io;
+    use std::path::Path;
+
+    use super::{Client, escape, no_instance};
     use crate::cli::exit::Code;
+
+    #[test]
+    fn who_finds_nobody_is_told_of_the_instance_of_systemd() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let of_systemd = directory.path().join("admin.sock");
+        let ours = Path::new("/nowhere/admin.sock");
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        let said = |socket| no_instance(socket, &gone, &of_systemd).message;
+        assert!(said(ours).contains("start one with"), "{}", said(ours));
+        std::fs::write(&of_systemd, "").expect("written");
+        let other = format!("--admin-socket {}", of_systemd.display());
+        assert!(said(ours).contains(&other), "{}", said(ours));
+        assert!(!said(&of_systemd).contains(&other));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_is_stopped_by_a_signal_is_not_waited_for_for_ever() {

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, ColorWhen, Command};
 use self::client::Client;
 use self::exit::{Code, Failure};
 use self::out::Out;
@@ -45,38 +45,32 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too. A reader that went away is not an error.
-            let _ = error.print();
-            let code = if error.use_stderr() {
-                Code::Usage
-            } else {
-                Code::Done
-            };
-            return code.into();
+            // Help and version come this way too.
+            let printed = error.print();
+            if error.use_stderr() {
+                return Code::Usage.into();
+            }
+            let out = Out::new(false, ColorWhen::Auto);
+            out.printed(&printed);
+            return out.end(Code::Done).into();
         }
     };
     let out = Out::new(cli.common.json, cli.common.color);
-    match cli.command {
-        Command::Run(flags) => run::run(&out, *flags),
-        Command::Demo(flags) => crate::demo::run(flags, &out),
-        Command::Check(args) => check::check(&out, args),
-        Command::Completions { shell } => packaging::completions(&out, shell).into(),
-        Command::Man { dir } => end(&out, packaging::man(&out, dir.as_deref())),
-        command => {
-            let socket = cli.common.admin_socket.unwrap_or_else(default_admin_socket);
-            end(&out, speak(&Client::new(socket), &out, command))
-        }
-    }
-}
-
-fn end(out: &Out, outcome: Result<Code, Failure>) -> ExitCode {
-    match outcome {
-        Ok(code) => code.into(),
-        Err(failure) => {
-            out.failure(&failure);
-            failure.code.into()
-        }
-    }
+    let socket = || cli.common.admin_socket.unwrap_or_else(default_admin_socket);
+    let outcome = match cli.command {
+        Command::Run(flags) => return run::run(&out, *flags),
+        Command::Demo(flags) => return crate::demo::run(flags, &out),
+        Command::Check(args) => Ok(check::check(&out, args)),
+        Command::Completions { shell } => Ok(packaging::completions(&out, shell)),
+        Command::Man { dir } => packaging::man(&out, dir.as_deref()),
+        Command::Socket => Ok(packaging::socket(&out, &socket())),
+        command => speak(&Client::new(socket()), &out, command),
+    };
+    let code = outcome.unwrap_or_else(|failure| {
+        out.failure(&failure);
+        failure.code
+    });
+    out.end(code).into()
 }
 
 /// The commands that are said to an instance.
@@ -108,6 +102,7 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             | Command::Check(_)
             | Command::Demo(_)
             | Command::Completions { .. }
+            | Command::Socket
             | Command::Man { .. } => {
                 unreachable!("these speak to nobody and were done before")
             }

@@ -1,4 +1,4 @@
-//! Where words go: data to stdout, talk to stderr. A reader that went away is not an error.
+//! Where words go: data to stdout, talk to stderr. A reader that went away is not an error; a full disk is.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -19,6 +19,7 @@ pub(crate) struct Out {
     stderr_color: bool,
     live: bool,
     gone: Cell<bool>,
+    lost: Cell<bool>,
 }
 
 /// The few colours there are; each says nothing that the words do not say too.
@@ -51,6 +52,7 @@ impl Out {
             stderr_color: colored(stderr),
             live: stderr && !dumb && !json,
             gone: Cell::new(false),
+            lost: Cell::new(false),
         }
     }
 
@@ -69,7 +71,15 @@ impl Out {
         self.stderr_color
     }
 
-    /// Nobody reads stdout any more: what only looks can stop.
+    /// How a command ends that came to this: not well if something for stdout could not be written.
+    pub(crate) fn end(&self, code: Code) -> Code {
+        match code {
+            Code::Done if self.lost.get() => Code::Failed,
+            _ => code,
+        }
+    }
+
+    /// Nothing reaches stdout any more: what only looks can stop.
     pub(crate) fn gone(&self) -> bool {
         self.gone.get()
     }
@@ -161,12 +171,17 @@ impl Out {
             return;
         }
         let mut stdout = io::stdout().lock();
-        if stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
-            self.gone.set(true);
+        self.printed(&stdout.write_all(bytes).and_then(|()| stdout.flush()));
+    }
+
+    /// What became of something for stdout.
+    pub(crate) fn printed(&self, outcome: &io::Result<()>) {
+        let Err(error) = outcome else { return };
+        self.gone.set(true);
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.lost.set(true);
+            let mark = self.stderr(Tone::Bad, "remuda:");
+            self.complain(&format!("{mark} cannot write to stdout: {error}"));
         }
     }
 

@@ -1,9 +1,11 @@
-//! `completions` and `man`: from the same tree as the parser, so that they cannot differ from it.
+//! `completions` and `man`: from the same tree as the parser, so that they cannot differ from it; and `socket`.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::args::Cli;
 use super::exit::{Code, Failure};
@@ -35,4 +37,14 @@ pub(crate) fn man(out: &Out, dir: Option<&Path>) -> Result<Code, Failure> {
         .map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     out.raw(&page);
     Ok(Code::Done)
+}
+
+/// Prints where every command looks for the instance.
+pub(crate) fn socket(out: &Out, path: &Path) -> Code {
+    if !out.json() {
+        // As it is: it may be no UTF-8, and it goes to another program.
+        out.raw(&[path.as_os_str().as_bytes(), b"\n"].concat());
+    }
+    out.result(json!({ "socket": path.to_string_lossy() }));
+    Code::Done
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::diagnose::Problems;
 use super::file::{Found, Source, Values};
 use super::keys;
+use super::paths::socket_variable;
 use super::value::{Kind, Value, Wrong};
 use crate::link::message::Entrance;
 
@@ -73,7 +74,7 @@ pub struct RunFlags {
     #[arg(
         id = "admin_socket",
         long = "admin-socket",
-        env = "REMUDA_ADMIN_SOCKET",
+        env = socket_variable(),
         value_name = "PATH"
     )]
     pub admin_socket: Option<PathBuf>,

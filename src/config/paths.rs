@@ -17,6 +17,9 @@ pub fn environment() -> Env {
     std::env::vars_os().filter_map(text).collect()
 }
 
+/// The admin socket of an instance that systemd started by our unit, whose environment others do not have.
+pub(crate) const OF_SYSTEMD: &str = "/run/remuda/admin.sock";
+
 /// `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/remuda`, else the named admin socket's path with `.d`
 /// (so that two instances with sockets of their own never share one), else `/tmp/remuda-UID`.
 #[must_use]
@@ -47,6 +50,13 @@ pub fn admin_socket(env: &Env) -> PathBuf {
 #[must_use]
 pub fn default_admin_socket() -> PathBuf {
     admin_socket(&environment())
+}
+
+/// The variable that names the admin socket; none if it is set to nothing, which is as good as unset.
+pub(crate) fn socket_variable() -> Option<&'static str> {
+    const NAME: &str = "REMUDA_ADMIN_SOCKET";
+    let is_empty = std::env::var_os(NAME).is_some_and(|value| value.is_empty());
+    (!is_empty).then_some(NAME)
 }
 
 #[cfg(test)]
