@@ -226,8 +226,12 @@ fn absent(needs: &[&[&str]]) -> Option<String> {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        (!ran.is_ok_and(|status| status.success()))
-            .then(|| format!("`{}` is not installed", need[0]))
+        match ran {
+            Err(_) => Some(format!("`{}` is not installed", need[0])),
+            Ok(status) if status.success() => None,
+            // It is there, and something that it needs is not.
+            Ok(_) => Some(format!("`{}` fails", need.join(" "))),
+        }
     })
 }
 
