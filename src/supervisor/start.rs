@@ -386,6 +386,7 @@ fn banner(listeners: &[String], config: &Config, doors: &Doors) -> String {
     } else {
         rows.push(("status", format!("`remuda status{socket}`")));
     }
+    rows.push(("socket", config.admin.socket.display().to_string()));
     if let Some(address) = doors.metrics_address {
         rows.push(("metrics", format!("http://{address}/metrics")));
     }
