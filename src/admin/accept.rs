@@ -43,7 +43,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A listener and what kind of caller comes through it.
 #[derive(Debug)]
 pub(super) enum Entrance {
-    Unix(UnixListener),
+    /// It may be replaced by another that is bound to the same path.
+    Unix(watch::Receiver<Arc<UnixListener>>),
     Tcp(TcpListener),
     Metrics(TcpListener),
 }
@@ -58,10 +59,16 @@ impl Entrance {
     }
 
     /// The next connection; `None` if its peer may not come in.
-    async fn accept(&self) -> io::Result<Option<(Box<dyn Stream>, Caller)>> {
+    async fn accept(&mut self) -> io::Result<Option<(Box<dyn Stream>, Caller)>> {
         match self {
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
+            Self::Unix(door) => {
+                let (stream, _) = loop {
+                    let listener = Arc::clone(&door.borrow_and_update());
+                    tokio::select! {
+                        accepted = listener.accept() => break accepted?,
+                        Ok(()) = door.changed() => {}
+                    }
+                };
                 // The peer left already: nothing to serve.
                 let Ok(peer) = stream.peer_cred() else {
                     return Ok(None);
@@ -94,13 +101,13 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Accepts until told to stop, then waits a little for what is under way.
-pub(super) async fn run(entrance: Entrance, router: Router, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(mut entrance: Entrance, router: Router, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(entrance.places()));
     let mut connections = JoinSet::new();
     let told = stop.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = next(&entrance, &places) => accepted,
+            accepted = next(&mut entrance, &places) => accepted,
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stop) => break,
         };
@@ -128,7 +135,7 @@ type Accepted = (
 );
 
 /// A place first, then a connection: those beyond the limit wait in the kernel's queue.
-async fn next(entrance: &Entrance, places: &Arc<Semaphore>) -> io::Result<Accepted> {
+async fn next(entrance: &mut Entrance, places: &Arc<Semaphore>) -> io::Result<Accepted> {
     let place = Arc::clone(places)
         .acquire_owned()
         .await

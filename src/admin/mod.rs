@@ -55,14 +55,37 @@ pub struct Listeners {
     pub metrics: Option<TcpListener>,
 }
 
+/// Where the unix socket of a running admin side is changed: its path may be made anew.
+#[derive(Debug, Clone)]
+pub struct Door(watch::Sender<Arc<UnixListener>>);
+
+impl Door {
+    pub(crate) fn new(unix: UnixListener) -> (Self, watch::Receiver<Arc<UnixListener>>) {
+        let (door, listener) = watch::channel(Arc::new(unix));
+        (Self(door), listener)
+    }
+
+    /// New connections come in here from now on; those that stand go on.
+    pub fn move_to(&self, unix: UnixListener) {
+        self.0.send_replace(Arc::new(unix));
+    }
+}
+
 /// The running admin side. Dropping it ends everything at once; [`Running::stop`] is the polite way.
 #[derive(Debug)]
 pub struct Running {
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    door: Door,
 }
 
 impl Running {
+    /// Its unix socket.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
     /// Stops accepting, ends event streams and idle connections, and waits until requests under way
     /// are answered, for a second at most.
     pub async fn stop(mut self) {
@@ -79,6 +102,7 @@ pub fn serve(listeners: Listeners, handle: Handle, token: Token) -> Running {
     let app = Arc::new(App::new(handle, token, stop.clone()));
     let full = routes::full(Arc::clone(&app));
     let mut tasks = JoinSet::new();
+    let (door, unix) = Door::new(unix);
     tasks.spawn(accept::run(
         Entrance::Unix(unix),
         full.clone(),
@@ -91,5 +115,9 @@ pub fn serve(listeners: Listeners, handle: Handle, token: Token) -> Running {
         let few = routes::metrics_only(app);
         tasks.spawn(accept::run(Entrance::Metrics(metrics), few, stop));
     }
-    Running { stopping, tasks }
+    Running {
+        stopping,
+        tasks,
+        door,
+    }
 }

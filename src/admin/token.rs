@@ -30,7 +30,16 @@ impl Token {
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut chance = [0; CHANCE];
         File::open("/dev/urandom")?.read_exact(&mut chance)?;
-        let token: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = Self(chance.iter().map(|byte| format!("{byte:02x}")).collect());
+        token.write(path)?;
+        Ok(token)
+    }
+
+    /// Writes it to `path` as [`Self::create`] does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}", std::process::id()));
         let temporary = Path::new(&name);
@@ -44,9 +53,8 @@ impl Token {
             .create_new(true)
             .mode(0o600)
             .open(temporary)?;
-        writeln!(file, "{token}")?;
-        fs::rename(temporary, path)?;
-        Ok(Self(token))
+        writeln!(file, "{}", self.0)?;
+        fs::rename(temporary, path)
     }
 
     /// Reads the operator's token from its file. Refused: a file that others may read or write, that

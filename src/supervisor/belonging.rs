@@ -34,6 +34,12 @@ impl Belonging {
         }
     }
 
+    /// Whether the path still has that file.
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
+    }
+
     /// One line from which somebody else can remove it; `None` if no line can hold the path, which is
     /// then removed by the next start alone.
     pub(super) fn line(&self) -> Option<Vec<u8>> {
@@ -61,9 +67,7 @@ impl Belonging {
 
 impl Drop for Belonging {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if is_ours {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -19,6 +19,7 @@ use super::ledgers::Ledgers;
 use super::manager::Manager;
 use super::notices::Notices;
 use super::planes::{News, PlaneState, Planes};
+use super::premises::Premises;
 use super::signals::{Signal, Signals};
 use super::state::State;
 use super::stopping::Stopping;
@@ -80,6 +81,7 @@ pub(super) struct Supervisor {
     pub(super) process_due: Moment,
     pub(super) sweep_due: Moment,
     pub(super) state_due: Moment,
+    pub(super) premises: Premises,
     pub(super) console: Console,
     pub(super) manager: Manager,
     pub(super) releases: BTreeMap<(ServiceName, Generation), String>,
@@ -99,14 +101,14 @@ pub(super) struct Identity {
 }
 
 impl Supervisor {
-    /// Runs until everything is gone. Returns an error if the first start failed for good.
-    pub(super) async fn run(mut self) -> Result<(), String> {
+    /// Runs until everything is gone but what goes last. An error if the first start failed for good.
+    pub(super) async fn run(mut self) -> (Result<(), String>, Premises) {
         let mut last = self.clock.now();
         loop {
             self.act();
             self.publish_views();
             if self.over() {
-                return self.end();
+                return (self.end(), self.premises);
             }
             let due = self.next_deadline();
             let deadline = self.clock.instant(due);
@@ -296,6 +298,7 @@ impl Supervisor {
             self.process_due = now + PROCESS_EVERY;
             self.read_processes();
             self.keep_state(now);
+            self.tick_premises(now);
         }
         self.core.tick(now);
         self.tick_planes();
@@ -333,6 +336,18 @@ impl Supervisor {
         if self.planes.start_is_due(now) {
             self.start_plane(now);
         }
+    }
+
+    fn tick_premises(&mut self, now: Moment) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let (level, kind, text) = match self.premises.look_after(self.planes.paths()) {
+            None => return,
+            Some(Ok(made)) => (Level::WARN, "premises_restored", made),
+            Some(Err(why)) => (Level::ERROR, "premises_lost", why),
+        };
+        self.journal.note(now, level, kind, &text, json!({}));
     }
 
     fn tick_certificates(&mut self, now: Moment) {

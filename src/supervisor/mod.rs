@@ -32,6 +32,7 @@ mod pid_file;
 pub mod place;
 mod planes;
 pub mod ports;
+mod premises;
 pub mod probe;
 pub(crate) mod protect;
 pub mod reaper;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::access_log::OpenLog;
 use super::allocator;
+use super::belonging::Belonging;
 use super::certificates;
 use super::image::Image;
 use super::input::{Input, Inputs};
@@ -462,6 +463,11 @@ impl Planes {
             }
         }
         (number, asked)
+    }
+
+    /// The paths of public sockets that are ours.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Belonging> {
+        self.listeners.iter().flat_map(Listeners::paths)
     }
 
     /// Tells every plane to finish, closes our own copies of the listeners and starts no other plane.

@@ -100,6 +100,35 @@ impl RuntimeDir {
         self.lock.write_all_at(&text, 0)
     }
 
+    /// Makes it again if its lock file is gone: somebody removed it while we run. True if there was need to.
+    ///
+    /// # Errors
+    /// A sentence; another instance has it by now, for one.
+    pub(super) fn restore(&mut self) -> Result<bool, String> {
+        if self.lock_file() == LockFile::Ours {
+            return Ok(false);
+        }
+        make_directory(&self.path)?;
+        let shown = self.path.display();
+        self.lock = lock(&self.path)?.ok_or_else(|| {
+            format!("the runtime directory {shown} was removed, and another instance has it since")
+        })?;
+        // Each worker's own directory is made with it; a next plane holds this one.
+        let _ = DirBuilder::new().mode(0o700).create(self.workers());
+        Ok(true)
+    }
+
+    fn lock_file(&self) -> LockFile {
+        let Ok(found) = fs::symlink_metadata(self.path.join("lock")) else {
+            return LockFile::Gone;
+        };
+        let is_ours = |ours: &fs::Metadata| (found.dev(), found.ino()) == (ours.dev(), ours.ino());
+        match self.lock.metadata() {
+            Ok(ours) if is_ours(&ours) => LockFile::Ours,
+            Ok(_) | Err(_) => LockFile::Another,
+        }
+    }
+
     /// The dead supervisors whose workers nobody else ends.
     #[must_use]
     pub(super) fn bereft(&self) -> &[String] {
@@ -119,6 +148,14 @@ impl RuntimeDir {
     }
 }
 
+/// What is under the lock file's name by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LockFile {
+    Ours,
+    Another,
+    Gone,
+}
+
 impl Drop for RuntimeDir {
     fn drop(&mut self) {
         // What cannot be removed is removed by the next start.
@@ -126,7 +163,10 @@ impl Drop for RuntimeDir {
             let _ = fs::remove_dir_all(&self.path);
             return;
         }
-        let _ = fs::remove_dir_all(self.workers());
+        // Removed from under us, and made again by somebody who runs workers there.
+        if self.lock_file() != LockFile::Another {
+            let _ = fs::remove_dir_all(self.workers());
+        }
         // The lock file stays: removing it would let two hold "the" lock. An empty file hurts nobody.
         let _ = self.lock.set_len(0);
     }

@@ -26,6 +26,7 @@ use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
+use super::premises::{Entry, OwnToken, Premises};
 use super::protect;
 use super::reaper::Reaper;
 use super::reload;
@@ -111,14 +112,6 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         .as_deref()
         .map(pid_file::write)
         .transpose()?;
-    let belongings = [
-        own_token.as_ref(),
-        pid_file.as_ref(),
-        Some(&doors.path.path),
-    ];
-    if let Err(error) = runtime.write_down(bound.paths().chain(belongings.into_iter().flatten())) {
-        tracing::warn!("nobody will tidy up after us should we be killed: {error}");
-    }
     for dead in runtime.bereft() {
         tokio::task::spawn_local(orphans::end_workers(dead.clone()));
     }
@@ -148,6 +141,20 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         ready,
     };
     let admin = admin::serve(doors.listeners, handle, token);
+    let premises = Premises {
+        pid_file,
+        entry: Entry {
+            path: config.admin.socket.clone(),
+            kept: Some(doors.path),
+            door: admin.door(),
+        },
+        token: own_token,
+        runtime,
+        trouble: None,
+    };
+    if let Err(error) = premises.write_down(bound.paths()) {
+        tracing::warn!("nobody will tidy up after us should we be killed: {error}");
+    }
 
     let image = Rc::new(image);
     let names: Vec<_> = config
@@ -168,7 +175,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         notices: Notices::default(),
         planes: Planes::new(
             Rc::clone(&image),
-            runtime.path().to_owned(),
+            premises.runtime.path().to_owned(),
             loops,
             bound,
             offers,
@@ -179,7 +186,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
             Parts {
                 image,
                 reaper,
-                directory: runtime.workers(),
+                directory: premises.runtime.workers(),
                 console: console.clone(),
                 logs,
                 inputs: inputs_end,
@@ -215,6 +222,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         process_due: Moment::default(),
         sweep_due: Moment::default(),
         state_due: Moment::default(),
+        premises,
         console: console.clone(),
         manager: Manager::of_environment(),
         config,
@@ -224,12 +232,9 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         .metrics
         .config_hash(&reload::digest(&supervisor.config));
     supervisor.begin();
-    let outcome = supervisor.run().await;
+    let (outcome, premises) = supervisor.run().await;
     admin.stop().await;
-    drop(pid_file);
-    drop(doors.path);
-    drop(own_token);
-    drop(runtime);
+    drop(premises);
     outcome
 }
 
@@ -278,7 +283,7 @@ fn name_of(listener: &PublicListener) -> String {
 fn token(
     config: &Config,
     runtime: &RuntimeDir,
-) -> Result<(admin::Token, Option<Belonging>), String> {
+) -> Result<(admin::Token, Option<OwnToken>), String> {
     if let Some(named) = &config.admin.token_file {
         return Ok((
             admin::Token::read(named).map_err(|error| error.to_string())?,
@@ -289,7 +294,13 @@ fn token(
     let wrong =
         |error: io::Error| format!("cannot write the token file {}: {error}", path.display());
     let token = admin::Token::create(&path).map_err(wrong)?;
-    Ok((token, Some(Belonging::at(&path).map_err(wrong)?)))
+    let kept = Some(Belonging::at(&path).map_err(wrong)?);
+    let own = OwnToken {
+        path,
+        token: token.clone(),
+        kept,
+    };
+    Ok((token, Some(own)))
 }
 
 /// The admin side's sockets.
