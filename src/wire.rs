@@ -108,7 +108,7 @@ pub struct Worker {
     pub in_flight: u32,
     /// The same by class.
     pub in_flight_by_class: InFlight,
-    /// Resident memory in bytes.
+    /// Resident memory of its main process in bytes; children, such as those of gunicorn, are not in it.
     pub rss: Option<u64>,
     /// When it was spawned.
     pub started_at: Option<String>,

@@ -132,6 +132,8 @@ pub(crate) enum Command {
     /// Go back to the generation or release before, and wait for the end
     Rollback(Steer),
     /// Show generations, workers and what is awaited
+    ///
+    /// The memory of a worker is that of its main process; its children are not in it.
     Status(Status),
     /// Say in one sentence what is awaited
     Why(Look),

@@ -145,7 +145,7 @@ function view(name) {
     rows: el("tbody", {}),
   };
   const columns = ["Slot", "State", "Health", "Generation", "Pid", "Age", "In flight", "Memory"];
-  const head = el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column)));
+  const head = el("tr", {}, ...columns.map((column) => el("th", { scope: "col", title: column === "Memory" ? "of the worker's main process, without its children" : null }, column)));
   v.table = el("table", {}, el("caption", {}, `Workers of ${name}`), el("thead", {}, head), v.rows);
   v.card = el("div", { class: "card" }, v.live, v.rollout, v.failure);
   v.section = el("section", { class: "service" }, el("h2", {}, name), v.headline, v.waits, v.facts, v.card, v.generations, v.drains, v.table);
