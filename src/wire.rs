@@ -189,13 +189,14 @@ pub struct WaitingOn {
 /// One rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rollout {
-    /// `SERVICE-GENERATION`.
+    /// `SERVICE-NUMBER`: the number of the generation it makes. One that takes a parked generation back makes
+    /// none, and has a number of its own.
     pub id: String,
     /// The service.
     pub service: String,
     /// The generation it leaves.
     pub from: u64,
-    /// The generation it makes.
+    /// The generation it makes, or takes back.
     pub to: u64,
     /// The new generation's release.
     pub release: Option<String>,

@@ -748,6 +748,69 @@ fn rollback_follows_the_rollout_it_began() {
     assert_eq!(code(&instance.run(&["rollback"])), 0);
 }
 
+/// `rollback` of a service whose rollout is `before`; the answer is `answered`, which ends as `end`.
+fn goes_back(before: Rollout, answered: Rollout, end: Rollout) -> Output {
+    let instance = Instance::start(move |seen, _| match seen.line.as_str() {
+        "GET /v1/status" => {
+            let mut shop = service(Vec::new());
+            shop.rollout = Some(before.clone());
+            (200, status_of(shop))
+        }
+        "POST /v1/services/shop/rollback" => ordered(vec![answered.clone()]),
+        "GET /v1/rollouts/shop-2" | "GET /v1/rollouts/shop-3" => (200, value(end.clone())),
+        other => problem(404, other),
+    });
+    instance.run(&["rollback"])
+}
+
+fn back_to_the_first(state: &str) -> Rollout {
+    let mut back = rollout(state);
+    back.id = "shop-3".to_owned();
+    (back.from, back.to) = (2, 1);
+    back.release = Some("v1".to_owned());
+    back.trigger = "rollback".to_owned();
+    back
+}
+
+#[test]
+fn a_rollback_to_a_parked_generation_says_what_serves() {
+    let back = || back_to_the_first("completed");
+    let output = goes_back(rollout("completed"), back(), back());
+    let said = stderr(&output);
+    assert_eq!(code(&output), 0, "{said}");
+    assert!(said.contains("shop-3 (v1) completed"), "{said}");
+    assert!(said.contains("generation 1 (v1) serves\n"), "{said}");
+}
+
+#[test]
+fn a_second_rollback_has_nothing_to_do_and_says_so() {
+    let back = || back_to_the_first("completed");
+    let output = goes_back(back(), back(), back());
+    let said = stderr(&output);
+    assert_eq!(code(&output), 0, "{said}");
+    assert!(
+        said.starts_with(
+            "nothing to do: generation 1 (v1) serves already, since shop-3 (v1) went back to it"
+        ),
+        "{said}"
+    );
+    let undone = || rollout("rolled_back");
+    let output = goes_back(undone(), undone(), undone());
+    let said = stderr(&output);
+    assert_eq!(code(&output), 0, "{said}");
+    assert!(said.contains("since shop-2 (v2) was rolled back"), "{said}");
+}
+
+#[test]
+fn a_rollback_that_was_undone_itself_has_failed() {
+    let output = goes_back(
+        rollout("completed"),
+        back_to_the_first("running"),
+        back_to_the_first("rolled_back"),
+    );
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+}
+
 #[test]
 fn scale_waits_until_so_many_are_ready() {
     let instance = Instance::start(|seen, times| match seen.line.as_str() {

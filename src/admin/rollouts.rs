@@ -44,7 +44,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Rollouts> {
 
 /// One rollout.
 #[utoipa::path(get, path = "/v1/rollouts/{id}", tag = "look",
-    params(("id" = String, Path, description = "`SERVICE-GENERATION`")),
+    params(("id" = String, Path, description = "`SERVICE-NUMBER`")),
     responses(
         (status = 200, description = "The rollout", body = Rollout),
         (status = 404, description = "None of this id is remembered", body = Problem, content_type = "application/problem+json")
@@ -187,7 +187,7 @@ async fn repeat(mut pending: Pending) -> Result<Response, Failure> {
 /// that has ended is a conflict.
 #[utoipa::path(post, path = "/v1/rollouts/{id}/{order}", tag = "change", security(("token" = [])),
     params(
-        ("id" = String, Path, description = "`SERVICE-GENERATION`"),
+        ("id" = String, Path, description = "`SERVICE-NUMBER`"),
         ("order" = String, Path, description = "`pause`, `resume`, `promote` or `abort`")
     ),
     responses(

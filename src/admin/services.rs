@@ -31,7 +31,9 @@ pub(super) async fn rollback(
     let service = ServiceName::new(&name);
     let accepted = command(&app, &name, caller, Command::Rollback { service }).await?;
     let rollout = match accepted {
-        Accepted::Rollout { to, .. } => super::rollouts::find(&app, &format!("{name}-{to}")).ok(),
+        Accepted::Rollout { number, .. } => {
+            super::rollouts::find(&app, &format!("{name}-{number}")).ok()
+        }
         Accepted::Done | Accepted::AlreadyStable { .. } => {
             let status = app.handle.status.borrow();
             let service = status.services.get(&name);

@@ -150,7 +150,11 @@ fn old_workers<'a>(
     service
         .into_iter()
         .flat_map(Service::workers)
-        .filter(|worker| worker.generation < rollout.to && worker.state == "draining")
+        .filter(|worker| {
+            // One that takes a parked generation back leaves a newer one.
+            let is_old = worker.generation < rollout.to || worker.generation == rollout.from;
+            is_old && worker.state == "draining"
+        })
 }
 
 /// Without the sentence: its numbers change all the time, and each would be a line.

@@ -10,7 +10,7 @@ use super::patience::{GLANCE, Patience};
 use super::rollout::detached;
 use super::service;
 use super::{follow, words};
-use crate::wire::{Rollout, Rollouts};
+use crate::wire::{Rollout, Rollouts, Service};
 
 /// Where to steer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,8 @@ pub(crate) async fn steer(
     Ok(report(out, way, &rollout))
 }
 
-/// Goes back, whatever that takes now: an abort, a parked generation, or a rollout of the release before.
+/// Goes back, whatever that takes now: an abort, a parked generation, a rollout of the release before, or
+/// nothing if that was done already.
 pub(crate) async fn rollback(
     client: &Client,
     out: &Out,
@@ -95,25 +96,74 @@ pub(crate) async fn rollback(
     let status = client.status().await?;
     let name = service::named(&status, args.service.as_deref())?;
     let path = format!("/v1/services/{}/rollback", escape(&name));
-    let answer: Value = client.post(&path, &json!({})).await?;
-    let rollout = match rollout_in(answer) {
-        Some(rollout) => Some(rollout),
-        None => {
-            let status = client.status().await?;
-            status.services.get(&name).and_then(|s| s.rollout.clone())
-        }
-    };
-    let Some(rollout) = rollout else {
+    let answer: Rollouts = client.post(&path, &json!({})).await?;
+    let Some(rollout) = answer.rollouts.into_iter().next() else {
         out.done(Code::Done, &format!("`{name}` went back"), json!({}));
         return Ok(Code::Done);
     };
+    if let Some(service) = status.services.get(&name)
+        && let Some(before) = &service.rollout
+        && before.id == rollout.id
+        && words::ended(&before.state)
+    {
+        return Ok(already_back(out, service, &rollout));
+    }
     if args.wait.detach {
         return Ok(detached(out, &[rollout]));
     }
     let work = follow::to_the_end(client, out, vec![rollout.clone()]);
     let ended = patience.wait("the rollback", work).await?;
     let rollout = ended.into_iter().next().unwrap_or(rollout);
-    Ok(report(out, Way::Abort, &rollout))
+    let code = match (rollout.state.as_str(), rollout.trigger.as_str()) {
+        ("completed", "rollback") => Code::Done,
+        ("completed", _) => Code::Conflict,
+        // The way back itself was undone.
+        ("rolled_back", "rollback") => words::code(&rollout),
+        ("rolled_back", _) if rollout.full_strength => Code::Done,
+        _ => words::code(&rollout),
+    };
+    let mut message = words::end(&rollout);
+    if rollout.state == "completed" {
+        let release = rollout.release.as_deref();
+        let serves = format!("{} serves", words::generation(rollout.to, release));
+        out.say(&serves);
+        message = format!("{message}; {serves}");
+    }
+    out.result(ended_with(code, &message, &rollout));
+    Ok(code)
+}
+
+/// The service went back before the order came, so nothing was done.
+fn already_back(out: &Out, service: &Service, rollout: &Rollout) -> Code {
+    let title = words::title(rollout);
+    let (code, message) = match rollout.state.as_str() {
+        // It could not go back altogether, and a second order helps no more than the first.
+        "failed" => (words::code(rollout), words::end(rollout)),
+        state => {
+            let serves = words::generation(service.generation, service.release.as_deref());
+            let how = match state {
+                "completed" => format!("{title} went back to it"),
+                _ => format!("{title} was rolled back"),
+            };
+            let message = format!(
+                "nothing to do: {serves} serves already, since {how}; `remuda rollout` goes forward"
+            );
+            (Code::Done, message)
+        }
+    };
+    out.say(&message);
+    out.result(ended_with(code, &message, rollout));
+    code
+}
+
+fn ended_with(code: Code, message: &str, rollout: &Rollout) -> Value {
+    json!({
+        "result": code.name(),
+        "exit_code": code.number(),
+        "message": message,
+        "problem": null,
+        "rollouts": [rollout],
+    })
 }
 
 /// Looks until it is so.
@@ -137,8 +187,6 @@ fn report(out: &Out, way: Way, rollout: &Rollout) -> Code {
         Way::Pause if rollout.state == "paused" => Code::Done,
         Way::Resume if !words::ended(&rollout.state) => Code::Done,
         Way::Abort if went_back => Code::Done,
-        // A rollback that had to roll the release before has completed.
-        Way::Abort if rollout.state == "completed" && rollout.trigger == "rollback" => Code::Done,
         Way::Pause | Way::Abort if rollout.state == "completed" => Code::Conflict,
         Way::Pause | Way::Resume | Way::Promote | Way::Abort => words::code(rollout),
     };
@@ -156,20 +204,6 @@ fn report(out: &Out, way: Way, rollout: &Rollout) -> Code {
     if matches!(way, Way::Pause | Way::Resume) {
         out.say(&message);
     }
-    out.result(json!({
-        "result": code.name(),
-        "exit_code": code.number(),
-        "message": message,
-        "problem": null,
-        "rollouts": [rollout],
-    }));
+    out.result(ended_with(code, &message, rollout));
     code
-}
-
-fn rollout_in(answer: Value) -> Option<Rollout> {
-    if let Ok(rollout) = serde_json::from_value::<Rollout>(answer.clone()) {
-        return Some(rollout);
-    }
-    let many: Rollouts = serde_json::from_value(answer).ok()?;
-    many.rollouts.into_iter().next()
 }

@@ -151,10 +151,10 @@ pub enum Stop {
 pub enum Accepted {
     /// Done, or already so.
     Done,
-    /// A rollout to this generation: a new one, the pending one, or one that was joined.
+    /// A rollout: a new one, the pending one, or one that was joined.
     Rollout {
-        /// Number of the generation it rolls to; `SERVICE-NUMBER` is the rollout's id.
-        to: Generation,
+        /// `SERVICE-NUMBER` is its id: the number of the generation it makes, if it makes one.
+        number: Generation,
         /// How the order met what was there.
         how: Joined,
     },

@@ -49,7 +49,7 @@ impl Service {
         let current = self
             .rollout
             .as_ref()
-            .is_some_and(|running| running.to == rollout.to);
+            .is_some_and(|running| running.number == rollout.number);
         match rollout.state {
             RolloutState::Pending => Some(self.pending_on(rollout)),
             RolloutState::Running => Some(self.forward_on(rollout, now)),

@@ -21,6 +21,9 @@ pub(super) const REFILL_TRIES: u32 = 3;
 /// One supervised change of generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rollout {
+    /// `SERVICE-NUMBER` is its id: the number of the generation it makes. One that takes a parked generation
+    /// back makes none, and has a number of its own.
+    pub(super) number: Generation,
     pub(super) from: Generation,
     pub(super) to: Generation,
     pub(super) release: String,
@@ -144,6 +147,7 @@ impl Rollout {
         now: Moment,
     ) -> Self {
         Self {
+            number: to,
             from,
             to,
             release,
@@ -197,6 +201,20 @@ impl Rollout {
     /// It goes back, or could not.
     pub(super) fn back(&self) -> bool {
         matches!(self.state, RolloutState::RollingBack | RolloutState::Failed)
+    }
+
+    /// It is over, and with it the service went back: it was undone, or was itself the way back. A way back
+    /// that was undone led nowhere.
+    pub(super) fn led_back(&self) -> bool {
+        match self.state {
+            RolloutState::Completed => self.spec_of.is_some(),
+            RolloutState::RolledBack | RolloutState::Failed => self.spec_of.is_none(),
+            RolloutState::Pending
+            | RolloutState::Running
+            | RolloutState::Paused
+            | RolloutState::RollingBack
+            | RolloutState::Superseded => false,
+        }
     }
 
     /// It is held because it failed.

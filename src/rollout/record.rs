@@ -117,6 +117,7 @@ pub enum Event {
     },
     /// A rollout was asked for and begins, or waits for another.
     RolloutRequested {
+        number: Generation,
         to: Generation,
         release: String,
         trigger: Trigger,
@@ -124,6 +125,7 @@ pub enum Event {
     },
     /// A rollout changed state.
     RolloutState {
+        number: Generation,
         to: Generation,
         from: Generation,
         state: RolloutState,

@@ -44,7 +44,7 @@ impl Core {
             .chain(service.history.iter())
             .map(|rollout| service.rollout_view(rollout, now))
             .collect();
-        all.sort_by_key(|rollout| std::cmp::Reverse(rollout.to));
+        all.sort_by_key(|rollout| std::cmp::Reverse(rollout.number));
         all
     }
 }
@@ -133,8 +133,9 @@ impl Service {
         let current = self
             .rollout
             .as_ref()
-            .is_some_and(|running| running.to == rollout.to);
+            .is_some_and(|running| running.number == rollout.number);
         let mut view = RolloutView {
+            number: rollout.number,
             from: rollout.from,
             to: rollout.to,
             release: rollout.release.clone(),

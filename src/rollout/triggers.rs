@@ -50,7 +50,7 @@ impl Service {
             Some((to, true, true, true)) if explicit && !order.force => {
                 self.drop_pending(turn, to);
                 return Ok(Accepted::Rollout {
-                    to,
+                    number: to,
                     how: Joined::Joined,
                 });
             }
@@ -68,7 +68,7 @@ impl Service {
                 self.rename(to, &release);
             }
             return Ok(Accepted::Rollout {
-                to,
+                number: to,
                 how: Joined::Joined,
             });
         }
@@ -106,7 +106,7 @@ impl Service {
             && pending.spec_of == spec_of
         {
             return Ok(Accepted::Rollout {
-                to: pending.to,
+                number: pending.number,
                 how: Joined::Pending,
             });
         }
@@ -117,6 +117,7 @@ impl Service {
         turn.record(
             &self.name,
             Event::RolloutRequested {
+                number: to,
                 to,
                 release: release.clone(),
                 trigger: order.trigger,
@@ -142,13 +143,13 @@ impl Service {
         if self.active().is_none() {
             self.begin(turn, rollout);
             return Ok(Accepted::Rollout {
-                to,
+                number: to,
                 how: Joined::Began,
             });
         }
         self.pending = Some(rollout);
         Ok(Accepted::Rollout {
-            to,
+            number: to,
             how: Joined::Pending,
         })
     }
@@ -177,15 +178,32 @@ impl Service {
         self.remember(pending);
     }
 
-    /// `Command::Rollback`.
+    /// `Command::Rollback`: serve what was served before the last rollout that went forward.
+    ///
+    /// It names a state and no step: who says it twice (a retry, a second person who saw the same page) means
+    /// the same state, so what is there or on its way is the answer. An `Idempotency-Key` would know a client
+    /// that repeats itself, but not two people with one thought, and each would have to send one.
     pub(super) fn order_rollback(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, Refusal> {
         if self.unmanaged() {
             return Err(Refusal::Unmanaged);
         }
         if let Some(rollout) = self.active() {
-            let to = rollout.to;
-            self.drop_pending(turn, to);
-            return self.abort(turn);
+            let number = rollout.number;
+            let goes_forward = rollout.forward() && rollout.spec_of.is_none();
+            self.drop_pending(turn, number);
+            if goes_forward {
+                return self.abort(turn);
+            }
+            return Ok(Accepted::Rollout {
+                number,
+                how: Joined::Joined,
+            });
+        }
+        if let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.led_back()) {
+            return Ok(Accepted::Rollout {
+                number: rollout.number,
+                how: Joined::Joined,
+            });
         }
         let parked = self
             .generations
@@ -193,8 +211,7 @@ impl Service {
             .find(|(number, generation)| generation.parked.is_some() && self.routable(**number) > 0)
             .map(|(number, _)| *number);
         if let Some(parked) = parked {
-            self.take_back(turn, parked);
-            return Ok(Accepted::Done);
+            return Ok(self.take_back(turn, parked));
         }
         let Some(previous) = self.previous else {
             return Err(Refusal::NothingToRollBackTo);
@@ -213,15 +230,37 @@ impl Service {
     /// The parked generation is stable again at once: only the weights change. The one that was stable
     /// retires. What the parked one lacks (crashed meanwhile) is refilled from its own spec, and until
     /// then nothing of the other is spared that it needs (I1).
-    fn take_back(&mut self, turn: &mut Turn<'_>, parked: Generation) {
+    fn take_back(&mut self, turn: &mut Turn<'_>, parked: Generation) -> Accepted {
         let left = self.stable;
+        let release = self.release_of(parked);
+        let number = Generation(self.next_generation);
+        self.next_generation += 1;
+        turn.record(
+            &self.name,
+            Event::RolloutRequested {
+                number,
+                to: parked,
+                release: release.clone(),
+                trigger: Trigger::Rollback,
+                reason: None,
+            },
+        );
         self.stable = parked;
         self.vacancies.retain(|vacancy| vacancy.generation != left);
         self.previous = Some(left);
         if let Some(generation) = self.generations.get_mut(&parked) {
             generation.parked = None;
         }
-        let release = self.release_of(parked);
+        let trigger = Trigger::Rollback;
+        let mut rollout = Rollout::new(left, parked, release.clone(), trigger, None, turn.now);
+        rollout.number = number;
+        rollout.spec_of = Some(parked);
+        rollout.started_at = Some(turn.now);
+        if let Some(before) = self.rollout.replace(rollout) {
+            self.remember(before);
+        }
+        let message = format!("generation {parked}, which was parked, serves again");
+        self.end(turn, RolloutState::Completed, message);
         turn.record(
             &self.name,
             Event::Promoted {
@@ -230,5 +269,9 @@ impl Service {
                 previous: Some(left),
             },
         );
+        Accepted::Rollout {
+            number,
+            how: Joined::Began,
+        }
     }
 }

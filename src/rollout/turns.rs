@@ -124,6 +124,7 @@ impl Service {
 
 pub(super) fn state_event(rollout: &Rollout, now: Moment, message: String) -> Event {
     Event::RolloutState {
+        number: rollout.number,
         to: rollout.to,
         from: rollout.from,
         state: rollout.state,

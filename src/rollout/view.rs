@@ -125,9 +125,11 @@ pub enum Health {
 /// One rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutView {
+    /// `SERVICE-NUMBER` is its id.
+    pub number: Generation,
     /// The generation it leaves.
     pub from: Generation,
-    /// The generation it makes; `SERVICE-NUMBER` is the rollout's id.
+    /// The generation it makes, or takes back.
     pub to: Generation,
     /// The new generation's release.
     pub release: String,

@@ -125,8 +125,8 @@ impl Supervisor {
         Ok(ordered
             .into_iter()
             .filter_map(|(service, accepted)| match accepted {
-                Accepted::Rollout { to, .. } => {
-                    let id = status::rollout_id(&service, to.0);
+                Accepted::Rollout { number, .. } => {
+                    let id = status::rollout_id(&service, number.0);
                     all.iter().find(|rollout| rollout.id == id).cloned()
                 }
                 // A no-op: the rollout that made the stable generation, if there was one.

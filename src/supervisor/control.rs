@@ -507,14 +507,21 @@ impl Supervisor {
                     self.first_start_failed(failure);
                 }
             }
-            Event::RolloutRequested { to, release, .. } => {
+            Event::RolloutRequested {
+                number,
+                to,
+                release,
+                ..
+            } => {
                 self.releases
                     .insert((record.service.clone(), *to), release.clone());
-                let kept = self.state.record(&record.service, *to);
+                let kept = self.state.record(&record.service, *number);
                 self.tell_state(now, kept);
             }
-            Event::RolloutState { to, state, .. } => {
-                self.keep_ledger(&record.service, to.0, *state);
+            Event::RolloutState {
+                number, to, state, ..
+            } => {
+                self.keep_ledger(&record.service, (*number, *to), *state);
             }
             Event::WorkerDrained { generation, .. } => {
                 self.add_late_cuts(&record.service, *generation);

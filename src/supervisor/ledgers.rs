@@ -18,17 +18,22 @@ pub(super) struct Ledgers {
 }
 
 impl Supervisor {
-    pub(super) fn keep_ledger(&mut self, service: &ServiceName, to: u64, state: RolloutState) {
+    pub(super) fn keep_ledger(
+        &mut self,
+        service: &ServiceName,
+        (number, to): (Generation, Generation),
+        state: RolloutState,
+    ) {
         let totals = self.metrics.ledger(service);
         let ledger = self
             .ledgers
-            .entry(status::rollout_id(service, to))
+            .entry(status::rollout_id(service, number.0))
             .or_insert(Ledgers {
                 begin: totals,
                 end: None,
             });
         if state.is_final() && ledger.end.is_none() {
-            ledger.end = Some((totals, self.metrics.outcomes(service, Generation(to))));
+            ledger.end = Some((totals, self.metrics.outcomes(service, to)));
         }
         while self.ledgers.len() > LEDGERS_KEPT {
             self.ledgers.pop_first();
@@ -42,7 +47,7 @@ impl Supervisor {
         let Some(rollout) = of_service.and_then(|view| view.rollout.as_ref()) else {
             return;
         };
-        let id = status::rollout_id(service, rollout.to.0);
+        let id = status::rollout_id(service, rollout.number.0);
         let left_by_it = (rollout.state == RolloutState::Completed) != (drained == rollout.to);
         let cut = self.metrics.ledger(service).cut;
         if let Some(ledger) = self.ledgers.get_mut(&id)

@@ -168,8 +168,8 @@ impl Supervisor {
                 service: name.clone(),
                 order,
             })?;
-            if let Accepted::Rollout { to, .. } = accepted {
-                changes.rolled.push(rollout_id(name, to.0));
+            if let Accepted::Rollout { number, .. } = accepted {
+                changes.rolled.push(rollout_id(name, number.0));
             }
             changes.told.push(format!(
                 "service {name}: command or environment changed (rollout)"

@@ -30,7 +30,7 @@ impl Shell for ShellView<'_> {
     }
 
     fn ledger(&self, service: &ServiceName, rollout: &RolloutView) -> wire::Ledger {
-        let Some(ledger) = self.ledgers.get(&rollout_id(service, rollout.to.0)) else {
+        let Some(ledger) = self.ledgers.get(&rollout_id(service, rollout.number.0)) else {
             return wire::Ledger::default();
         };
         let (end, candidate) = ledger.end.unwrap_or_else(|| {

@@ -118,7 +118,7 @@ pub(super) fn rollout(
     shell: &impl Shell,
 ) -> wire::Rollout {
     wire::Rollout {
-        id: rollout_id(service, view.to.0),
+        id: rollout_id(service, view.number.0),
         service: service.to_string(),
         from: view.from.0,
         to: view.to.0,
@@ -156,10 +156,10 @@ pub(super) fn rollout(
     }
 }
 
-/// `SERVICE-GENERATION`.
+/// `SERVICE-NUMBER`.
 #[must_use]
-pub(super) fn rollout_id(service: &ServiceName, to: u64) -> String {
-    format!("{service}-{to}")
+pub(super) fn rollout_id(service: &ServiceName, number: u64) -> String {
+    format!("{service}-{number}")
 }
 
 fn verdict(view: &VerdictView) -> wire::Verdict {

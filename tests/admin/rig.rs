@@ -322,7 +322,7 @@ fn obey(command: Command, status: &watch::Sender<Arc<wire::Status>>) -> Result<A
         Command::Scale { wanted: 0, .. } => Err(Refusal::Invalid("at least 1".to_owned())),
         Command::Scale { wanted: 77, .. } => Err(Refusal::Unmanaged),
         Command::Rollback { .. } => Ok(Accepted::Rollout {
-            to: Generation(4),
+            number: Generation(4),
             how: Joined::Began,
         }),
         _ => Ok(Accepted::Done),

@@ -50,6 +50,7 @@ fn fill(metrics: &Metrics, service: &ServiceName, now: Moment, wall: SystemTime)
     }
     metrics.config_reload(true, wall);
     let ended = Event::RolloutState {
+        number: Generation(1),
         to: Generation(1),
         from: Generation(0),
         state: RolloutState::Completed,
@@ -74,6 +75,7 @@ fn view(service: &ServiceName) -> View {
         workers: vec![worker],
     };
     let rollout = RolloutView {
+        number: Generation(2),
         from: Generation(1),
         to: Generation(2),
         release: String::new(),

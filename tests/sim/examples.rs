@@ -204,7 +204,7 @@ fn of(wanted: u32) -> Settings {
 
 fn to(accepted: &Accepted) -> (u64, Joined) {
     match accepted {
-        Accepted::Rollout { to, how } => (to.0, *how),
+        Accepted::Rollout { number, how } => (number.0, *how),
         other => panic!("a rollout was meant, not {other:?}"),
     }
 }
@@ -418,6 +418,119 @@ fn rollback_after_completion_reuses_the_spec_before() {
     assert!(reuse.is_some() && reuse < spawn);
     calm.wait(1);
     assert_eq!(calm.view().services[0].release, "v1");
+}
+
+impl Calm {
+    /// The number of the rollout that answers the order to go back; `None` for the abort of the running one.
+    fn back(&mut self) -> Option<u64> {
+        let order = Command::Rollback { service: service() };
+        match self.order(order).expect("it is taken") {
+            Accepted::Rollout { number, .. } => Some(number.0),
+            Accepted::Done => None,
+            other @ Accepted::AlreadyStable { .. } => panic!("a rollout was meant, not {other:?}"),
+        }
+    }
+
+    fn release(&self) -> String {
+        self.view().services[0].release.clone()
+    }
+}
+
+#[test]
+fn f63_a_rollback_ordered_again_goes_no_further_back() {
+    let mut calm = Calm::start(of(2));
+    for release in ["v2", "v3"] {
+        calm.roll(Some(release));
+        calm.wait(1);
+    }
+    calm.traffic(3, 100, 0);
+    assert_eq!(calm.back(), Some(4));
+    assert_eq!(calm.back(), Some(4), "it is on its way");
+    calm.traffic(4, 100, 0);
+    assert_eq!(calm.back(), Some(4));
+    calm.wait(60_000);
+    assert_eq!(calm.state_of(4), RolloutState::Completed);
+    assert_eq!(calm.back(), Some(4), "it is there");
+    calm.wait(60_000);
+    assert_eq!(calm.release(), "v2");
+    // What is rolled forward can be undone again, and once.
+    calm.roll(Some("v5"));
+    calm.wait(60_000);
+    assert_eq!(calm.back(), Some(6));
+    calm.wait(60_000);
+    assert_eq!((calm.back(), calm.release()), (Some(6), "v2".to_owned()));
+}
+
+#[test]
+fn f63_a_rollback_during_a_rollout_undoes_only_that() {
+    let mut calm = Calm::start(of(2));
+    calm.roll(Some("v2"));
+    calm.wait(20_000);
+    calm.traffic(2, 100, 0);
+    calm.roll(Some("v3"));
+    calm.wait(2_000);
+    assert_eq!(to(&calm.roll(Some("v4"))), (4, Joined::Pending));
+    assert_eq!(calm.back(), None, "it is aborted");
+    assert_eq!(calm.state_of(4), RolloutState::Superseded);
+    for _ in 0..3 {
+        assert_eq!(calm.back(), Some(3));
+        calm.wait(30_000);
+    }
+    assert_eq!(calm.state_of(3), RolloutState::RolledBack);
+    assert_eq!(calm.release(), "v2");
+}
+
+#[test]
+fn a_rollback_that_failed_itself_may_be_tried_again() {
+    let mut calm = Calm::start(of(2));
+    calm.roll(Some("v2"));
+    calm.wait(20_000);
+    calm.silent_from = 3;
+    assert_eq!(calm.back(), Some(3));
+    calm.wait(70_000);
+    assert_eq!(calm.state_of(3), RolloutState::RolledBack);
+    calm.silent_from = u64::MAX;
+    assert_eq!(calm.back(), Some(4));
+    calm.wait(60_000);
+    assert_eq!(calm.release(), "v1");
+}
+
+#[test]
+fn a_parked_generation_that_is_taken_back_has_a_rollout_of_its_own() {
+    let mut calm = Calm::start(Settings {
+        park: ms(20_000),
+        ..of(2)
+    });
+    for release in ["v2", "v3"] {
+        calm.roll(Some(release));
+        calm.wait(1);
+    }
+    assert_eq!(calm.back(), Some(4));
+    let service = calm.view().services.swap_remove(0);
+    let rollout = service.rollout.expect("of its own");
+    assert_eq!(
+        (rollout.number, rollout.from, rollout.to, rollout.state),
+        (
+            Generation(4),
+            Generation(3),
+            Generation(2),
+            RolloutState::Completed
+        )
+    );
+    assert_eq!(rollout.trigger, Trigger::Rollback);
+    assert!(rollout.full_strength && rollout.ended_at.is_some());
+    assert_eq!(
+        (service.stable, service.release.as_str()),
+        (Generation(2), "v2")
+    );
+    assert_eq!(calm.back(), Some(4), "it serves already");
+    calm.wait(30_000);
+    assert_eq!(calm.back(), Some(4), "also when nothing is parked any more");
+    assert_eq!(calm.release(), "v2");
+    let known = calm.core.rollouts(&crate::shell::service(), calm.now);
+    let numbers: Vec<u64> = known.iter().map(|rollout| rollout.number.0).collect();
+    assert_eq!(numbers, [4, 3, 2]);
+    assert_eq!(to(&calm.roll(Some("v5"))), (5, Joined::Began));
 }
 
 #[test]

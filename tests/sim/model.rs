@@ -779,6 +779,15 @@ impl Model {
                 failures,
             } => self.backs_off(now, (*slot, *generation), *failures, *delay),
             Event::RolloutState {
+                number, to, state, ..
+            } if number != to => {
+                // A parked generation is taken back: over as soon as it began, and nothing else runs.
+                assert_eq!(*state, RolloutState::Completed);
+                assert_eq!(self.active(), None, "I3");
+                let made = self.rollouts.insert(*number, *state);
+                assert_eq!(made, None, "a number is used once");
+            }
+            Event::RolloutState {
                 to,
                 from,
                 state,
