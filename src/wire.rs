@@ -226,7 +226,7 @@ pub struct Rollout {
     pub started_at: Option<String>,
     /// When it reached a final state.
     pub ended_at: Option<String>,
-    /// The service is at full strength.
+    /// The service is at full strength; once the rollout has ended, it was then.
     pub full_strength: bool,
 }
 

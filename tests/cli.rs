@@ -812,6 +812,27 @@ fn a_rollback_that_was_undone_itself_has_failed() {
 }
 
 #[test]
+fn an_old_rollout_says_nothing_of_the_capacity_now() {
+    let mut old = rollout("rolled_back");
+    old.full_strength = false;
+    let instance = Instance::start(move |seen, _| match seen.line.as_str() {
+        "GET /v1/status" => {
+            let mut shop = service(Vec::new());
+            shop.rollout = Some(old.clone());
+            (200, status_of(shop))
+        }
+        "GET /v1/rollouts/shop-2" => (200, value(old.clone())),
+        other => problem(404, other),
+    });
+    for args in [&["status"][..], &["history", "shop-2"]] {
+        let output = instance.run(args);
+        let said = stdout(&output);
+        assert!(said.contains("shop-2 (v2) was rolled back\n"), "{said}");
+        assert!(!said.contains("capacity"), "{said}");
+    }
+}
+
+#[test]
 fn scale_waits_until_so_many_are_ready() {
     let instance = Instance::start(|seen, times| match seen.line.as_str() {
         "GET /v1/status" => {

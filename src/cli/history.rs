@@ -78,7 +78,7 @@ fn row(rollout: &Rollout) -> Vec<String> {
 
 fn details(rollout: &Rollout) -> Vec<String> {
     let mut lines = vec![
-        words::end(rollout),
+        words::outcome(rollout),
         format!("  from         generation {}", rollout.from),
         format!(
             "  to           {}",

@@ -208,7 +208,7 @@ fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> V
     };
     if let Some(rollout) = &service.rollout {
         let place = match words::ended(&rollout.state) {
-            true => words::end(rollout),
+            true => words::outcome(rollout),
             false => format!(
                 "{} {}, {:.0}% done",
                 words::title(rollout),

@@ -1,6 +1,6 @@
 //! The sentences about services, rollouts and workers that several commands print.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::exit::Code;
 use super::time;
@@ -63,8 +63,8 @@ pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
     let deadline = waiting.deadline.as_deref();
     let left = deadline
         .and_then(|deadline| time::left(deadline, now))
-        .filter(|left| left.as_secs() > 0)
-        .map(time::short);
+        .filter(|left| !left.is_zero())
+        .map(|left| time::short(left.max(Duration::from_secs(1))));
     // As the page has it: a sentence may end with brackets, which want no others behind them.
     let since = since.map(|since| format!(", for {since} now"));
     let left = left.map(|left| format!(", at most {left} more"));
@@ -122,14 +122,26 @@ pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
     }
 }
 
-/// How a rollout ended, in one sentence.
+/// How a rollout has just ended, in one sentence, with what that means for those who wait for it.
 pub(crate) fn end(rollout: &Rollout) -> String {
+    let outcome = outcome(rollout);
+    match rollout.state.as_str() {
+        "failed" | "rolled_back" if rollout.full_strength => {
+            format!(
+                "{outcome}; generation {} serves at full strength",
+                rollout.from
+            )
+        }
+        "failed" | "rolled_back" => {
+            format!("{outcome}; capacity is degraded; `remuda status` shows the workers")
+        }
+        _ => outcome,
+    }
+}
+
+/// How a rollout ended, in one sentence that stays true: nothing of what the service is like since.
+pub(crate) fn outcome(rollout: &Rollout) -> String {
     let title = title(rollout);
-    let strength = if rollout.full_strength {
-        format!("generation {} serves at full strength", rollout.from)
-    } else {
-        "capacity is degraded; `remuda status` shows the workers".to_owned()
-    };
     let because = rollout
         .failure
         .as_ref()
@@ -139,8 +151,8 @@ pub(crate) fn end(rollout: &Rollout) -> String {
         "superseded" => {
             format!("{title} was superseded by a newer rollout; `remuda history` lists them")
         }
-        "failed" => format!("{title} failed{because}; {strength}"),
-        "rolled_back" => format!("{title} was rolled back{because}; {strength}"),
+        "failed" => format!("{title} failed{because}"),
+        "rolled_back" => format!("{title} was rolled back{because}"),
         _ => format!("{title} is {}", place(rollout)),
     }
 }

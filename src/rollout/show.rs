@@ -189,7 +189,10 @@ impl Service {
             view.batches = self.batches();
         }
         view.progress = rollout.progress.max(self.progress(rollout, now));
-        view.full_strength = self.full_strength();
+        // What becomes of the service later is no part of a rollout that is over.
+        if !rollout.state.is_final() {
+            view.full_strength = self.full_strength();
+        }
         view
     }
 
