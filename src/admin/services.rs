@@ -15,6 +15,9 @@ use crate::supervisor::handle::Ask;
 use crate::wire::{Problem, Reloaded, Requests, Rollouts, Scale, Service, WorkerOrdered};
 
 /// Goes back: aborts a running rollout, takes a parked generation back, or rolls to the release before.
+///
+/// Idempotent: while the service goes back, and when it has gone back and nothing was rolled forward since, the
+/// answer is the rollout that does or did, and nothing is done.
 #[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "change", security(("token" = [])),
     params(("service" = String, Path, description = "The service")),
     responses(

@@ -129,7 +129,7 @@ pub(crate) enum Command {
     Promote(Steer),
     /// Go back to the old generation, and wait until it serves alone
     Abort(Steer),
-    /// Go back to the generation or release before, and wait for the end
+    /// Go back to what served before the last rollout, and wait for the end
     Rollback(Steer),
     /// Show generations, workers and what is awaited
     ///

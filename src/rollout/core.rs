@@ -408,7 +408,9 @@ impl Core {
         again
     }
 
-    /// Brings the table up to date. Says whether anything in it is new.
+    /// Brings the table up to date. Says whether it is to be published: something in it is new, or a worker
+    /// waits for the next one. The second is for those whose gate a person had shut: their retirement changes
+    /// nothing in the table, and without one nobody would count for them what is left; without a plane, ever.
     fn make_routes(&mut self) -> bool {
         if self.routes.len() != self.services.len() {
             self.routes = self.services.values().map(Service::routes).collect();
@@ -416,10 +418,14 @@ impl Core {
         }
         let mut new = false;
         for (service, known) in self.services.values().zip(&mut self.routes) {
-            if service.stirred && !service.routes_are(known) {
+            if !service.stirred {
+                continue;
+            }
+            if !service.routes_are(known) {
                 *known = service.routes();
                 new = true;
             }
+            new |= service.wants_table();
         }
         new
     }
@@ -464,6 +470,16 @@ impl Service {
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
             | Phase::Sweeping { .. } => false,
+        })
+    }
+
+    /// A worker waits for the next table.
+    fn wants_table(&self) -> bool {
+        self.workers.values().any(|worker| {
+            matches!(
+                worker.phase,
+                Phase::Shutting { epoch: None } | Phase::Unlisting { epoch: None }
+            )
         })
     }
 

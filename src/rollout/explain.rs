@@ -5,7 +5,7 @@ use super::fact::InFlight;
 use super::id::{Generation, Moment};
 use super::plan::{Hold, Rollout, Stage, Watch};
 use super::record::WorkerFailure;
-use super::service::Service;
+use super::service::{Service, count};
 use super::view::{RolloutState, WaitingKind, WaitingOn};
 use super::worker::{Phase, Worker};
 
@@ -17,6 +17,7 @@ impl Service {
             .filter(|rollout| !rollout.state.is_final())
             .and_then(|rollout| self.rollout_waiting_on(rollout, now))
             .or_else(|| self.start_of(self.stable))
+            .or_else(|| self.drained_by_hand())
             .or_else(|| self.sick())
             .or_else(|| self.any_leaving(|_| true))
             .or_else(|| self.parked())
@@ -247,6 +248,32 @@ impl Service {
             vacancy.since,
             Some(vacancy.due),
         ))
+    }
+
+    /// Nobody serves, because a person has drained whoever could.
+    fn drained_by_hand(&self) -> Option<WaitingOn> {
+        if self.answers() {
+            return None;
+        }
+        let held = || {
+            self.of(self.stable)
+                .filter(|worker| matches!(worker.phase, Phase::Held))
+        };
+        let slot = held().map(|worker| worker.slot).min()?;
+        let many = count(held());
+        let since = held().filter_map(|worker| worker.drain).map(|it| it.since);
+        let message = match many {
+            1 => format!(
+                "somebody to undrain worker {slot} of generation {generation}, which was drained by hand: nobody serves (`remuda undrain {slot}`)",
+                generation = self.stable
+            ),
+            many => format!(
+                "somebody to undrain a worker: all {many} workers of generation {generation} were drained by hand, and nobody serves (`remuda undrain {slot}`)",
+                generation = self.stable
+            ),
+        };
+        let since = since.max().unwrap_or_default();
+        Some(waiting(WaitingKind::Person, message, since, None))
     }
 
     /// A worker of the stable generation that fails its probes: the one that has longest.

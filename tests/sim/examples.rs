@@ -692,6 +692,40 @@ fn a_restart_does_not_wait_for_a_worker_that_is_drained_by_hand() {
 }
 
 #[test]
+fn f39_workers_that_are_drained_by_hand_and_have_nothing_in_flight_stop_at_once() {
+    for wanted in 1..4 {
+        let mut calm = Calm::start(of(wanted));
+        for slot in 0..wanted {
+            calm.worker(slot, WorkerOrder::Drain);
+        }
+        calm.wait(5_000);
+        calm.order(Command::Stop(Stop::Graceful)).expect("always");
+        calm.wait(1);
+        assert!(calm.finished, "{wanted}: {:?}", calm.view());
+    }
+}
+
+#[test]
+fn a_service_whose_workers_were_all_drained_by_hand_says_so_and_how_to_undo_it() {
+    let mut calm = Calm::start(of(2));
+    calm.worker(1, WorkerOrder::Drain);
+    assert_eq!(calm.waits_for(), "nothing", "one serves");
+    calm.wait(1_000);
+    calm.worker(0, WorkerOrder::Drain);
+    let waiting = calm.view().services[0].waiting_on.clone().expect("said");
+    assert_eq!(
+        (waiting.message.as_str(), waiting.since, waiting.deadline),
+        (
+            "somebody to undrain a worker: all 2 workers of generation 1 were drained by hand, and nobody serves (`remuda undrain 0`)",
+            calm.now,
+            None
+        )
+    );
+    calm.worker(0, WorkerOrder::Undrain);
+    assert_eq!(calm.waits_for(), "nothing");
+}
+
+#[test]
 fn f63_progress_in_a_pause_does_not_lengthen_the_deadline() {
     let mut calm = Calm::start(Settings {
         max_surge: Amount::Count(2),
