@@ -211,3 +211,28 @@ fn took(rollout: &Rollout) -> String {
         format!(" in {:.1} s", length.as_secs_f64())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::waiting;
+    use crate::wire::WaitingOn;
+
+    #[test]
+    fn a_deadline_is_said_until_it_has_passed() {
+        let deadline = "2026-11-23T02:00:09.400Z";
+        let awaited = WaitingOn {
+            kind: "soak".to_owned(),
+            message: "the soak of batch 2 to end".to_owned(),
+            since: "2026-11-23T02:00:00.000Z".to_owned(),
+            deadline: Some(deadline.to_owned()),
+        };
+        let end: SystemTime = humantime::parse_rfc3339(deadline).expect("a time");
+        let at = |before| waiting(&awaited, end - Duration::from_millis(before));
+        let said = |rest| format!("the soak of batch 2 to end{rest}");
+        assert_eq!(at(2_900), said(", at most 2s more"));
+        assert_eq!(at(300), said(", at most 1s more"));
+        assert_eq!(at(0), said(""));
+    }
+}

@@ -482,6 +482,11 @@ fn rollback_after_completion_goes_back_to_the_recipe_before() {
     assert!(environment.contains("MARK=first"), "{environment}");
     assert!(environment.contains("REMUDA_GENERATION=3"), "{environment}");
     alone(&mut instance, 3);
+    instance
+        .cli(&["rollback"])
+        .expect(0)
+        .says(&["nothing to do: generation 3", "app-3"]);
+    assert_eq!(app(&instance.status())["generation"], 3);
 }
 
 #[test]

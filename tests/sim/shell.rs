@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use remuda::rollout::{
-    Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt, Health,
-    InFlight, Moment, NotEnough, OnFailure, Outcomes, Ownership, Record, Refusal, RolloutOrder,
-    RolloutState, Routes, ServiceName, Settings, Slot, Steer, Stop, Trigger, WorkerId, WorkerOrder,
-    WorkerState,
+    Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt,
+    Health, InFlight, Moment, NotEnough, OnFailure, Outcomes, Ownership, Record, Refusal,
+    RolloutOrder, RolloutState, Routes, ServiceName, Settings, Slot, Steer, Stop, Trigger,
+    WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::model::Model;
@@ -517,6 +517,13 @@ impl Shell {
             if about(&command).is_none_or(|service| *service == site.name) {
                 site.model.answered(&command, &answer);
             }
+        }
+        if let (Command::Rollback { service }, Ok(_)) = (&command, &answer) {
+            let service = service.clone();
+            let mut twice = self.core.clone();
+            let again = twice.command(now, Command::Rollback { service });
+            assert!(matches!(again, Ok(Accepted::Rollout { .. })), "{again:?}");
+            assert!(twice == self.core, "F63: a second rollback does something");
         }
         self.drain_actions();
     }
