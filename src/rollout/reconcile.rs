@@ -153,7 +153,13 @@ impl Service {
     /// The others leave as the stable generation gets ready, and it is refilled as they make room.
     fn backward_numbers(&mut self) {
         let wanted = self.settings.wanted;
-        let (surge, unavailable) = (self.surge(), self.unavailable());
+        let surge = self.surge();
+        // Once it is given up nobody may lack (I1), so nobody makes room before the stable one is ready, and
+        // what starts must fit beside them (I2). Without a surge there would be no room for it at all.
+        let unavailable = match self.active() {
+            None if surge > 0 => 0,
+            Some(_) | None => self.unavailable(),
+        };
         let Some(rollout) = &self.rollout else { return };
         let (to, first) = (rollout.to, rollout.first());
         let mut others = wanted.saturating_sub(self.staffed(self.stable));

@@ -118,6 +118,12 @@ fn i12_a_restart_that_moves_takes_no_slot_whose_own_delay_still_runs() {
     Shell::new(36_248).run(&std::cell::Cell::new(0), false);
 }
 
+/// A rollback was given up, and the stable generation was refilled before the candidate could be spared.
+#[test]
+fn i2_what_is_refilled_after_a_failed_rollback_fits_beside_the_candidate() {
+    Shell::new(7_894).run(&std::cell::Cell::new(0), false);
+}
+
 /// What an upgrade in the middle of a rollout does, here after every single event.
 #[test]
 fn f13_a_core_restored_after_every_event_decides_the_same() {
