@@ -15,6 +15,9 @@ use crate::rollout::WorkerId;
 use crate::sys::Pidfd;
 use crate::sys::procstat::ProcStat;
 
+/// So often it is looked before nothing is said to be left.
+const LOOKS: usize = 2;
+
 /// How to recognise the processes of one worker.
 #[derive(Debug, Clone)]
 pub struct Remains {
@@ -36,6 +39,13 @@ impl Remains {
     /// moments when something has ended, not for every turn.
     #[must_use]
     pub fn find(&self) -> Vec<u32> {
+        // One that is in the middle of an exec shows no environment, and one whose parent ends while we read is
+        // nobody's child, each for a moment: who sees nothing looks again.
+        let mut looks = (0..LOOKS).map(|_| self.look());
+        looks.find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    fn look(&self) -> Vec<u32> {
         let below = below_us();
         // The number of a session that has died out may be another process's by now: a plane's, say.
         let is_reused = below.get(&self.session).is_some_and(|leader| {

@@ -351,7 +351,7 @@ fn answer_and_know(instance: &Instance) {
 #[test]
 fn f57_too_little_traffic_is_said_and_never_a_silent_pass() {
     let mut instance = Start::default()
-        .flags(&["--soak", "600ms", "--ramp", "0s", "--workers", "1"])
+        .flags(&["--soak", "2s", "--ramp", "0s", "--workers", "1"])
         .ready();
     answer_and_know(&instance);
     instance.signal(Signal::SIGUSR2);
