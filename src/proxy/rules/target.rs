@@ -68,12 +68,9 @@ fn host(request: &RequestHead) -> Result<&str, Rejection> {
     let mut lines = request.fields.all(b"host");
     let field = match (lines.next(), lines.next()) {
         (None, _) => None,
-        (Some(line), None) => match Some(line)
-            .filter(|h| is_host(h))
-            .and_then(|h| str::from_utf8(h).ok())
-        {
-            Some(host) => Some(host),
-            None => return bad("malformed Host"),
+        (Some(line), None) => match str::from_utf8(line) {
+            Ok(host) if is_host(line) => Some(host),
+            Ok(_) | Err(_) => return bad("malformed Host"),
         },
         (Some(_), Some(_)) => return bad("more than one Host"),
     };
