@@ -12,38 +12,27 @@ pub(super) fn note(notes: &mut Notes, known: &Known<'_>, query: bool) {
     let out = &mut notes.text;
     out.extend_from_slice(b"{\"ts\":\"");
     out.extend_from_slice(&known.stamp.rfc3339);
-    out.extend_from_slice(b"\",\"request_id\":");
-    value(out, known.request_id);
-    out.extend_from_slice(b",\"trace_id\":");
-    word(out, known.trace_id);
-    out.extend_from_slice(b",\"client\":");
-    word(out, known.client);
-    out.extend_from_slice(b",\"method\":");
-    word(out, known.method.as_bytes());
-    out.extend_from_slice(b",\"host\":");
-    value(out, known.host);
-    out.extend_from_slice(b",\"path\":");
-    value(out, known.path);
+    out.push(b'"');
+    value(out, b",\"request_id\":\"", known.request_id);
+    word(out, b",\"trace_id\":\"", known.trace_id);
+    word(out, b",\"client\":\"", known.client);
+    word(out, b",\"method\":\"", known.method.as_bytes());
+    value(out, b",\"host\":\"", known.host);
+    value(out, b",\"path\":\"", known.path);
     if query {
-        out.extend_from_slice(b",\"query\":");
-        value(out, known.query);
+        value(out, b",\"query\":\"", known.query);
     }
-    out.extend_from_slice(b",\"proto\":");
-    word(out, known.proto.as_bytes());
+    word(out, b",\"proto\":\"", known.proto.as_bytes());
     out.extend_from_slice(b",\"status\":");
     notes.end_part();
     let out = &mut notes.text;
-    out.extend_from_slice(b",\"service\":");
-    word(out, known.service.as_bytes());
+    word(out, b",\"service\":\"", known.service.as_bytes());
     out.extend_from_slice(b",\"slot\":");
     notes.end_part();
     let out = &mut notes.text;
-    out.extend_from_slice(b",\"tls_version\":");
-    word(out, known.tls.as_bytes());
-    out.extend_from_slice(b",\"user_agent\":");
-    value(out, known.user_agent);
-    out.extend_from_slice(b",\"referer\":");
-    value(out, known.referer);
+    word(out, b",\"tls_version\":\"", known.tls.as_bytes());
+    value(out, b",\"user_agent\":\"", known.user_agent);
+    value(out, b",\"referer\":\"", known.referer);
     out.extend_from_slice(b",\"term\":\"");
     notes.end_part();
 }
@@ -84,24 +73,24 @@ pub(super) fn write(out: &mut Vec<u8>, facts: &Facts, notes: &Notes) {
     out.extend_from_slice(b"\"}\n");
 }
 
-/// What a client sent.
-fn value(out: &mut Vec<u8>, value: &[u8]) {
+/// What a client sent. The key ends with the quote in front of its value.
+fn value<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: &[u8]) {
     if escape::is_plain(value) {
-        return word(out, value);
+        return word(out, key, value);
     }
-    out.push(b'"');
+    out.extend_from_slice(key);
     escape::json(out, value);
     out.push(b'"');
 }
 
 /// What holds nothing that needs an escape: addresses, methods, names of services, digits.
-#[inline]
-fn word(out: &mut Vec<u8>, word: &[u8]) {
+#[inline(always)]
+fn word<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], word: &[u8]) {
+    out.extend_from_slice(key);
     if word.is_empty() {
+        out.pop();
         return out.extend_from_slice(b"null");
     }
-    out.reserve(word.len() + 2);
-    out.push(b'"');
     out.extend_from_slice(word);
     out.push(b'"');
 }
