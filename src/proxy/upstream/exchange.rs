@@ -72,6 +72,7 @@ where
         since: None,
         answered: false,
         keep: None,
+        refused: false,
         over: false,
     });
     let mut awaiting = Awaiting {
@@ -109,6 +110,8 @@ pub(super) struct Exchange {
     answered: bool,
     /// How long the connection may wait in the pool afterwards, if it may be used again.
     keep: Option<Duration>,
+    /// The answer is no success: it may have come without a look at the request's body.
+    refused: bool,
     over: bool,
 }
 
@@ -149,6 +152,7 @@ impl Exchange {
             self.limits.body_idle = Duration::MAX;
         }
         self.large = matches!(head.body, Decoder::Length(LARGE..));
+        self.refused = !head.answer.status.is_success();
         self.keep = head.keep_alive.then(|| self.idle_limit(head.keep_for));
     }
 
@@ -345,7 +349,8 @@ impl Exchange {
             && self.buffer.is_empty()
             && !connection.socket.has_unread(self.upload.body);
         if let Some(keep) = self.keep.filter(|keep| clean && !keep.is_zero()) {
-            self.pool.put(self.worker, connection, keep);
+            let unread = self.refused && self.upload.body > 0;
+            self.pool.put(self.worker, connection, keep, unread);
         }
         self.end(true);
     }

@@ -20,6 +20,10 @@ const MAX_IDLE: usize = 256;
 /// thousand others were retired, nothing of theirs can still be in flight.
 const MAX_CLOSED: usize = 1024;
 
+/// How long a connection is left alone whose worker may have answered without reading the request's body. If
+/// it has, and closes now, the reset comes within a round trip, and takes with it what was sent meanwhile.
+const REST: Duration = Duration::from_millis(50);
+
 /// Connections that wait for their next request, of one event loop, by worker; newest used first.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -40,6 +44,14 @@ struct Inner {
 struct Idle {
     connection: Connection,
     until: Instant,
+    rests: Option<Instant>,
+}
+
+impl Idle {
+    /// Whether it may be asked.
+    fn is_rested(&self, now: Instant) -> bool {
+        self.rests.is_none_or(|until| until <= now)
+    }
 }
 
 impl Pool {
@@ -56,7 +68,8 @@ impl Pool {
         self.looked.set(Some(now));
         let mut inner = self.inner.borrow_mut();
         let idle = inner.workers.get_mut(&worker)?;
-        while let Some(newest) = idle.pop() {
+        while let Some(at) = idle.iter().rposition(|one| one.is_rested(now)) {
+            let newest = idle.remove(at);
             if now < newest.until && newest.connection.socket.is_quiet() {
                 return Some(newest.connection);
             }
@@ -100,8 +113,16 @@ impl Pool {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Takes a connection back, unless its worker was closed or has enough of them.
-    pub(super) fn put(&self, worker: WorkerId, mut connection: Connection, limit: Duration) {
+    /// Takes a connection back, unless its worker was closed or has enough of them. One on which something
+    /// may be unread serves again only after a while.
+    pub(super) fn put(
+        &self,
+        worker: WorkerId,
+        mut connection: Connection,
+        limit: Duration,
+        unread: bool,
+    ) {
+        let rests = unread.then(|| Instant::now() + REST);
         // A little too early at most, as sweeps are frequent: one look at the clock less for each request.
         let now = self.looked.get().unwrap_or_else(Instant::now);
         let Some(until) = now.checked_add(limit) else {
@@ -114,7 +135,11 @@ impl Pool {
         }
         let idle = inner.workers.entry(worker).or_default();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, until });
+            idle.push(Idle {
+                connection,
+                until,
+                rests,
+            });
         }
     }
 }

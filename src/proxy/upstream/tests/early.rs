@@ -260,3 +260,33 @@ async fn f41_a_connection_on_which_the_worker_left_a_body_unread_is_not_used_aga
         }
     }
 }
+
+#[tokio::test]
+async fn f41_a_connection_on_which_a_short_body_may_be_unread_is_left_alone_for_a_while() {
+    // The worker's kernel has taken it, so nobody can tell whether the worker has.
+    let (answered, refused) = (
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno"[..],
+        FORBIDDEN,
+    );
+    for (says, length, at_once) in [
+        (refused, 1, false),
+        (refused, 1 << 10, false),
+        (refused, 0, true),
+        (answered, 1 << 10, true),
+    ] {
+        let client = Client::new();
+        let (connection, mut worker) = tcp().await;
+        let post = outgoing(Method::POST, &[], Framing::Length(length as u64));
+        let body = Full::new(Bytes::from(vec![b'x'; length]));
+        worker.write_all(says).expect("room");
+        let early = client.send(connection, &post, body).await;
+        let before = Instant::now();
+        whole(early.expect("an answer")).await;
+        assert_eq!(client.pool.idle(WORKER), 1);
+        let taken = client.pool.take(WORKER, before);
+        assert_eq!(taken.is_some(), at_once, "{length}");
+        let later = Instant::now() + Duration::from_millis(50);
+        let taken = taken.or_else(|| client.pool.take(WORKER, later));
+        assert!(taken.is_some(), "{length}");
+    }
+}
