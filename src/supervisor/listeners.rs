@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::belonging::Belonging;
 use super::unix_socket;
 use crate::link::message::PublicListener;
+use crate::sys;
 
 /// Connections that may wait while no plane accepts; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -84,6 +85,9 @@ fn bind_tcp(address: SocketAddr) -> Result<Bound, String> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        if address.ip().is_loopback() {
+            sys::unpace(&socket);
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
@@ -117,9 +121,11 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
+
+    use nix::sys::socket::{getsockopt, sockopt::TcpCongestion};
 
     use super::Listeners;
     use crate::link::message::PublicListener;
@@ -140,6 +146,19 @@ mod tests {
             Listeners::bind(&[PublicListener::Tcp(address), any_port()]).expect_err("taken");
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].contains("is in use; `ss"), "{}", wrong[0]);
+    }
+
+    #[test]
+    fn what_goes_to_a_client_on_this_host_is_not_paced() {
+        let listeners = Listeners::bind(&[any_port()]).expect("binds");
+        let [PublicListener::Tcp(address)] = listeners.addresses()[..] else {
+            panic!("one TCP address")
+        };
+        let _client = TcpStream::connect(address).expect("queued");
+        let listener = listeners.fds()[0].try_clone_to_owned().expect("a copy");
+        let (accepted, _) = TcpListener::from(listener).accept().expect("a client");
+        let control = getsockopt(&accepted, TcpCongestion).expect("its control");
+        assert_eq!(control.to_string_lossy().trim_end_matches('\0'), "reno");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::config::Connect;
 use crate::link::message::WorkerAddress;
 use crate::rollout::{Generation, ServiceName, Slot};
 use crate::shim::Identity;
+use crate::sys;
 
 /// Queue of a private listener; the plane keeps connections, so it is never long.
 const BACKLOG: i32 = 1024;
@@ -126,6 +127,7 @@ impl Drop for Place {
 
 fn private_listener() -> std::io::Result<(OwnedFd, std::net::SocketAddr)> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    sys::unpace(&socket);
     socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);

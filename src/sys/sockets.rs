@@ -1,7 +1,10 @@
-//! What a socket can say of itself that no crate asks for.
+//! What a socket can be asked or told that no crate does.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 
 /// Bytes that were written and not taken: by the other side's kernel if it is TCP, and by who reads it if it is
 /// a unix socket, in which case they count with the room that they need.
@@ -17,6 +20,14 @@ pub fn untaken(socket: impl AsFd) -> io::Result<u32> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(bytes.try_into().unwrap_or(0)),
     }
+}
+
+/// Spares a socket of TCP that talks on this host alone a congestion control that measures the line and paces
+/// by it, as BBR does: there is none to share, and it takes some hundredths of a small request's time. To be
+/// told before it connects or listens, for what was paced once stays so; what a listener accepts takes after it.
+/// Reno is always there; without it all is as the system has it.
+pub fn unpace(socket: impl AsFd) {
+    let _ = setsockopt(&socket.as_fd(), TcpCongestion, &OsString::from("reno"));
 }
 
 #[cfg(test)]

@@ -1,19 +1,18 @@
 //! One open connection to a worker, TCP or unix, without boxing.
 
-use std::ffi::OsString;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::TcpCongestion;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::link::message::WorkerAddress;
+use crate::sys;
 
 /// An open connection to a worker.
 #[derive(Debug)]
@@ -32,13 +31,8 @@ pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Con
     let opening = async {
         io::Result::Ok(match address {
             WorkerAddress::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
+                let stream = connect_tcp(*address).await?;
                 stream.set_nodelay(true)?;
-                if address.ip().is_loopback() {
-                    // There is no line to share, and a control that measures one and paces by it (BBR) takes
-                    // some hundredths of a request's time. Reno is always there; without it all is as before.
-                    let _ = setsockopt(&stream, TcpCongestion, &OsString::from("reno"));
-                }
                 Socket::Tcp(stream)
             }
             WorkerAddress::Unix(path) => Socket::Unix(connect_unix(path).await?),
@@ -52,6 +46,17 @@ pub async fn connect(address: &WorkerAddress, limit: Duration) -> io::Result<Con
         timer: Timer::default(),
         reused: false,
     })
+}
+
+async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if address.ip().is_loopback() {
+        sys::unpace(&socket);
+    }
+    socket.connect(address).await
 }
 
 /// A full accept queue refuses a unix client at once where a TCP one would wait, and nothing tells when
@@ -108,8 +113,8 @@ impl Socket {
     /// only what the worker's kernel has no room for is known. One system call, where it can tell.
     pub(super) fn has_unread(&self, body: u64) -> bool {
         let untaken = match self {
-            Self::Tcp(stream) if body >= TAKEN_BY_KERNEL => crate::sys::untaken(stream),
-            Self::Unix(stream) if body > 0 => crate::sys::untaken(stream),
+            Self::Tcp(stream) if body >= TAKEN_BY_KERNEL => sys::untaken(stream),
+            Self::Unix(stream) if body > 0 => sys::untaken(stream),
             Self::Tcp(_) | Self::Unix(_) => return false,
         };
         untaken.is_ok_and(|bytes| bytes > 0)
