@@ -13,7 +13,7 @@ use super::file::Values;
 use super::identity;
 use super::keys;
 use super::paths::{self, Env};
-use super::suggest::nearest;
+use super::placeholders;
 use super::value::{Kind, Value};
 use super::{
     AccessLogConfig, Admin, Config, Connect, FIRST_PROBES, Health, Listen, LogTarget, Recipe,
@@ -27,8 +27,6 @@ use crate::rollout::{
     Amount, NotEnough, OnFailure, Ownership, ServiceName, Settings, unfit_release,
 };
 
-/// What a command may hold in braces.
-const PLACEHOLDERS: [&str; 5] = ["port", "socket", "slot", "generation", "release"];
 /// Variables that remuda itself sets.
 const OURS: [&str; 4] = [
     "NOTIFY_SOCKET",
@@ -542,6 +540,10 @@ impl Check<'_> {
                 None,
             );
         }
+        self.placeholders(&at("command"), &command);
+        for (_, value) in &env {
+            self.placeholders(&at("env"), std::slice::from_ref(value));
+        }
         let connect = self.connect(name, &command, &env);
         let umask = match self.maybe(&at("umask")) {
             Some(Value::Umask(mask)) => Some(*mask),
@@ -560,24 +562,27 @@ impl Check<'_> {
         }
     }
 
+    /// A slip in a placeholder is nobody's mistake but ours to see: the worker gets the braces, and its own
+    /// words about them are far from the config.
+    fn placeholders(&mut self, path: &str, texts: &[String]) {
+        let key = path.rsplit('.').next().unwrap_or(path);
+        for word in texts.iter().flat_map(|text| placeholders::unknown(text)) {
+            let shown = format!("{{{word}}}");
+            let message = format!("`{key}`: `{shown}` is no placeholder and is passed on as it is");
+            let span = self
+                .values
+                .span(path)
+                .map(|span| self.problems.within(span, &shown));
+            let help = placeholders::help(word);
+            self.problems
+                .warning("placeholder", span, message, Some(help));
+        }
+    }
+
     fn connect(&mut self, name: &str, command: &[String], env: &[(String, String)]) -> Connect {
         let at = |key: &str| format!("services.{name}.{key}");
         let texts = || command.iter().chain(env.iter().map(|(_, value)| value));
         let used = |word: &str| texts().any(|text| text.contains(&format!("{{{word}}}")));
-        for text in texts() {
-            for word in in_braces(text) {
-                let begun = |known: &&str| word.len() > 2 && known.starts_with(word);
-                let near = nearest(word, PLACEHOLDERS.into_iter())
-                    .or_else(|| PLACEHOLDERS.into_iter().find(begun));
-                if let Some(near) = near.filter(|near| *near != word) {
-                    let message = format!("`{{{word}}}` is passed on as it is");
-                    let help = format!("did you mean `{{{near}}}`?");
-                    let span = self.values.span(&at("command"));
-                    self.problems
-                        .warning("placeholder", span, message, Some(help));
-                }
-            }
-        }
         let (port, socket) = (used("port"), used("socket"));
         let named = self.text(&at("connect"));
         let span = self
@@ -932,11 +937,4 @@ fn ephemeral_ports() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut numbers = text.split_whitespace().map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// The words in single braces.
-fn in_braces(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{')
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once('}')?.0))
 }

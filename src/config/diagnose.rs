@@ -119,6 +119,25 @@ impl Problems {
         });
     }
 
+    /// The place of a part of a value, if it stands there as it is; else that of the whole.
+    pub(crate) fn within(&self, whole: Range<usize>, part: &str) -> Range<usize> {
+        // A table of its own is known by its header, and what is in it follows.
+        let is_header = whole.start == 0
+            || self
+                .text
+                .get(..whole.start)
+                .is_some_and(|before| before.ends_with('\n'));
+        let end = match self.text.get(whole.end..) {
+            Some(rest) if is_header => whole.end + rest.find("\n[").unwrap_or(rest.len()),
+            _ => whole.end,
+        };
+        let text = self.text.get(whole.start..end);
+        match text.and_then(|text| text.find(part)) {
+            Some(at) => whole.start + at..whole.start + at + part.len(),
+            None => whole,
+        }
+    }
+
     /// Sorts by place, and drops what follows from a mistake in the syntax: the reader's guess about
     /// the rest of such a line makes no sense to anybody.
     pub(crate) fn settle(&mut self) {

@@ -13,6 +13,7 @@ mod identity;
 mod keys;
 mod listen;
 pub mod paths;
+mod placeholders;
 #[cfg(test)]
 mod property;
 pub mod reference;

@@ -597,6 +597,22 @@ fn warnings_do_not_refuse() {
 }
 
 #[test]
+fn what_looks_like_a_placeholder_is_told_with_its_place() {
+    let text = "[services.app]\ncommand = [\n  \"x\",\n  \"--bind={address}\",\n  \"{port}\",\n]\n\
+                [services.app.env]\nJSON = '{\"a\": 1}'\nNAME = \"$${USER}-{index}\"\n";
+    let reports = read(text).unwrap().warnings.reports();
+    let places: Vec<_> = reports.iter().map(|one| (one.line, one.column)).collect();
+    assert_eq!(
+        places,
+        [(Some(4), Some(11)), (Some(9), Some(18))],
+        "{reports:?}"
+    );
+    assert!(reports[0].message.starts_with("`command`: `{address}`"));
+    assert!(reports[1].message.starts_with("`env`: `{index}`"));
+    assert!(reports[0].help.as_ref().unwrap().contains("`{release}`"));
+}
+
+#[test]
 fn paths_of_the_file_begin_at_its_directory() {
     let config = config(
         "pid_file = \"p\"\nstate_dir = \"/s\"\n[services.app]\ncommand = [\"x\"]\ncwd = \"current\"\n",
