@@ -63,7 +63,7 @@ pub struct RunFlags {
     /// What a failed rollout does: rollback or pause [default: rollback]
     #[arg(long, env = "REMUDA_ON_FAILURE", value_name = "WORD", value_parser = key("services.*.rollout.on_failure"))]
     pub on_failure: Option<String>,
-    /// /metrics, /healthz and /readyz for others, on any address
+    /// /metrics, /healthz and /readyz for others, on any address, or off [default: off]
     #[arg(long, env = "REMUDA_METRICS", value_name = "ADDR", value_parser = checked(Kind::Address))]
     pub metrics: Option<String>,
     /// The admin side's TCP address, loopback only, or off [default: 127.0.0.1:9900]

@@ -205,7 +205,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             "address",
             Kind::Address,
             "\"0.0.0.0:9901\"",
-            "Any address. Default: no such listener",
+            "Any address; \"off\", which is the default, is no such listener",
         )],
     },
     Section {

@@ -613,6 +613,25 @@ fn what_looks_like_a_placeholder_is_told_with_its_place() {
 }
 
 #[test]
+fn metrics_are_switched_off_as_the_admin_address_is() {
+    let file = |address: &str| format!("[metrics]\naddress = \"{address}\"\n{APP}");
+    assert_eq!(config(&file("off")).metrics, None);
+    let flags = RunFlags {
+        metrics: Some("off".to_owned()),
+        ..RunFlags::default()
+    };
+    let on = file("127.0.0.1:9901");
+    assert!(config(&on).metrics.is_some());
+    let off = read_with(&on, &flags).unwrap();
+    assert_eq!(off.config.metrics, None);
+    assert!(
+        off.resolved()
+            .contains("[metrics]\naddress = \"off\" # flag")
+    );
+    only(&file("of"), "is not an address", "IP:PORT");
+}
+
+#[test]
 fn paths_of_the_file_begin_at_its_directory() {
     let config = config(
         "pid_file = \"p\"\nstate_dir = \"/s\"\n[services.app]\ncommand = [\"x\"]\ncwd = \"current\"\n",

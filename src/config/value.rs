@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Amount,
     /// `IP:PORT` or `unix:PATH`, where clients come in.
     Listener,
-    /// `IP:PORT`.
+    /// `IP:PORT`, or `off`.
     Address,
     /// `IP:PORT` on loopback, or `off`.
     Loopback,
@@ -134,7 +134,7 @@ impl Kind {
             Self::Percent => "a percentage, such as \"20%\"",
             Self::Amount => "a number of workers, or a percentage such as \"25%\"",
             Self::Listener => "an address, such as \"0.0.0.0:8080\" or \"unix:/run/app.sock\"",
-            Self::Address => "an address, such as \"0.0.0.0:9901\"",
+            Self::Address => "an address, such as \"0.0.0.0:9901\", or \"off\"",
             Self::Loopback => "a loopback address, such as \"127.0.0.1:9900\", or \"off\"",
             Self::Ports => "a range of ports, such as \"20000-29999\"",
             Self::Umask => "an octal mask in quotes, such as \"022\"",
@@ -166,7 +166,7 @@ impl Kind {
             Self::Percent => percent(text).map(Value::Percent),
             Self::Amount => amount(text).map(|part| Value::Amount(Amount::Percent(part))),
             Self::Listener => listener(text).map(|address| Value::Listeners(vec![address.into()])),
-            Self::Address => address(text).map(Value::Address),
+            Self::Address => address_or_off(text),
             Self::Loopback => loopback(text),
             Self::Ports => ports(text),
             Self::Umask => umask(text),
@@ -378,19 +378,25 @@ pub(crate) fn upstream(text: &str) -> Result<WorkerAddress, Wrong> {
     }
 }
 
-fn loopback(text: &str) -> Result<Value, Wrong> {
-    if text == "off" {
-        return Ok(Value::Off);
+fn address_or_off(text: &str) -> Result<Value, Wrong> {
+    match text {
+        "off" => Ok(Value::Off),
+        text => address(text).map(Value::Address),
     }
-    let address = address(text)?;
-    if !address.ip().to_canonical().is_loopback() {
+}
+
+fn loopback(text: &str) -> Result<Value, Wrong> {
+    let read = address_or_off(text)?;
+    if let Value::Address(address) = &read
+        && !address.ip().to_canonical().is_loopback()
+    {
         return Err(
             Wrong::new(format!("`{address}` is not a loopback address")).help(
                 "the admin side answers this machine only; `[metrics]` is what others may reach",
             ),
         );
     }
-    Ok(Value::Address(address))
+    Ok(read)
 }
 
 fn ports(text: &str) -> Result<Value, Wrong> {
@@ -696,6 +702,7 @@ mod tests {
             (Kind::Percent, "20%"),
             (Kind::Amount, "25%"),
             (Kind::Address, "[::1]:80"),
+            (Kind::Address, "off"),
             (Kind::Loopback, "off"),
             (Kind::Ports, "20000-29999"),
             (Kind::Umask, "022"),
