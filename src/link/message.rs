@@ -40,6 +40,14 @@ pub enum ToPlane {
     /// The public listeners: this many descriptors follow with the frame, in this order, already
     /// listening and non-blocking (which nobody toggles, F05).
     Listeners(Vec<PublicListener>),
+    /// A listener in place of the one at this place among them, whose path somebody removed: one descriptor
+    /// follows. What waits at the old one is still served.
+    Listener {
+        /// Its place, from 0.
+        place: u32,
+        /// What it is.
+        listener: PublicListener,
+    },
     /// What listeners show to clients by TLS; the parts of one offer come in a row, and each offer replaces
     /// the one before in every listener. Comes before the first table.
     Tls {

@@ -160,6 +160,9 @@ families! {
     LOG_DROPPED: Counter "remuda_log_lines_dropped_total" ["stream"]
         "Lines of output that were dropped so that nobody had to wait.";
 
+    RUNTIME_RESTORED: Counter "remuda_runtime_restored_total" ["what"]
+        "Files and sockets of ours that somebody removed while we ran, and that were made again.";
+
     PLANES: Gauge "remuda_planes" []
         "Data plane processes that run.";
     PLANE_STARTS: Counter "remuda_plane_starts_total" []

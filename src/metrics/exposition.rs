@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::catalogue::{self as names, Family};
 use super::events::Counts;
-use super::labels::{self, LogStream};
+use super::labels::{self, LogStream, Restored};
 use super::page::Page;
 use super::sums::{Cut, PlaneSums, RoleSums, ServiceSums};
 use super::{Shell, State};
@@ -95,6 +95,7 @@ impl Page {
         self.set(&names::BUILD, &labels, 1_u32);
         let Shell {
             log_lines_dropped,
+            restored,
             reload_successful,
             reload_success_at,
             config_hash,
@@ -109,6 +110,9 @@ impl Page {
         }
         for (stream, dropped) in LogStream::ALL.iter().zip(log_lines_dropped) {
             self.set(&names::LOG_DROPPED, &[stream.label()], *dropped);
+        }
+        for (what, times) in Restored::ALL.iter().zip(restored) {
+            self.set(&names::RUNTIME_RESTORED, &[what.label()], *times);
         }
     }
 

@@ -26,6 +26,41 @@ impl LogStream {
     }
 }
 
+/// What of ours somebody removed, so that it was made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// The runtime directory, or its lock.
+    RuntimeDir,
+    /// The token that we made.
+    Token,
+    /// The admin socket.
+    AdminSocket,
+    /// A public unix socket.
+    Socket,
+    /// The pid file.
+    PidFile,
+}
+
+impl Restored {
+    pub(super) const ALL: [Self; 5] = [
+        Self::RuntimeDir,
+        Self::Token,
+        Self::AdminSocket,
+        Self::Socket,
+        Self::PidFile,
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::RuntimeDir => "runtime_dir",
+            Self::Token => "token",
+            Self::AdminSocket => "admin_socket",
+            Self::Socket => "socket",
+            Self::PidFile => "pid_file",
+        }
+    }
+}
+
 /// What never reached a worker has no role.
 pub(super) const ROLES: [Option<Role>; 5] = [
     Some(Role::Stable),

@@ -27,7 +27,7 @@ use std::time::SystemTime;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::accounts::LedgerCounts;
-pub use self::labels::LogStream;
+pub use self::labels::{LogStream, Restored};
 pub use self::ledger::Load;
 pub use self::sums::Refused;
 use crate::link::message::Sample;
@@ -82,6 +82,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Shell {
     log_lines_dropped: [u64; LogStream::ALL.len()],
+    restored: [u64; Restored::ALL.len()],
     reload_successful: bool,
     reload_success_at: Option<SystemTime>,
     config_hash: Option<String>,
@@ -189,6 +190,11 @@ impl Metrics {
     pub fn log_lines_dropped(&self, stream: LogStream, total: u64) {
         let dropped = &mut self.state().shell.log_lines_dropped[stream as usize];
         *dropped = total.max(*dropped);
+    }
+
+    /// Something of ours was gone and was made again.
+    pub fn restored(&self, what: Restored) {
+        self.state().shell.restored[what as usize] += 1;
     }
 
     /// A reload of the config ended.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::oneshot;
 
 use super::connection::serve;
 use super::event_loop::Loop;
@@ -111,8 +112,13 @@ fn next<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Accepts on one listener, which has this place among all, until the loop stops accepting.
-pub(super) async fn run(lp: Rc<Loop>, place: usize, listener: Listener) {
+/// Accepts on one listener, which has this place among all, until the loop stops accepting or `open` is gone.
+pub(super) async fn run(
+    lp: Rc<Loop>,
+    place: usize,
+    listener: Listener,
+    mut open: oneshot::Receiver<()>,
+) {
     let mut reserve = File::open("/dev/null").ok();
     let mut pause = PAUSE;
     loop {
@@ -129,6 +135,7 @@ pub(super) async fn run(lp: Rc<Loop>, place: usize, listener: Listener) {
         let accepted = tokio::select! {
             biased;
             () = lp.until_accepting_stops() => break,
+            _ = &mut open => break,
             accepted = listener.accept() => accepted,
         };
         let error = match accepted {

@@ -65,8 +65,8 @@ pub(super) enum Order {
     Table(Arc<Published>),
     /// Log requests here from now on, or nowhere.
     Log(Option<Outlet>),
-    /// Keep these listeners.
-    Listen(Vec<(PublicListener, OwnedFd)>),
+    /// Keep these listeners, each in its place among all; one that has the place already is left.
+    Listen(Vec<(usize, PublicListener, OwnedFd)>),
     /// Accept on them.
     Accept,
     /// Show that you turn.
@@ -180,6 +180,8 @@ pub(super) struct Loop {
     pub(super) steps_aside: Cell<bool>,
     /// Each with its place among all listeners.
     listeners: RefCell<Vec<(usize, Listener)>>,
+    /// Those that are accepted on, by their place; to drop one ends that.
+    open: RefCell<HashMap<usize, oneshot::Sender<()>>>,
     accepts: Cell<bool>,
     stopped: Cell<bool>,
     stop: Notify,
@@ -206,6 +208,7 @@ impl Loop {
             date: RefCell::new((0, "".into())),
             steps_aside: Cell::new(false),
             listeners: RefCell::default(),
+            open: RefCell::default(),
             accepts: Cell::new(false),
             stopped: Cell::new(false),
             stop: Notify::new(),
@@ -331,10 +334,17 @@ impl Loop {
         self.turn();
     }
 
-    fn listen(self: &Rc<Self>, listeners: Vec<(PublicListener, OwnedFd)>) {
-        for (place, (kind, fd)) in listeners.into_iter().enumerate() {
+    fn listen(self: &Rc<Self>, listeners: Vec<(usize, PublicListener, OwnedFd)>) {
+        if self.stopped.get() {
+            return;
+        }
+        for (place, kind, fd) in listeners {
             match Listener::new(&kind, fd) {
-                Ok(listener) => self.listeners.borrow_mut().push((place, listener)),
+                Ok(listener) => {
+                    let mut all = self.listeners.borrow_mut();
+                    all.retain(|(before, _)| *before != place);
+                    all.push((place, listener));
+                }
                 Err(error) => tracing::error!(?kind, %error, "cannot use a listener"),
             }
         }
@@ -349,7 +359,10 @@ impl Loop {
         }
         for (place, listener) in self.listeners.borrow_mut().drain(..) {
             self.counters.accepting.fetch_add(1, Ordering::AcqRel);
-            tokio::task::spawn_local(accept::run(Rc::clone(self), place, listener));
+            let (open, until) = oneshot::channel();
+            tokio::task::spawn_local(accept::run(Rc::clone(self), place, listener, until));
+            // Whoever had the place before accepts what waits for it, and ends.
+            self.open.borrow_mut().insert(place, open);
         }
     }
 

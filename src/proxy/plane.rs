@@ -261,7 +261,10 @@ impl Plane {
     async fn on_message(&mut self, message: ToPlane, fds: Vec<OwnedFd>) -> Result<(), Trouble> {
         match message {
             ToPlane::Hello { .. } => Ok(()),
-            ToPlane::Listeners(listeners) => self.listen(&listeners, &fds).await,
+            ToPlane::Listeners(listeners) => self.listen(0, &listeners, &fds).await,
+            ToPlane::Listener { place, listener } => {
+                self.listen(place as usize, &[listener], &fds).await
+            }
             ToPlane::Tls { offers, last } => self.offer(offers, last).await,
             ToPlane::AccessLog(log) => self.log(log.as_ref(), fds).await,
             ToPlane::Table(table) => self.publish(table).await,
@@ -287,6 +290,7 @@ impl Plane {
 
     async fn listen(
         &mut self,
+        first: usize,
         listeners: &[PublicListener],
         fds: &[OwnedFd],
     ) -> Result<(), Trouble> {
@@ -296,9 +300,10 @@ impl Plane {
             return Err(Trouble::Loop(error));
         }
         self.all(|| {
-            let copies = listeners.iter().zip(fds).map(|(listener, fd)| {
+            let all = (first..).zip(listeners.iter().zip(fds));
+            let copies = all.map(|(place, (listener, fd))| {
                 let copy = fd.try_clone()?;
-                Ok((listener.clone(), copy))
+                Ok((place, listener.clone(), copy))
             });
             Ok(Order::Listen(copies.collect::<io::Result<_>>()?))
         })

@@ -342,12 +342,21 @@ impl Supervisor {
         if self.stopping.is_some() {
             return;
         }
-        let (level, kind, text) = match self.premises.look_after(self.planes.paths()) {
-            None => return,
-            Some(Ok(made)) => (Level::WARN, "premises_restored", made),
-            Some(Err(why)) => (Level::ERROR, "premises_lost", why),
-        };
-        self.journal.note(now, level, kind, &text, json!({}));
+        // The directory first: a public socket may be in it.
+        let mut found = self.premises.look_after();
+        self.planes.look_after(&mut found);
+        for (what, _) in &found.made {
+            self.metrics.restored(*what);
+        }
+        let news = self.premises.tell(found, self.planes.paths());
+        for (level, kind, text) in [
+            (Level::WARN, "premises_restored", news.made),
+            (Level::ERROR, "premises_lost", news.missing),
+        ] {
+            if let Some(text) = text {
+                self.journal.note(now, level, kind, &text, json!({}));
+            }
+        }
     }
 
     fn tick_certificates(&mut self, now: Moment) {

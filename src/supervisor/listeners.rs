@@ -4,12 +4,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
 use super::belonging::Belonging;
+use super::premises::{Found, is_free};
 use super::unix_socket;
-use crate::link::message::PublicListener;
+use crate::link::message::{PublicListener, ToPlane};
+use crate::metrics::Restored;
 use crate::sys;
 
 /// Connections that may wait while no plane accepts; the kernel caps it at `net.core.somaxconn`.
@@ -40,13 +43,7 @@ impl Listeners {
         for address in wanted {
             let one = match address {
                 PublicListener::Tcp(address) => bind_tcp(*address),
-                PublicListener::Unix(path) => {
-                    unix_socket::bind(path, MODE, BACKLOG).map(|(listener, bound)| Bound {
-                        address: address.clone(),
-                        fd: listener.into(),
-                        path: Some(bound),
-                    })
-                }
+                PublicListener::Unix(path) => bind_unix(path),
             };
             match one {
                 Ok(one) => bound.push(one),
@@ -71,11 +68,79 @@ impl Listeners {
         self.bound.iter().filter_map(|one| one.path.as_ref())
     }
 
+    /// Binds again where somebody removed a path: what waits at the old socket goes with those who still accept
+    /// there, and nobody else finds it. Returns the places that are to be handed to planes.
+    pub(super) fn look_after(&mut self, found: &mut Found) -> Vec<usize> {
+        let mut places = Vec::new();
+        for (place, one) in self.bound.iter_mut().enumerate() {
+            let PublicListener::Unix(path) = &one.address else {
+                continue;
+            };
+            if one.path.as_ref().is_some_and(Belonging::is_there) {
+                continue;
+            }
+            if !is_free(path) {
+                // It is for its owner to decide who answers there (F04).
+                let why = "something else is there by now, and clients there do not reach us";
+                let path = path.display();
+                found
+                    .missing
+                    .push(format!("the socket {path} was removed; {why}"));
+                continue;
+            }
+            // Before another is made, which may get the number of the one that is gone.
+            one.path = None;
+            match bind_unix(path) {
+                Ok(again) => {
+                    *one = again;
+                    places.push(place);
+                }
+                Err(why) => found.missing.push(why),
+            }
+        }
+        places
+    }
+
+    /// The listener at this place, for a plane that has the one before.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(super) fn letter(&self, place: usize) -> io::Result<(ToPlane, Vec<OwnedFd>)> {
+        let one = &self.bound[place];
+        let message = ToPlane::Listener {
+            place: u32::try_from(place).unwrap_or(u32::MAX),
+            listener: one.address.clone(),
+        };
+        Ok((message, vec![one.fd.try_clone()?]))
+    }
+
+    /// What was made at this place.
+    pub(super) fn made(&self, place: usize) -> Option<(Restored, PathBuf)> {
+        match &self.bound[place].address {
+            PublicListener::Unix(path) => Some((Restored::Socket, path.clone())),
+            PublicListener::Tcp(_) => None,
+        }
+    }
+
+    /// Removes the path at this place; the next [`Self::look_after`] binds it again.
+    pub(super) fn take_away(&mut self, place: usize) {
+        self.bound[place].path = None;
+    }
+
     /// The descriptors, for a plane.
     #[must_use]
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.bound.iter().map(|one| one.fd.as_fd()).collect()
     }
+}
+
+fn bind_unix(path: &Path) -> Result<Bound, String> {
+    let (listener, kept) = unix_socket::bind(path, MODE, BACKLOG)?;
+    Ok(Bound {
+        address: PublicListener::Unix(path.to_owned()),
+        fd: listener.into(),
+        path: Some(kept),
+    })
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<Bound, String> {
@@ -127,8 +192,8 @@ mod tests {
 
     use nix::sys::socket::{getsockopt, sockopt::TcpCongestion};
 
-    use super::Listeners;
-    use crate::link::message::PublicListener;
+    use super::{Found, Listeners};
+    use crate::link::message::{PublicListener, ToPlane};
 
     fn any_port() -> PublicListener {
         PublicListener::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -191,6 +256,37 @@ mod tests {
         std::fs::remove_file(&path).expect("remove");
         let _other = UnixListener::bind(&path).expect("bind");
         drop(listeners);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn f68_a_removed_path_is_bound_again_and_what_another_put_there_stays() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("public.sock");
+        let wanted = [any_port(), PublicListener::Unix(path.clone())];
+        let mut listeners = Listeners::bind(&wanted).expect("binds");
+        let look = |listeners: &mut Listeners| {
+            let mut found = Found::default();
+            let places = listeners.look_after(&mut found);
+            (places, found.missing)
+        };
+        assert_eq!(look(&mut listeners), (vec![], vec![]), "all is there");
+
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(look(&mut listeners), (vec![1], vec![]));
+        UnixStream::connect(&path).expect("listens");
+        let (message, fds) = listeners.letter(1).expect("enough descriptors");
+        assert!(matches!(message, ToPlane::Listener { place: 1, .. }));
+        assert_eq!(fds.len(), 1);
+        listeners.take_away(1);
+        assert!(!path.exists());
+        assert_eq!(look(&mut listeners), (vec![1], vec![]));
+
+        std::fs::remove_file(&path).expect("removed");
+        let other = UnixListener::bind(&path).expect("binds");
+        let (places, missing) = look(&mut listeners);
+        assert!(places.is_empty() && missing[0].contains("something else"));
+        drop((listeners, other));
         assert!(path.exists());
     }
 

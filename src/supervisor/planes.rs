@@ -22,6 +22,7 @@ use super::certificates;
 use super::image::Image;
 use super::input::{Input, Inputs};
 use super::listeners::Listeners;
+use super::premises::Found;
 use super::remains::our_name;
 use crate::link::channel::Channel;
 use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, TlsOffer, ToPlane};
@@ -470,6 +471,31 @@ impl Planes {
         self.listeners.iter().flat_map(Listeners::paths)
     }
 
+    /// Binds again what is gone of the public sockets, and hands it to every plane in the old one's place.
+    pub(super) fn look_after(&mut self, found: &mut Found) {
+        let Some(listeners) = &mut self.listeners else {
+            return;
+        };
+        for place in listeners.look_after(found) {
+            let mut taking = self.set.values().filter(|plane| plane.takes_clients());
+            let handed_over = taking.try_for_each(|plane| {
+                // A full outbox is a plane that does not read: its successor gets the new one at its start.
+                plane.send(listeners.letter(place)?);
+                io::Result::Ok(())
+            });
+            match handed_over {
+                Ok(()) => found.made.extend(listeners.made(place)),
+                Err(error) => {
+                    // Clients would wait there for nobody.
+                    listeners.take_away(place);
+                    found
+                        .missing
+                        .push(format!("cannot hand over a public socket: {error}"));
+                }
+            }
+        }
+    }
+
     /// Tells every plane to finish, closes our own copies of the listeners and starts no other plane.
     pub(super) fn drain(&mut self) {
         self.stopping = true;
@@ -529,6 +555,13 @@ impl Planes {
 }
 
 impl Plane {
+    fn takes_clients(&self) -> bool {
+        match self.state {
+            PlaneState::Starting | PlaneState::Accepting => true,
+            PlaneState::Draining | PlaneState::Killing => false,
+        }
+    }
+
     fn say(&self, message: ToPlane) -> bool {
         self.send((message, Vec::new()))
     }

@@ -1,12 +1,15 @@
 //! What is ours in the file system while we run: the runtime directory with its lock and token, the admin socket,
-//! the pid file. Somebody who tidies up `/tmp` or `/run` may take it from under us, so it is looked after, and
+//! the pid file; public sockets are with the [`super::listeners`]. Somebody who tidies up `/tmp` or `/run` may take it from under us, so it is looked after, and
 //! what is gone is made again (F68). Dropped at the very end, it goes.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::belonging::Belonging;
+use super::pid_file;
 use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
 use crate::admin::{Door, Token};
+use crate::metrics::Restored;
 
 /// The admin socket as it was bound.
 #[derive(Debug)]
@@ -26,15 +29,39 @@ pub(super) struct OwnToken {
     pub(super) kept: Option<Belonging>,
 }
 
+/// The pid file, if the operator wants one.
+#[derive(Debug)]
+pub(super) struct OwnPidFile {
+    pub(super) path: PathBuf,
+    /// `None` while it could not be made again.
+    pub(super) kept: Option<Belonging>,
+}
+
+/// What was found gone by one look at it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// It was made again.
+    pub(super) made: Vec<(Restored, PathBuf)>,
+    /// It could not be, and why.
+    pub(super) missing: Vec<String>,
+}
+
+/// What is to be said of a look, if it is news.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) made: Option<String>,
+    pub(super) missing: Option<String>,
+}
+
 /// All of it. The fields go in this order: the directory's lock last, for what it guards.
 #[derive(Debug)]
 pub(super) struct Premises {
-    pub(super) pid_file: Option<Belonging>,
+    pub(super) pid_file: Option<OwnPidFile>,
     pub(super) entry: Entry,
     pub(super) token: Option<OwnToken>,
     pub(super) runtime: RuntimeDir,
     /// What could not be made again, and was said.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: Vec<String>,
 }
 
 impl Premises {
@@ -47,46 +74,62 @@ impl Premises {
         others: impl Iterator<Item = &'a Belonging>,
     ) -> std::io::Result<()> {
         let token = self.token.as_ref().and_then(|token| token.kept.as_ref());
+        let pid_file = self.pid_file.as_ref().and_then(|file| file.kept.as_ref());
         let socket = self.entry.kept.as_ref().map(|kept| &kept.path);
-        let ours = [token, self.pid_file.as_ref(), socket];
+        let ours = [token, pid_file, socket];
         let mut all: Vec<&Belonging> = ours.into_iter().flatten().collect();
         all.extend(others.map(|other| -> &Belonging { other }));
         self.runtime.write_down(all.into_iter())
     }
 
-    /// Makes again what is gone. What is to be said about it, if it is news: what was made, or what could not be.
-    pub(super) fn look_after<'a>(
+    /// Makes again what is gone.
+    pub(super) fn look_after(&mut self) -> Found {
+        let mut found = Found::default();
+        if let Err(why) = self.restore(&mut found) {
+            found.missing.push(why);
+        }
+        if let Err(why) = self.restore_pid_file(&mut found) {
+            found.missing.push(why);
+        }
+        found
+    }
+
+    /// Writes down what was made, and says what is news: of what was made all, of what is missing only what was
+    /// not missing a moment ago.
+    pub(super) fn tell<'a>(
         &mut self,
+        found: Found,
         others: impl Iterator<Item = &'a Belonging>,
-    ) -> Option<Result<String, String>> {
-        match self.restore(others) {
-            Ok(made) => {
-                self.trouble = None;
-                let gone = || {
-                    format!(
-                        "somebody removed what we need: made again {}",
-                        made.join(", ")
-                    )
-                };
-                (!made.is_empty()).then(|| Ok(gone()))
-            }
-            Err(why) if self.trouble.as_ref() == Some(&why) => None,
-            Err(why) => {
-                self.trouble = Some(why.clone());
-                Some(Err(why))
-            }
+    ) -> News {
+        let Found { made, mut missing } = found;
+        if !made.is_empty()
+            && let Err(error) = self.write_down(others)
+        {
+            missing.push(format!(
+                "nobody will tidy up after us should we be killed: {error}"
+            ));
+        }
+        let paths: Vec<String> = made.iter().map(|(_, path)| shown(path)).collect();
+        let made = (!paths.is_empty()).then(|| {
+            format!(
+                "somebody removed what we need: made again {}",
+                paths.join(", ")
+            )
+        });
+        let is_new = !missing.is_empty() && missing != self.trouble;
+        let told = is_new.then(|| missing.join("; "));
+        self.trouble = missing;
+        News {
+            made,
+            missing: told,
         }
     }
 
-    fn restore<'a>(
-        &mut self,
-        others: impl Iterator<Item = &'a Belonging>,
-    ) -> Result<Vec<String>, String> {
-        let mut made = Vec::new();
-        let shown = |path: &Path| path.display().to_string();
+    fn restore(&mut self, found: &mut Found) -> Result<(), String> {
         // First of all: whoever has the lock of the directory by now owns what is in it.
         if self.runtime.restore()? {
-            made.push(shown(&self.runtime.path().join("lock")));
+            let lock = self.runtime.path().join("lock");
+            found.made.push((Restored::RuntimeDir, lock));
         }
         if let Some(own) = &mut self.token
             && !own.kept.as_ref().is_some_and(Belonging::is_there)
@@ -101,7 +144,7 @@ impl Premises {
                     shown(&own.path)
                 )
             })?);
-            made.push(shown(&own.path));
+            found.made.push((Restored::Token, own.path.clone()));
         }
         if !self
             .entry
@@ -116,15 +159,34 @@ impl Premises {
             })?;
             self.entry.door.move_to(unix);
             self.entry.kept = Some(kept);
-            made.push(shown(&self.entry.path));
+            let path = self.entry.path.clone();
+            found.made.push((Restored::AdminSocket, path));
         }
-        if !made.is_empty() {
-            self.write_down(others).map_err(|error| {
-                format!("nobody will tidy up after us should we be killed: {error}")
-            })?;
-        }
-        Ok(made)
+        Ok(())
     }
+
+    fn restore_pid_file(&mut self, found: &mut Found) -> Result<(), String> {
+        let Some(own) = &mut self.pid_file else {
+            return Ok(());
+        };
+        // What another has written there since is his, a successor's for one.
+        if !is_free(&own.path) {
+            return Ok(());
+        }
+        own.kept = None;
+        own.kept = Some(pid_file::write(&own.path)?);
+        found.made.push((Restored::PidFile, own.path.clone()));
+        Ok(())
+    }
+}
+
+/// Whether nothing at all is at the path, not even a link that leads nowhere.
+pub(super) fn is_free(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 #[cfg(test)]
@@ -136,7 +198,20 @@ mod tests {
 
     use tokio::net::{UnixListener, UnixStream};
 
-    use super::{AdminSocket, Belonging, Door, Entry, OwnToken, Premises, RuntimeDir, Token};
+    use super::{
+        AdminSocket, Belonging, Door, Entry, News, OwnPidFile, OwnToken, Premises, Restored,
+        RuntimeDir, Token, pid_file,
+    };
+
+    fn look(premises: &mut Premises) -> (Vec<Restored>, News) {
+        let found = premises.look_after();
+        let made = found.made.iter().map(|(what, _)| *what).collect();
+        (made, premises.tell(found, empty()))
+    }
+
+    fn nothing() -> (Vec<Restored>, News) {
+        (Vec::new(), News::default())
+    }
 
     fn premises(
         directory: &Path,
@@ -162,7 +237,7 @@ mod tests {
             entry,
             token,
             runtime,
-            trouble: None,
+            trouble: Vec::new(),
         };
         (premises, seen)
     }
@@ -175,10 +250,14 @@ mod tests {
         premises.write_down(empty()).expect("writes");
         let token = fs::read(directory.join("token")).expect("there");
         let lock = fs::read(directory.join("lock")).expect("there");
-        assert_eq!(premises.look_after(empty()), None, "nothing is gone");
+        assert_eq!(look(&mut premises), nothing(), "nothing is gone");
 
         fs::remove_dir_all(&directory).expect("removed");
-        let said = premises.look_after(empty()).expect("news").expect("made");
+        let (made, news) = look(&mut premises);
+        let all = [Restored::RuntimeDir, Restored::Token, Restored::AdminSocket];
+        assert_eq!(made, all);
+        assert_eq!(news.missing, None);
+        let said = news.made.expect("news");
         for name in ["lock", "token", "admin.sock"] {
             assert!(said.contains(name), "{said}");
             let mode = fs::metadata(directory.join(name))
@@ -201,7 +280,7 @@ mod tests {
         let connect = UnixStream::connect(directory.join("admin.sock"));
         let (client, served) = tokio::join!(connect, listener.accept());
         assert!(client.is_ok() && served.is_ok());
-        assert_eq!(premises.look_after(empty()), None);
+        assert_eq!(look(&mut premises), nothing());
 
         drop(premises);
         let left: Vec<_> = fs::read_dir(&directory)
@@ -219,14 +298,47 @@ mod tests {
         fs::remove_dir_all(&directory).expect("removed");
         let (other, _its_door) = self::premises(&directory);
         let token = fs::read(directory.join("token")).expect("there");
-        let said = premises
-            .look_after(empty())
-            .expect("news")
-            .expect_err("taken");
+        let (made, news) = look(&mut premises);
+        assert_eq!((made, news.made), (Vec::new(), None));
+        let said = news.missing.expect("taken");
         assert!(said.contains("another instance"), "{said}");
-        assert_eq!(premises.look_after(empty()), None, "said once");
+        assert_eq!(look(&mut premises), nothing(), "said once");
         drop(premises);
         assert_eq!(fs::read(directory.join("token")).expect("there"), token);
         assert!(other.entry.path.exists() && other.runtime.workers().is_dir());
+    }
+
+    #[tokio::test]
+    async fn f68_a_pid_file_is_written_again_where_its_place_is_free() {
+        let parent = tempfile::tempdir().expect("tempdir");
+        let (mut premises, _door) = premises(&parent.path().join("remuda"));
+        let directory = parent.path().join("run");
+        fs::create_dir(&directory).expect("made");
+        let path = directory.join("pid");
+        let kept = pid_file::write(&path).ok();
+        let own = OwnPidFile {
+            path: path.clone(),
+            kept,
+        };
+        premises.pid_file = Some(own);
+        assert_eq!(look(&mut premises), nothing());
+        let ours = fs::read(&path).expect("there");
+
+        fs::remove_dir_all(&directory).expect("removed");
+        let (made, news) = look(&mut premises);
+        assert_eq!((made, news.made), (Vec::new(), None));
+        assert!(news.missing.is_some_and(|why| why.contains("pid file")));
+        assert_eq!(look(&mut premises), nothing(), "said once");
+        fs::create_dir(&directory).expect("made");
+        let (made, news) = look(&mut premises);
+        assert_eq!((made, news.missing), (vec![Restored::PidFile], None));
+        assert!(news.made.is_some_and(|said| said.contains("run/pid")));
+        assert_eq!(fs::read(&path).expect("again"), ours);
+
+        fs::write(directory.join("other"), "7\n").expect("written");
+        fs::rename(directory.join("other"), &path).expect("moved");
+        assert_eq!(look(&mut premises), nothing(), "a successor's");
+        drop(premises);
+        assert_eq!(fs::read(&path).expect("there"), b"7\n");
     }
 }

@@ -26,7 +26,7 @@ use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
 use super::planes::Planes;
-use super::premises::{Entry, OwnToken, Premises};
+use super::premises::{Entry, OwnPidFile, OwnToken, Premises};
 use super::protect;
 use super::reaper::Reaper;
 use super::reload;
@@ -110,7 +110,11 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
     let pid_file = config
         .pid_file
         .as_deref()
-        .map(pid_file::write)
+        .map(|path| {
+            let kept = Some(pid_file::write(path)?);
+            let path = path.to_owned();
+            Ok::<_, String>(OwnPidFile { path, kept })
+        })
         .transpose()?;
     for dead in runtime.bereft() {
         tokio::task::spawn_local(orphans::end_workers(dead.clone()));
@@ -150,7 +154,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         },
         token: own_token,
         runtime,
-        trouble: None,
+        trouble: Vec::new(),
     };
     if let Err(error) = premises.write_down(bound.paths()) {
         tracing::warn!("nobody will tidy up after us should we be killed: {error}");

@@ -90,6 +90,66 @@ fn f04_f05_a_unix_listener_outlives_planes_stays_non_blocking_and_goes_at_the_en
     assert!(!path.exists(), "its owner removed it");
 }
 
+#[test]
+fn f68_a_removed_socket_and_pid_file_are_made_again_and_nobody_notices() {
+    let start = Start::default();
+    let path = start.place().join("public.sock");
+    let pid_file = start.place().join("pid");
+    let listen = format!("unix:{}", path.display());
+    let pid_path = pid_file.display().to_string();
+    let mut instance = start
+        .flags(&["--listen", "127.0.0.1:0", "--listen", &listen])
+        .flags(&["--pid-file", &pid_path])
+        .launch();
+    let status = instance.wait("all workers to be ready", |status| {
+        let app = &status["services"]["app"];
+        app["ready"] == app["wanted"] && plane(status).is_some()
+    });
+    let serving = plane(&status).expect("just seen");
+    let mut kept = Client::unix(&path).expect("it is there");
+    assert_eq!(kept.get("/").expect("served").status, 200);
+
+    // Stopped, it accepts nothing: these wait in the queue of the socket that is about to lose its path.
+    let victim = Pid::from_raw(serving);
+    kill(victim, Signal::SIGSTOP).expect("it lives");
+    instance.wait("every thread of it to be stopped", |_| is_stopped(victim));
+    let mut waiting: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::unix(&path).expect("never refused");
+            client.send("GET", "/", &[], b"").expect("taken");
+            client
+        })
+        .collect();
+    let written = std::fs::read(&pid_file).expect("there");
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::remove_file(&pid_file).expect("removed");
+    for what in ["what=\"socket\"", "what=\"pid_file\""] {
+        instance.wait_metric("remuda_runtime_restored_total", &[what], 1.0);
+    }
+    kill(victim, Signal::SIGCONT).expect("it lives");
+    for client in &mut waiting {
+        assert_eq!(client.answer(false).expect("served").status, 200);
+    }
+    let get = || {
+        let mut client = Client::unix(&path)?;
+        client.get("/").map(|answer| answer.status)
+    };
+    assert_eq!(get().expect("the path is there again"), 200);
+    assert_eq!(kept.get("/").expect("the connection stands").status, 200);
+    assert_eq!(std::fs::read(&pid_file).expect("there again"), written);
+    assert_eq!(plane(&instance.status()), Some(serving), "the same plane");
+    instance.wait_said("made again");
+
+    kill(victim, Signal::SIGKILL).expect("it lives");
+    instance.wait("the successor", |status| {
+        plane(status).is_some_and(|pid| pid != serving)
+    });
+    assert_eq!(get().expect("the successor has it"), 200);
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0));
+    assert!(!path.exists() && !pid_file.exists());
+}
+
 /// The process's descriptor of the socket bound to the path has O_NONBLOCK (04000) set.
 fn is_non_blocking(pid: u32, path: &Path) -> bool {
     let table = std::fs::read_to_string("/proc/net/unix").expect("proc is mounted");
