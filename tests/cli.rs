@@ -975,6 +975,51 @@ fn check_takes_a_file_as_run_does() {
 }
 
 #[test]
+fn check_reads_a_pipe_and_run_says_why_it_does_not() {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir(dir.path().join("here")).unwrap();
+    let text = "[services.app]\ncommand = [\"true\"]\ncwd = \"here\"\n";
+    let piped = |args: &[&str], text: String| {
+        let mut command = remuda(args);
+        command.current_dir(dir.path()).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who refuses it does not read it.
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    for args in [
+        ["check", "-c", "/dev/stdin"],
+        ["check", "--json", "/dev/fd/0"],
+    ] {
+        let output = piped(&args, text.to_owned());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(stderr(&output), "", "its paths begin here");
+    }
+    let output = piped(
+        &["check", "-c", "/dev/stdin"],
+        format!("{text}nonsense = 1\n"),
+    );
+    assert_eq!(code(&output), 78);
+    assert!(
+        stderr(&output).contains("/dev/stdin:4:1"),
+        "{}",
+        stderr(&output)
+    );
+    let output = piped(&["check", "-c", "/dev/stdin"], "#".repeat(2 << 20));
+    assert_eq!(code(&output), 78);
+    let said = stderr(&output);
+    assert!(said.contains("larger than 1 MiB") && !said.contains("reload"));
+    let output = piped(&["run", "-c", "/dev/stdin"], text.to_owned());
+    assert_eq!(code(&output), 78);
+    let said = stderr(&output);
+    assert!(
+        said.contains("a pipe") && said.contains("each reload"),
+        "{said}"
+    );
+}
+
+#[test]
 fn restart_waits_until_another_worker_serves() {
     let instance = Instance::start(|seen, times| match seen.line.as_str() {
         "GET /v1/status" => {

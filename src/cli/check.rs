@@ -12,10 +12,11 @@ use crate::config::{self, Config, Env, Loaded, Problems, RunFlags, Workers, sche
 /// What `remuda check` takes.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Config files [default: `REMUDA_CONFIG`, else remuda.toml]
+    /// Config files, or pipes such as /dev/stdin and `<(…)`, whose relative paths begin at the current
+    /// directory [default: `REMUDA_CONFIG`, else remuda.toml]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A config file, named as `remuda run` takes it
+    /// A config file or pipe, named as `remuda run` takes it
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the JSON Schema of the config, for editors, and do nothing else
@@ -78,7 +79,7 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
         config: Some(file),
         ..variables.clone()
     };
-    match config::load(&flags, env) {
+    match config::load_once(&flags, env) {
         Ok(mut loaded) => {
             loaded.look_at_host(env);
             tell(out, &loaded.warnings);

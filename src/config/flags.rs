@@ -17,7 +17,8 @@ const APP: &str = "app";
 /// What `remuda run` takes. A flag replaces the file's value for every service.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunFlags {
-    /// Config file [default: remuda.toml, unless a command or an upstream is given]
+    /// Config file, no pipe: each reload reads it again [default: remuda.toml, unless a command or an
+    /// upstream is given]
     #[arg(short, long, env = "REMUDA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where clients come in: IP:PORT or unix:PATH; may be repeated [default: 127.0.0.1:8080, which

@@ -56,18 +56,43 @@ impl Loaded {
     }
 }
 
-/// Reads the file that the flags name, if any, and puts the flags over it.
+/// Reads the file that the flags name, if any, and puts the flags over it. It can be read again at any time, so it
+/// must be a regular file.
 ///
 /// # Errors
 ///
 /// Everything that is wrong, at once; warnings among it.
 pub fn load(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
+    load_by(Reading::Again, flags, env)
+}
+
+/// The same for who reads it once: a pipe is fine, too, and is waited for.
+///
+/// # Errors
+///
+/// Everything that is wrong, at once; warnings among it.
+pub fn load_once(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
+    load_by(Reading::Once, flags, env)
+}
+
+/// How often a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Once,
+    Again,
+}
+
+fn load_by(reading: Reading, flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
     let Some(file) = flags.file() else {
         return assemble(None, "", flags, env);
     };
     let name = file.display().to_string();
     let mut problems = Problems::of(Some(name.clone()), "");
-    match read_text(&file) {
+    let bytes = match reading {
+        Reading::Once => regular::read_once(&file),
+        Reading::Again => regular::read(&file),
+    };
+    match bytes.and_then(text_of) {
         Ok(text) => {
             check::writable_by_others(&file, None, &mut problems);
             if !problems.is_empty() {
@@ -77,6 +102,10 @@ pub fn load(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
         }
         Err(message) => {
             let help = match &flags.config {
+                Some(file) if reading == Reading::Again && regular::is_pipe(file) => Some(
+                    "it is read again at each reload, so write it to a file first; `remuda check` reads pipes"
+                        .to_owned(),
+                ),
                 Some(_) => None,
                 None => Some(
                     "name a file with `-c FILE`, or run without one: `remuda run -- CMD`"
@@ -101,7 +130,7 @@ fn assemble(
     env: &Env,
 ) -> Result<Loaded, Problems> {
     let mut problems = Problems::of(file.map(|file| file.display().to_string()), text);
-    let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let base = file.map_or(Path::new(""), base_of);
     let mut values = file::read(text, base, env, &mut problems);
     flags.apply(&mut values, &mut problems);
     let config = check::build(&values, env, &mut problems);
@@ -178,8 +207,20 @@ pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
 /// Between two probes of a worker that is not ready yet.
 pub const FIRST_PROBES: Duration = Duration::from_millis(100);
 
+/// Where relative paths of a config begin: at its directory, or at ours if the name is only a descriptor's, as
+/// `/dev/stdin` and `/dev/fd/63` are.
+fn base_of(file: &Path) -> &Path {
+    let is_descriptor = file.starts_with("/dev") || file.starts_with("/proc");
+    let directory = file.parent().filter(|_| !is_descriptor);
+    directory.unwrap_or(Path::new(""))
+}
+
 fn read_text(file: &Path) -> Result<String, String> {
-    String::from_utf8(regular::read(file)?).map_err(|_| "it is not UTF-8 text".to_owned())
+    regular::read(file).and_then(text_of)
+}
+
+fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 /// Everything `remuda run` needs, checked.

@@ -1,4 +1,5 @@
-//! The one way to open a file that somebody named: it never waits, whatever stands under the name.
+//! The one way to open a file that somebody named: it never waits, whatever stands under the name. Only who has
+//! nothing else to do may wait for a pipe.
 //!
 //! Files are read by the supervisor's only thread, also while it runs. A FIFO without a writer would hold up the
 //! whole loop at its opening, a device at its reading.
@@ -40,14 +41,33 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
+/// Whether a pipe is at the path, by a name or by a descriptor's.
+pub(super) fn is_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
+}
+
 /// Reads a regular file whole.
 ///
 /// # Errors
 /// A sentence without the file's name.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    whole(open(path))
+}
+
+/// Reads a regular file or a pipe whole, and waits for whoever writes into it.
+///
+/// # Errors
+/// A sentence without the file's name.
+pub(super) fn read_once(path: &Path) -> Result<Vec<u8>, String> {
+    match is_pipe(path) {
+        true => whole(File::open(path)),
+        false => read(path),
+    }
+}
+
+fn whole(file: io::Result<File>) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+    file.and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
         .map_err(|error| reason(&error))?;
     if bytes.len() as u64 > LARGEST {
         return Err("it is larger than 1 MiB".to_owned());
