@@ -6,7 +6,9 @@ use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
 
 use super::exit::Code;
+use super::fold;
 use super::out::Out;
+use super::words;
 use crate::config::{self, Config, Env, Loaded, Problems, RunFlags, Workers, schema};
 
 /// What `remuda check` takes.
@@ -60,6 +62,8 @@ pub(crate) fn check(out: &Out, args: CheckArgs) -> Code {
     out.result(json!({
         "result": if invalid == 0 { "valid" } else { "invalid" },
         "exit_code": code.number(),
+        "message": format!("{invalid} of {} invalid", words::counted(files.len() as u64, "file")),
+        "problem": null,
         "files": files.len(),
         "invalid": invalid,
     }));
@@ -110,7 +114,8 @@ pub(super) fn tell(out: &Out, problems: &Problems) {
         out.event("problem", report);
     }
     if !problems.is_empty() {
-        out.say(problems.render(out.stderr_colored()).trim_end());
+        let shown = problems.render(out.stderr_colored(), out.stderr_width());
+        out.say(&fold::findings(shown.trim_end(), out.stderr_width()));
         out.say("");
     }
 }

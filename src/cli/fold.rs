@@ -29,6 +29,29 @@ pub(crate) fn under_itself(text: &str, width: Option<usize>) -> Vec<String> {
     fold(text, width, begin + 2)
 }
 
+/// Findings with their lines of source: what is said of them is broken as any sentence, and what shows a place in
+/// the source, with carets under words, stays as it is.
+pub(crate) fn findings(text: &str, width: Option<usize>) -> String {
+    let folded = text.split('\n').flat_map(|line| match hang_of(line) {
+        Some(hang) => fold(line, width, hang),
+        None => vec![line.to_owned()],
+    });
+    folded.collect::<Vec<_>>().join("\n")
+}
+
+/// Where a sentence among findings goes on, titles by their own begin and notes below their first word; `None`
+/// for a line of source.
+fn hang_of(line: &str) -> Option<usize> {
+    let seen: String = visible(line).map(|(_, c)| c).collect();
+    match seen.trim_start().strip_prefix("= ") {
+        Some(note) => {
+            let label = note.find(": ").map_or(0, |at| at + 2);
+            Some(seen.len() - note.len() + label)
+        }
+        None => seen.starts_with(|c: char| c.is_alphabetic()).then_some(2),
+    }
+}
+
 /// Columns that a line takes; colours take none.
 pub(crate) fn columns(text: &str) -> usize {
     visible(text).count()
@@ -74,7 +97,7 @@ fn visible(text: &str) -> impl Iterator<Item = (usize, char)> + '_ {
 
 #[cfg(test)]
 mod tests {
-    use super::{columns, fold, under_itself};
+    use super::{columns, findings, fold, under_itself};
 
     #[test]
     fn a_line_is_broken_between_words_and_goes_on_indented() {
@@ -125,6 +148,24 @@ mod tests {
                 assert_eq!(words(&folded.join(" ")), words(line));
             }
         }
+    }
+
+    #[test]
+    fn of_findings_only_sentences_are_broken() {
+        let source =
+            "2 | command = [\"gunicorn\", \"--bind\", \"{address}\", \"app:app\"]\n  |  ^^^^^^^^^";
+        let text = format!(
+            "\u{1b}[33mwarning[placeholder]\u{1b}[0m: `{{address}}` is no placeholder\n --> t.toml:2:35\n  |\n\
+             {source}\n  \u{1b}[94m= \u{1b}[0mhelp: write `{{port}}` or another of those that there are"
+        );
+        assert_eq!(
+            findings(&text, Some(40)),
+            format!(
+                "\u{1b}[33mwarning[placeholder]\u{1b}[0m: `{{address}}` is no\n  placeholder\n --> t.toml:2:35\n  |\n\
+                 {source}\n  \u{1b}[94m= \u{1b}[0mhelp: write `{{port}}` or another of\n          those that there are"
+            )
+        );
+        assert_eq!(findings(&text, None), text);
     }
 
     #[test]

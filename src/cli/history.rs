@@ -34,7 +34,7 @@ pub(crate) async fn history(
     if rollouts.is_empty() {
         out.say("no rollout yet; `remuda rollout` begins one");
     } else {
-        for line in list(&rollouts) {
+        for line in list(&rollouts, out.stdout_width()) {
             out.text(&line);
         }
     }
@@ -42,7 +42,7 @@ pub(crate) async fn history(
     Ok(Code::Done)
 }
 
-fn list(rollouts: &[Rollout]) -> Vec<String> {
+fn list(rollouts: &[Rollout], terminal: Option<usize>) -> Vec<String> {
     let columns = [
         ("ID", Align::Left),
         ("STATE", Align::Left),
@@ -53,7 +53,7 @@ fn list(rollouts: &[Rollout]) -> Vec<String> {
         ("WHY", Align::Left),
     ];
     let rows: Vec<Vec<String>> = rollouts.iter().map(row).collect();
-    table::lines(&columns, &rows)
+    table::lines(&columns, &rows, terminal)
 }
 
 fn row(rollout: &Rollout) -> Vec<String> {

@@ -28,7 +28,7 @@ pub(crate) async fn requests(
     if all.is_empty() {
         out.say("nothing is in flight");
     } else {
-        for line in list(&all) {
+        for line in list(&all, out.stdout_width()) {
             out.text(&line);
         }
     }
@@ -36,7 +36,7 @@ pub(crate) async fn requests(
     Ok(Code::Done)
 }
 
-fn list(requests: &[LiveRequest]) -> Vec<String> {
+fn list(requests: &[LiveRequest], terminal: Option<usize>) -> Vec<String> {
     let columns = [
         ("CLASS", Align::Left),
         ("AGE", Align::Right),
@@ -50,7 +50,7 @@ fn list(requests: &[LiveRequest]) -> Vec<String> {
         ("REQUEST", Align::Left),
     ];
     let rows: Vec<Vec<String>> = requests.iter().map(row).collect();
-    table::lines(&columns, &rows)
+    table::lines(&columns, &rows, terminal)
 }
 
 fn row(request: &LiveRequest) -> Vec<String> {

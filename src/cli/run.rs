@@ -34,6 +34,6 @@ pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
 fn reread(flags: &RunFlags) -> Result<Config, String> {
     match config::load(flags, &paths::environment()) {
         Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(problems.render(false)),
+        Err(problems) => Err(problems.render(false, None)),
     }
 }

@@ -256,21 +256,25 @@ fn worker_lines(out: &Out, service: &Service, now: SystemTime) -> Vec<String> {
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     let rows: Vec<Vec<String>> = workers.iter().map(|worker| row(worker, now)).collect();
     let width = out.stdout_width();
-    let mut lines = table::lines(&columns, &rows);
-    let room = width.unwrap_or(usize::MAX).saturating_sub(2);
+    // Each line begins two columns further on.
+    let terminal = width.map(|width| width.saturating_sub(2));
+    let mut lines = table::lines(&columns, &rows, terminal);
+    let room = terminal.unwrap_or(usize::MAX);
     let remarks_fit = lines.iter().all(|line| fold::columns(line) <= room);
     if !remarks_fit {
         let bare: Vec<Vec<String>> = rows.iter().map(|row| without_remark(row)).collect();
-        lines = table::lines(&columns, &bare);
+        lines = table::lines(&columns, &bare, terminal);
     }
     let remarks = std::iter::once(None).chain(rows.iter().map(|row| row.last()));
     let tones = std::iter::once(Tone::Quiet).chain(workers.iter().map(|worker| tone(worker)));
     let mut painted = Vec::new();
     for ((line, remark), tone) in lines.iter().zip(remarks).zip(tones) {
-        let mut row = vec![format!("  {line}")];
+        let mut row = fold::fold(&format!("  {line}"), width, 4);
         // Below the row, from the state on, which it explains.
         let remark = remark.filter(|remark| !remarks_fit && !remark.is_empty());
-        row.extend(remark.map(|remark| format!("{:13}{remark}", "")));
+        if let Some(remark) = remark {
+            row.extend(fold::fold(&format!("{:13}{remark}", ""), width, 15));
+        }
         painted.extend(row.into_iter().map(|line| match tone {
             Tone::Good => line,
             tone @ (Tone::Busy | Tone::Bad | Tone::Quiet) => out.stdout(tone, &line),

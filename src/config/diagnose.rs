@@ -180,13 +180,18 @@ impl Problems {
         self.list.iter().filter(error).count()
     }
 
-    /// For people, each with its line and carets, with colour or without.
+    /// For people, each with its line and carets, with colour or without. Of a line that is wider than the
+    /// terminal the part with the carets is shown.
     #[must_use]
-    pub fn render(&self, colour: bool) -> String {
+    pub fn render(&self, colour: bool, terminal: Option<usize>) -> String {
         let renderer = if colour {
             Renderer::styled()
         } else {
             Renderer::plain()
+        };
+        let renderer = match terminal {
+            Some(columns) => renderer.term_width(columns),
+            None => renderer,
         };
         let mut out = String::new();
         for problem in &self.list {
@@ -253,7 +258,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.render(false).trim_end())
+        f.write_str(self.render(false, None).trim_end())
     }
 }
 

@@ -216,7 +216,7 @@ mod tests {
                 ..RunFlags::default()
             };
             let env = Env::from([("RUNTIME_DIRECTORY".to_owned(), "/run/r".to_owned())]);
-            load(&flags, &env).map_err(|problems| problems.render(false))
+            load(&flags, &env).map_err(|problems| problems.render(false, None))
         }
 
         fn with(&self, tls: &str) -> Result<Config, String> {
@@ -363,7 +363,7 @@ mod tests {
                 ..RunFlags::default()
             };
             let env = Env::from([("RUNTIME_DIRECTORY".to_owned(), "/run/r".to_owned())]);
-            load(&flags, &env).map_err(|problems| problems.render(false))
+            load(&flags, &env).map_err(|problems| problems.render(false, None))
         };
         let listen = "[[listen]]\naddress = \"127.0.0.1:8443\"\n";
         for (key, text) in [

@@ -132,7 +132,7 @@ fn any_text_is_a_config_or_problems_with_a_place_in_it() {
             );
         }
         for colour in [false, true] {
-            assert!(problems.is_empty() || !problems.render(colour).is_empty());
+            assert!(problems.is_empty() || !problems.render(colour, None).is_empty());
         }
     });
     accepted.both("configs accepted", 5);

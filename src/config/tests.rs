@@ -156,7 +156,7 @@ fn every_mistake_is_reported_at_once_with_its_place() {
 #[test]
 fn a_problem_shows_file_line_carets_and_help() {
     let problems = read("[services.app]\ncommand = [\"x\"]\nworkrs = 3\n").unwrap_err();
-    let shown = problems.render(false);
+    let shown = problems.render(false, None);
     for part in [
         "dir/remuda.toml:3:1",
         "workrs = 3",
@@ -579,7 +579,7 @@ fn hostile_texts_never_panic() {
     for text in texts {
         let problems = read(text).unwrap_err();
         assert!(problems.errors() > 0, "{text:?}");
-        assert!(!problems.render(false).contains('\u{1b}'), "{text:?}");
+        assert!(!problems.render(false, None).contains('\u{1b}'), "{text:?}");
         assert_eq!(problems.reports().len(), problems.list().len());
     }
 }
