@@ -217,11 +217,16 @@ impl Exchange {
         }
     }
 
-    /// A further try will come, after one that failed for this reason. It waits again.
-    pub(super) fn retried(&self, reason: ProxyReason) {
+    /// A try failed before anything was sent, and it waits again.
+    pub(super) fn waits_again(&self) {
         self.release();
         self.tried_anew();
         self.goes(None);
+    }
+
+    /// A further try will come, after one that failed for this reason.
+    pub(super) fn retried(&self, reason: ProxyReason) {
+        self.waits_again();
         let mut tally = self.service.counters.tally();
         tally.retried(self.role.get(), reason);
     }

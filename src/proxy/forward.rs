@@ -1,13 +1,14 @@
 //! Gets an answer for a request: pick, pass the gate, connect, send; again elsewhere if the rules of
 //! [`super::retry`] allow it; park while nobody can answer, and queue while everybody has enough.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::Exchange;
+use super::park::OFFER_AGAIN;
 use super::pick::{Picked, Seeker};
 use super::queue::Queue;
 use super::respond::ProxyError;
@@ -18,10 +19,6 @@ use super::upload::Fault;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, Protocol, ProxyReason};
 use crate::rollout::{Generation, WorkerId};
-
-/// A request that no worker would take is offered again after so long, or at the next table: long
-/// enough that a dead worker is not stormed, short enough that its restart is noticed.
-const OFFER_AGAIN: Duration = Duration::from_millis(100);
 
 /// The head of a worker's answer, and its body to come.
 ///
@@ -40,6 +37,7 @@ pub(super) async fn forward(
         failed: Vec::new(),
         fresh: false,
         doubtful: None,
+        scout: false,
         patience: None,
         queue_patience: None,
     };
@@ -73,6 +71,8 @@ struct Errand<'a> {
     /// It failed on a connection that had waited: perhaps it only closed that, perhaps it dies, and its
     /// listener goes last. Asked again only if nobody else can be.
     doubtful: Option<WorkerId>,
+    /// It looks for all that wait whether a worker takes requests again, and asks each.
+    scout: bool,
     /// When waiting for a worker ends, once it has begun.
     patience: Option<Instant>,
     /// When waiting for a place at a worker ends, once it has begun.
@@ -102,6 +102,7 @@ impl Errand<'_> {
                     }
                 }
                 Picked::Nobody => {
+                    self.scout = false;
                     Box::pin(self.park()).await?;
                     self.exchange.tried_anew();
                     self.failed.clear();
@@ -179,7 +180,11 @@ impl Errand<'_> {
                 () = exchange.until_cut() => return Err(drain_limit()),
                 called = timeout_at(until, turn.called()) => match called {
                     Ok(()) => {}
-                    Err(_) if until < patience => self.failed.clear(),
+                    Err(_) if until < patience => {
+                        if exchange.service.scouts.goes(until) {
+                            self.failed.clear();
+                        }
+                    }
                     Err(_) => {
                         let why = "no place at a worker in time";
                         return Err(self.turned_away(ProxyReason::QueueTimeout, why));
@@ -207,15 +212,24 @@ impl Errand<'_> {
         }
         exchange.live().set_class(Class::Parked);
         let _parked = Parked::new(exchange, now);
-        let until = self.offered_again(patience);
-        tokio::select! {
-            biased;
-            () = exchange.until_cut() => Err(drain_limit()),
-            woken = timeout_at(until, exchange.lp.line.wait()) => match woken {
-                Ok(()) => Ok(()),
-                Err(_) if until < patience => Ok(()),
-                Err(_) => self.unavailable("nobody was ready in time"),
-            },
+        let mut called = pin!(exchange.lp.line.wait());
+        loop {
+            let until = self.offered_again(patience);
+            let called = tokio::select! {
+                biased;
+                () = exchange.until_cut() => return Err(drain_limit()),
+                called = timeout_at(until, called.as_mut()) => called.is_ok(),
+            };
+            if called {
+                return Ok(());
+            }
+            if until == patience {
+                return self.unavailable("nobody was ready in time");
+            }
+            if exchange.service.scouts.goes(until) {
+                self.scout = true;
+                return Ok(());
+            }
         }
     }
 
@@ -278,10 +292,14 @@ impl Errand<'_> {
                 let connecting = upstream::connect(&worker.address, rules.connect_timeout);
                 let connected = Box::pin(connecting).await;
                 exchange.connected(since.elapsed());
-                connected.map_err(|error| {
+                let connected = connected.map_err(|error| {
                     tracing::debug!(worker = worker.id.0, %error, "cannot connect");
                     unconnected()
-                })?
+                })?;
+                if self.scout {
+                    exchange.lp.line.wake();
+                }
+                connected
             }
         };
         let limits = self.limits();
@@ -400,13 +418,16 @@ impl Errand<'_> {
         if !again && !may_wait(failure, tried) {
             return Err(failure.error);
         }
-        exchange.retried(failure.error.reason);
+        match again {
+            true => exchange.retried(failure.error.reason),
+            false => exchange.waits_again(),
+        }
         self.fresh = true;
         match failure.reused {
             true => self.doubtful = Some(worker.id),
             false => self.failed.push(worker.id),
         }
-        if !again {
+        if !again && !self.scout {
             // Its tries are used up: nobody is asked before somebody may have come.
             let table = exchange.lp.table();
             self.failed.extend(table.workers().map(|worker| worker.id));

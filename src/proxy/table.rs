@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::counters::{LoopCounters, ServiceCounters};
 use super::gate::{FULL_SHARE, Gate};
 use super::live::{Clock, millis};
-use super::park::Lot;
+use super::park::{Lot, Scouts};
 use super::queue::Queue;
 use super::retry::Budget;
 use super::route::Routes;
@@ -136,6 +136,7 @@ pub(super) struct Service {
     pub(super) generations: Vec<Generation>,
     pub(super) counters: Arc<ServiceCounters>,
     pub(super) budget: Rc<Budget>,
+    pub(super) scouts: Rc<Scouts>,
 }
 
 /// One generation.
@@ -256,7 +257,7 @@ impl View {
         self.services.get(self.routes.find(host, path)?)
     }
 
-    /// This loop's view; budgets go on from the view before.
+    /// This loop's view; budgets and scouts go on from the view before.
     pub(super) fn new(published: &Published, before: &Self, counters: &LoopCounters) -> Self {
         let services = published
             .table
@@ -270,6 +271,7 @@ impl View {
                     generations: generations(service, published),
                     counters: counters.service(&service.name),
                     budget: known.map_or_else(|| Rc::new(Budget::new()), |s| Rc::clone(&s.budget)),
+                    scouts: known.map_or_else(Rc::default, |s| Rc::clone(&s.scouts)),
                 })
             })
             .collect();

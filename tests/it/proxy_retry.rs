@@ -1,18 +1,19 @@
 //! Second tries: never lost without need, never executed twice.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use remuda::link::message::ProxyReason;
 use remuda::rollout::Role;
+use socket2::{Domain, Socket, Type};
 
 use crate::plane::{PATIENCE, Plane, open, worker};
 use crate::worker::{Worker, reply, write};
 
 /// An address where nobody listens.
-fn nobody() -> std::net::SocketAddr {
+fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.local_addr().expect("address")
 }
@@ -82,6 +83,36 @@ fn f41_f42_i13_a_post_is_executed_once_and_a_get_is_saved() {
     }
     let sample = plane.sample();
     assert_eq!(worker(&sample, 1).failures, bad.requests().len() as u64);
+}
+
+#[test]
+fn f49_of_many_that_wait_one_looks_whether_a_worker_that_refuses_is_back() {
+    const MANY: usize = 40;
+    // Bound, so that the port is ours, and not listening yet.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("bind");
+    let address = socket.local_addr().expect("an address").as_socket();
+    let mut plane = Plane::serving(&[open(1, address.expect("of IPv4"))]);
+    let mut clients: Vec<_> = (0..MANY).map(|_| plane.client()).collect();
+    let began = Instant::now();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    }
+    let (each, scouts) = (MANY as u64, 20);
+    let sample = plane.until(|sample| worker(sample, 1).requests >= each + scouts);
+    // Two loops, each with one in 100 ms.
+    let most = 2 * (began.elapsed().as_millis() as u64 / 100 + 1);
+    let tried = worker(&sample, 1).requests - each;
+    assert!(tried <= most, "{tried} > {most}");
+    let retries: u64 = sample.services[0].retries().iter().map(|(_, n)| n).sum();
+    assert!(retries <= 2 * each, "{retries} of two for each");
+    socket.listen(128).expect("listens");
+    let good = Worker::named_on("good", socket.into());
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "good");
+    }
+    assert_eq!(good.requests().len(), MANY);
 }
 
 #[test]

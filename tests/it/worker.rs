@@ -63,8 +63,21 @@ impl Worker {
         Self::make(Arc::new(script), false)
     }
 
+    /// The same as [`Worker::named`], on a listener that is there already.
+    pub(crate) fn named_on(name: &'static str, listener: TcpListener) -> Self {
+        Self::on(
+            listener,
+            Arc::new(move |_: &Request, stream: &mut TcpStream| reply(stream, name)),
+            true,
+        )
+    }
+
     fn make(script: Arc<Script>, bodies: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        Self::on(listener, script, bodies)
+    }
+
+    fn on(listener: TcpListener, script: Arc<Script>, bodies: bool) -> Self {
         let address = listener.local_addr().expect("address");
         let seen = Arc::<Mutex<Vec<Request>>>::default();
         let connections = Arc::<AtomicUsize>::default();
