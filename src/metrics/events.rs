@@ -9,12 +9,20 @@ use crate::rollout::{
     WorkerFailure, WorkerId, WorkerState,
 };
 
-/// `exits_total{reason}`: it was asked to, it ended by itself (while it served, before it was ready,
-/// into the background), or we killed it.
-pub(super) const EXITS: [&str; 5] = ["asked", "crashed", "exited_early", "daemonised", "killed"];
-/// `restarts_total{reason}`: what happened to the worker before.
-pub(super) const RESTARTS: [&str; 6] = [
+/// `exits_total{reason}`: it was asked to, it ended by itself (while it served, by its own will after it had
+/// served, before it was ready, into the background), or we killed it.
+pub(super) const EXITS: [&str; 6] = [
+    "asked",
     "crashed",
+    "ended",
+    "exited_early",
+    "daemonised",
+    "killed",
+];
+/// `restarts_total{reason}`: what happened to the worker before.
+pub(super) const RESTARTS: [&str; 7] = [
+    "crashed",
+    "ended",
     "exited_early",
     "daemonised",
     "start_timeout",
@@ -263,6 +271,7 @@ fn reasons(failure: &WorkerFailure) -> (Option<&'static str>, &'static str) {
         WorkerFailure::Daemonised => (Some("daemonised"), "daemonised"),
         WorkerFailure::StartTimeout { .. } => (None, "start_timeout"),
         WorkerFailure::Crashed { .. } => (Some("crashed"), "crashed"),
+        WorkerFailure::Ended => (Some("ended"), "ended"),
         WorkerFailure::Unhealthy { .. } => (None, "unhealthy"),
     }
 }

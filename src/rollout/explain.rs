@@ -140,15 +140,13 @@ impl Service {
                     waiting(WaitingKind::Ready, message, since, Some(patience))
                 }),
             Stage::Watching(watch) => self.watch_on(rollout, &watch, now),
-            Stage::Retiring { since } => waiting(
-                WaitingKind::Ready,
-                format!(
+            Stage::Retiring { since } => self.lacking_on(rollout).unwrap_or_else(|| {
+                let message = format!(
                     "{} workers to serve, so that an old one can be spared",
                     self.settings.wanted
-                ),
-                since,
-                Some(patience),
-            ),
+                );
+                waiting(WaitingKind::Ready, message, since, Some(patience))
+            }),
             Stage::Refilling { since } => waiting(
                 WaitingKind::Ready,
                 format!("generation {} to be refilled", self.stable),
@@ -165,6 +163,9 @@ impl Service {
     }
 
     fn watch_on(&self, rollout: &Rollout, watch: &Watch, now: Moment) -> WaitingOn {
+        if let Some(lacking) = self.lacking_on(rollout) {
+            return lacking;
+        }
         let to = rollout.to;
         let Some(arrived) = watch.arrived else {
             let message = format!(
@@ -205,6 +206,14 @@ impl Service {
                 deadline,
             ),
         }
+    }
+
+    /// A worker without which the batch does not pass.
+    fn lacking_on(&self, rollout: &Rollout) -> Option<WaitingOn> {
+        if self.batch_serves() {
+            return None;
+        }
+        self.start_of(rollout.to)
     }
 
     /// A worker that starts, or a slot that waits for its restart: the one that has waited longest.

@@ -47,6 +47,9 @@
 //! A worker that ends unasked leaves the table at once. Only the stable generation restarts workers: the
 //! slot is a *vacancy* until its delay is over and nothing of the last worker is left. A candidate's
 //! failure ends the rollout; a superseded or parked worker's place goes back to the stable generation.
+//! A worker that has served for a while and ends with exit status 0 (it has its number of requests behind it)
+//! has not failed: its vacancy is due at once, also in a rollout that goes forward, whose batch then passes
+//! with the new one.
 //!
 //! **A rollout** forward: `Waiting → Starting → Watching → Retiring`, the last three once per batch;
 //! back: `Refilling`. It only sets `goal` and `share`. Going back, the others' wanted count falls as

@@ -1,6 +1,8 @@
 //! What becomes of processes: they are started, do not start, end unasked, leave something behind; and
 //! what follows from that, a restart or the end of the rollout that tried them.
 
+use std::time::Duration;
+
 use super::action::Action;
 use super::backoff;
 use super::fact::{Exit, InFlight};
@@ -9,6 +11,11 @@ use super::record::{Event, WorkerFailure};
 use super::service::{Service, Turn};
 use super::view::{FailedWorker, FailureReason, RolloutState};
 use super::worker::{GROUP_GRACE, Phase, Vacancy, Worker};
+
+/// How long a worker must have been ready for its end with exit status 0 to be no failure. What ends itself
+/// after a number of requests serves longer, what only ran through does not get so far, and one start a second
+/// is no hot loop.
+const SERVED: Duration = Duration::from_secs(1);
 
 impl Service {
     pub(super) fn spawn(
@@ -81,6 +88,11 @@ impl Service {
             return;
         };
         let before = worker.clone();
+        let served = before.ready_at.map(|at| turn.now.since(at));
+        let unasked = match served {
+            Some(served) if served >= SERVED && exit == Exit::Code(0) => WorkerFailure::Ended,
+            Some(_) | None => WorkerFailure::Crashed { exit },
+        };
         let (asked, killed, failure) = match before.phase {
             Phase::Sweeping { .. } => return,
             Phase::Starting { .. } if exit == Exit::Code(0) => {
@@ -91,7 +103,7 @@ impl Service {
             | Phase::Held
             | Phase::Shutting { .. }
             | Phase::Emptying { .. }
-            | Phase::Unlisting { .. } => (false, false, Some(WorkerFailure::Crashed { exit })),
+            | Phase::Unlisting { .. } => (false, false, Some(unasked)),
             Phase::Terminating { .. } => (true, false, None),
             Phase::Killing { .. } => (true, true, None),
         };
@@ -157,7 +169,7 @@ impl Service {
     }
 
     /// Deadlines that run out because nobody looked are moved on.
-    pub(super) fn on_stalled(&mut self, now: Moment, by: std::time::Duration) {
+    pub(super) fn on_stalled(&mut self, now: Moment, by: Duration) {
         for worker in self.workers.values_mut() {
             if let Phase::Starting {
                 deadline: Some(deadline),
@@ -171,7 +183,7 @@ impl Service {
         }
     }
 
-    /// A worker failed though nobody asked it to end: records it, plans the restart, or ends the
+    /// A worker failed, or ended, though nobody asked it to: records it, plans the restart, or ends the
     /// rollout. `worker` is as it was before.
     fn lost(&mut self, turn: &mut Turn<'_>, worker: &Worker, failure: WorkerFailure) {
         turn.record(
@@ -186,6 +198,16 @@ impl Service {
         if !worker.in_place() || turn.stop.is_some() {
             return;
         }
+        if matches!(failure, WorkerFailure::Ended) {
+            let tried = self.tries(worker.generation);
+            if worker.generation == self.stable || tried {
+                self.vacate(turn, worker, &failure);
+            }
+            if tried {
+                self.lower_share();
+            }
+            return;
+        }
         if worker.generation == self.stable {
             if let Some(rollout) = &mut self.rollout
                 && rollout.state == RolloutState::RollingBack
@@ -198,18 +220,23 @@ impl Service {
         self.blame(turn, worker, failure);
     }
 
-    /// The slot waits for its restart.
+    /// The slot waits for its restart. After a worker that ended by itself that is due at once, and tells
+    /// neither for nor against the slot.
     fn vacate(&mut self, turn: &mut Turn<'_>, worker: &Worker, failure: &WorkerFailure) {
         // One that served for some while did not fail to start, whatever ended it.
         let healthy = worker
             .ready_at
             .is_some_and(|at| turn.now.since(at) >= self.settings.backoff_reset);
-        let failures = if healthy {
-            0
-        } else {
-            worker.failures.saturating_add(1)
+        let ended = matches!(failure, WorkerFailure::Ended);
+        let failures = match (healthy, ended) {
+            (true, _) => 0,
+            (false, true) => worker.failures,
+            (false, false) => worker.failures.saturating_add(1),
         };
-        let delay = backoff::delay(&self.settings, failures, turn.jitter);
+        let delay = match ended {
+            true => Duration::ZERO,
+            false => backoff::delay(&self.settings, failures, turn.jitter),
+        };
         self.vacancies.push(Vacancy {
             last: worker.id,
             slot: worker.slot,
@@ -219,6 +246,9 @@ impl Service {
             failures,
             failure: failure.clone(),
         });
+        if ended {
+            return;
+        }
         turn.record(
             &self.name,
             Event::WorkerBackoff {
@@ -230,13 +260,16 @@ impl Service {
         );
     }
 
+    /// A rollout goes forward with this generation.
+    fn tries(&self, generation: Generation) -> bool {
+        self.rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.forward() && rollout.to == generation)
+    }
+
     /// Ends the rollout if the worker was its candidate's.
     pub(super) fn blame(&mut self, turn: &mut Turn<'_>, worker: &Worker, failure: WorkerFailure) {
-        let tried = self
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| rollout.forward() && rollout.to == worker.generation);
-        if !tried {
+        if !self.tries(worker.generation) {
             return;
         }
         let message = format!(

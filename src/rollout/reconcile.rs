@@ -252,7 +252,10 @@ impl Service {
                 .values()
                 .find(|worker| worker.slot == vacancy.slot);
             let stuck = occupant.is_some_and(|worker| worker.stuck);
-            if !turn.passed(vacancy.due) || (occupant.is_some() && !stuck) {
+            // One that is too many is given up in a moment.
+            let number = vacancy.generation;
+            let wanted = self.places(number) <= self.target(number);
+            if !turn.passed(vacancy.due) || (occupant.is_some() && !stuck) || !wanted {
                 index += 1;
                 continue;
             }

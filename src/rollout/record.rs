@@ -61,7 +61,8 @@ pub enum Event {
         failing: Duration,
         problem: String,
     },
-    /// A worker could not be started, never became ready, or ended though nobody asked.
+    /// A worker could not be started, never became ready, or ended though nobody asked; also one that
+    /// has failed at nothing ([`WorkerFailure::Ended`]).
     WorkerFailed {
         worker: WorkerId,
         slot: Slot,
@@ -183,6 +184,9 @@ pub enum WorkerFailure {
     },
     /// It ended while it served.
     Crashed { exit: Exit },
+    /// It served for a while and ended by itself with exit status 0, as one does that has its number of
+    /// requests behind it. Nothing has failed.
+    Ended,
     /// Its probes failed `fall` times in a row.
     Unhealthy { problem: String },
 }
@@ -203,6 +207,7 @@ impl std::fmt::Display for WorkerFailure {
                 }
             }
             Self::Crashed { exit } => write!(f, "ended while it served: {exit}"),
+            Self::Ended => f.write_str("ended by itself: exit status 0"),
             Self::Unhealthy { problem } => write!(f, "failed its health check: {problem}"),
         }
     }

@@ -151,8 +151,8 @@ impl Service {
         let Some(rollout) = &self.rollout else {
             return false;
         };
-        let ready = self.staffed(rollout.to);
-        if ready < rollout.goal.min(self.settings.wanted) {
+        let share = rollout.share;
+        if !self.batch_serves() {
             return false;
         }
         let idle = self.idle(turn.now);
@@ -161,7 +161,7 @@ impl Service {
         };
         rollout.stage = Stage::Watching(Watch {
             since: turn.now,
-            from: rollout.share,
+            from: share,
             arrived: None,
             first: None,
             idle,
@@ -176,13 +176,21 @@ impl Service {
         };
         let to = rollout.to;
         let goal = rollout.goal.min(wanted);
+        let (whole, share) = (self.batch_serves(), self.batch_share());
+        if whole && rollout.share < share {
+            // A worker was away for a while, and is back.
+            if let Some(rollout) = &mut self.rollout {
+                rollout.share = share;
+            }
+            return true;
+        }
         let old: u32 = self
             .generations
             .iter()
             .filter(|(number, generation)| **number != to && generation.parked.is_none())
             .map(|(number, _)| self.places(*number))
             .sum();
-        if !self.keeps_old() && old > wanted - goal {
+        if !self.keeps_old() && old > wanted - goal || !whole {
             return false;
         }
         let Some(rollout) = &mut self.rollout else {

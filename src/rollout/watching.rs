@@ -20,7 +20,7 @@ impl Service {
             });
             return true;
         }
-        let target = self.batch_share();
+        let (target, whole) = (self.batch_share(), self.batch_serves());
         let hurry = self.rollout.as_ref().is_some_and(|rollout| rollout.hurry);
         let skip = watch.idle || hurry;
         let ramp = self.settings.ramp;
@@ -34,11 +34,11 @@ impl Service {
         } else {
             climb(watch.from, target, climbed, ramp)
         };
-        if share > rollout.share {
+        if whole && share > rollout.share {
             rollout.share = share;
             changed = true;
         }
-        if there && watch.arrived.is_none() {
+        if whole && there && watch.arrived.is_none() {
             let event = Event::RolloutRamped {
                 to: rollout.to,
                 weight: rollout.share,
@@ -58,10 +58,28 @@ impl Service {
             self.fail_by(turn, verdict);
             return true;
         }
-        if skip || self.awaited() == 0 {
+        if whole && (skip || self.awaited() == 0) {
             return self.end_watch(turn);
         }
         changed
+    }
+
+    /// The candidate has lost a worker for a while: those that it has left get no more than their part.
+    pub(super) fn lower_share(&mut self) {
+        let wanted = self.settings.wanted;
+        let Some(rollout) = &self.rollout else { return };
+        let part = share(self.staffed(rollout.to), wanted);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.share = rollout.share.min(part);
+        }
+    }
+
+    /// All workers that the batch should have serve. One of them may just have ended by itself: until its
+    /// successor serves, the share does not climb and the batch does not pass.
+    pub(super) fn batch_serves(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| {
+            self.staffed(rollout.to) >= rollout.goal.min(self.settings.wanted)
+        })
     }
 
     fn set_watch(&mut self, watch: Watch) {
@@ -210,15 +228,16 @@ impl Service {
     }
 
     pub(super) fn watch_deadline(&self, watch: &Watch, clock: Moment) -> Option<Moment> {
+        let whole = self.batch_serves();
         let ramp = match watch.arrived {
-            Some(_) => None,
-            None => Some(next_climb(watch.since, self.settings.ramp, clock)),
+            None if whole => Some(next_climb(watch.since, self.settings.ramp, clock)),
+            Some(_) | None => None,
         };
         let soak = watch
             .arrived
             .and_then(|arrived| self.soak_end(watch).map(|end| end.max(arrived)))
-            // What it waits for after that are answers.
-            .filter(|end| *end > clock || self.awaited() == 0);
+            // What it waits for after that are answers, or workers.
+            .filter(|end| *end > clock || self.awaited() == 0 && whole);
         let idle = match (watch.first, self.last_request()) {
             (None, Some(last)) if !watch.idle && !self.busy() => Some(last + IDLE),
             (None | Some(_), _) => None,

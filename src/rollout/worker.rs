@@ -236,6 +236,6 @@ pub(super) struct Vacancy {
     pub(super) due: Moment,
     /// Failed starts and early crashes in a row, the last worker's own included.
     pub(super) failures: u32,
-    /// How the last worker ended.
+    /// How the last worker ended; by itself without a fault is one of the ways.
     pub(super) failure: WorkerFailure,
 }

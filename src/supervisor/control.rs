@@ -548,6 +548,7 @@ impl Supervisor {
             | WorkerFailure::Daemonised
             | WorkerFailure::StartTimeout { .. }
             | WorkerFailure::Crashed { .. }
+            | WorkerFailure::Ended
             | WorkerFailure::Unhealthy { .. } => self.config.exit_on_failed_start,
         };
         if hopeless && self.failed_start.is_none() {

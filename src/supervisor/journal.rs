@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::clock::Clock;
 use crate::feed::Feed;
-use crate::rollout::{Event, InFlight, Moment, Record, RolloutState, Verdict};
+use crate::rollout::{Event, InFlight, Moment, Record, RolloutState, Verdict, WorkerFailure};
 use crate::wire;
 
 /// Where records go.
@@ -99,6 +99,10 @@ fn say(level: Level, service: Option<&str>, message: &str) {
 
 fn level(event: &Event) -> Level {
     match event {
+        Event::WorkerFailed {
+            failure: WorkerFailure::Ended,
+            ..
+        } => Level::INFO,
         Event::WorkerUnhealthy { .. }
         | Event::WorkerReplaced { .. }
         | Event::WorkerFailed { .. }

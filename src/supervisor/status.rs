@@ -208,7 +208,7 @@ fn exit_of(failure: &crate::rollout::WorkerFailure) -> Option<String> {
         WorkerFailure::ExitedEarly { exit } | WorkerFailure::Crashed { exit } => {
             Some(exit.to_string())
         }
-        WorkerFailure::Daemonised => Some("exit status 0".to_owned()),
+        WorkerFailure::Daemonised | WorkerFailure::Ended => Some("exit status 0".to_owned()),
         WorkerFailure::Spawn { .. }
         | WorkerFailure::StartTimeout { .. }
         | WorkerFailure::Unhealthy { .. } => None,

@@ -1431,3 +1431,142 @@ fn a_worker_too_busy_for_its_probes_is_not_cut_and_stays_when_it_answers_again()
         assert_eq!(calm.view().services[0].ready, 2);
     }
 }
+
+impl Calm {
+    /// A worker ends unasked, and nothing is left of it.
+    fn ends(&mut self, worker: u64, exit: Exit) {
+        let worker = WorkerId(worker);
+        self.tell(Fact::Exited { worker, exit });
+        self.tell(Fact::Cleared { worker });
+    }
+
+    /// Slots and generations of what was started since `from` actions were there.
+    fn started_since(&self, from: usize) -> Vec<(u32, u64)> {
+        let started = |action: &Action| match action {
+            Action::Spawn {
+                slot, generation, ..
+            } => Some((slot.0, generation.0)),
+            _ => None,
+        };
+        self.actions[from..].iter().filter_map(started).collect()
+    }
+}
+
+#[test]
+fn f20_a_worker_that_has_served_and_ends_by_itself_is_replaced_at_once_and_has_not_failed() {
+    let mut calm = Calm::start(of(2));
+    for worker in 2..12 {
+        calm.wait(1000);
+        let from = calm.actions.len();
+        calm.ends(worker, Exit::Code(0));
+        assert_eq!(calm.started_since(from), [(1, 1)], "in its slot, at once");
+    }
+    let is_backoff = |event: &Event| matches!(event, Event::WorkerBackoff { .. });
+    assert!(
+        !calm.records.iter().any(is_backoff),
+        "nothing is waited for"
+    );
+    let reason = calm.records.iter().find_map(|event| match event {
+        Event::WorkerFailed { failure, .. } => Some(failure.to_string()),
+        _ => None,
+    });
+    assert_eq!(reason.as_deref(), Some("ended by itself: exit status 0"));
+    let view = calm.view();
+    let worker = &view.services[0].generations[0].workers[1];
+    assert_eq!((worker.state, worker.failures), (WorkerState::Ready, 0));
+}
+
+#[test]
+fn f20_a_worker_that_ends_by_itself_too_soon_or_otherwise_has_failed() {
+    for (serves, exit) in [
+        (999, Exit::Code(0)),
+        (5000, Exit::Code(3)),
+        (
+            5000,
+            Exit::Signal {
+                signal: 15,
+                core: false,
+            },
+        ),
+    ] {
+        let mut calm = Calm::start(of(2));
+        calm.wait(serves);
+        let from = calm.actions.len();
+        calm.ends(2, exit);
+        assert_eq!(calm.started_since(from), [], "{exit:?} after {serves} ms");
+        calm.wait(200);
+        assert_eq!(calm.started_since(from), [(1, 1)]);
+        assert_eq!(
+            calm.view().services[0].generations[0].workers[1].failures,
+            1
+        );
+    }
+}
+
+#[test]
+fn a_candidate_that_ends_by_itself_is_replaced_and_its_rollout_goes_on() {
+    let mut calm = Calm::start(of(2));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(3500);
+    calm.traffic(1, 200, 0);
+    calm.traffic(2, 40, 0);
+    // Its successor takes its time: until it serves the batch has not passed, however long it soaked.
+    calm.silent_from = 2;
+    let from = calm.actions.len();
+    calm.ends(3, Exit::Code(0));
+    assert_eq!(calm.started_since(from), [(2, 2)]);
+    assert_eq!(
+        calm.table.services[0].generations.len(),
+        1,
+        "{:?}",
+        calm.table
+    );
+    for n in 1..=10 {
+        calm.wait(1000);
+        calm.traffic(1, 200 + n, 0);
+    }
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    let waiting = calm.view().services[0]
+        .waiting_on
+        .clone()
+        .expect("it waits");
+    assert_eq!(waiting.message, "worker 2 of generation 2 to become ready");
+    calm.silent_from = u64::MAX;
+    calm.tell(Fact::Answered {
+        worker: WorkerId(4),
+    });
+    for n in 1..=20 {
+        calm.wait(1000);
+        calm.traffic(1, 300 + n, 0);
+        calm.traffic(2, 40 + 10 * n, 0);
+    }
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+    assert!(
+        calm.view().services[0]
+            .rollout
+            .as_ref()
+            .expect("it")
+            .full_strength
+    );
+}
+
+#[test]
+fn a_candidate_that_ends_while_its_rollout_goes_back_is_not_started_again() {
+    let mut calm = Calm::start(of(4));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(3500);
+    let from = calm.actions.len();
+    calm.tell(Fact::Exited {
+        worker: WorkerId(5),
+        exit: Exit::Code(0),
+    });
+    calm.steer(Steer::Abort);
+    calm.tell(Fact::Cleared {
+        worker: WorkerId(5),
+    });
+    calm.wait(5000);
+    assert_eq!(calm.started_since(from), []);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}

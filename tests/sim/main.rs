@@ -124,6 +124,18 @@ fn i2_what_is_refilled_after_a_failed_rollback_fits_beside_the_candidate() {
     Shell::new(7_894).run(&std::cell::Cell::new(0), false);
 }
 
+/// A candidate's worker ended by itself in the ramp, and the share climbed on over those that were left.
+#[test]
+fn i1_the_share_does_not_climb_while_a_worker_that_ended_is_replaced() {
+    Shell::new(843).run(&std::cell::Cell::new(0), false);
+}
+
+/// The candidate's only worker ended by itself; its successor got all requests back, though more are wanted.
+#[test]
+fn i1_the_successor_of_a_worker_that_ended_gets_its_part_and_no_more() {
+    Shell::new(13_303).run(&std::cell::Cell::new(0), false);
+}
+
 /// What an upgrade in the middle of a rollout does, here after every single event.
 #[test]
 fn f13_a_core_restored_after_every_event_decides_the_same() {

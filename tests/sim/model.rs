@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remuda::rollout::{
-    Accepted, Action, Command, Epoch, Event, Fact, GateState, Generation, GenerationRoutes,
+    Accepted, Action, Command, Epoch, Event, Exit, Fact, GateState, Generation, GenerationRoutes,
     InFlight, Moment, NotEnough, Outcomes, Ownership, Refusal, Role, RolloutState, ServiceRoutes,
-    ServiceView, Settings, Slot, Steer, Stop, Verdict, View, Weight, WorkerId, WorkerOrder,
-    WorkerState,
+    ServiceView, Settings, Slot, Steer, Stop, Verdict, View, Weight, WorkerFailure, WorkerId,
+    WorkerOrder, WorkerState,
 };
 
 use crate::rising::Rising;
@@ -44,6 +44,8 @@ struct Worker {
     ready_at: Option<Moment>,
     killed: Option<Moment>,
     exited: Option<Moment>,
+    /// It had served for a while and ended with exit status 0, though nobody had asked.
+    ended: bool,
     cleared: bool,
     stuck: bool,
     /// What was left of its group got SIGTERM.
@@ -341,8 +343,13 @@ impl Model {
                     }
                 }
             }
-            Fact::Exited { worker, .. } => {
+            Fact::Exited { worker, exit } => {
                 if let Some(worker) = self.workers.get_mut(*worker) {
+                    let served = worker.ready_at.is_some_and(|at| now.since(at) >= ms(1000));
+                    worker.ended |= worker.exited.is_none()
+                        && served
+                        && worker.terminated.is_none()
+                        && *exit == Exit::Code(0);
                     worker.exited.get_or_insert(now);
                     self.gone = true;
                 }
@@ -841,13 +848,29 @@ impl Model {
                     "F57: {verdict:?} after {requests} requests"
                 );
             }
-            Event::Promoted { generation, .. } => self.stable = *generation,
+            Event::Promoted { generation, .. } => {
+                self.stable = *generation;
+                let of = |worker: &&Worker| worker.generation == Some(*generation);
+                let serves = |worker: &&Worker| worker.serves() || worker.held && worker.live();
+                let serving = n(self.workers.values().filter(of).filter(serves));
+                let parked = self.rollouts.get(generation) != Some(&RolloutState::Completed);
+                assert!(
+                    parked || serving >= self.settings.wanted,
+                    "completed with {serving} of {}",
+                    self.settings.wanted
+                );
+            }
+            Event::WorkerFailed {
+                worker, failure, ..
+            } => {
+                let ended = self.workers.get(*worker).is_some_and(|worker| worker.ended);
+                assert_eq!(*failure == WorkerFailure::Ended, ended, "{failure:?}");
+            }
             Event::WorkerRetired { .. }
             | Event::WorkerStarting { .. }
             | Event::WorkerUnhealthy { .. }
             | Event::WorkerReplaced { .. }
             | Event::WorkerHealthy { .. }
-            | Event::WorkerFailed { .. }
             | Event::WorkerKilling { .. }
             | Event::Scaled { .. }
             | Event::NobodyReady { .. }
@@ -868,6 +891,7 @@ impl Model {
         let of_place =
             |worker: &&Worker| worker.slot.zip(worker.generation) == Some(place) && !worker.cleared;
         if let Some(worker) = self.workers.values().find(of_place) {
+            assert!(!worker.ended, "what ends by itself is replaced at once");
             let healthy = worker
                 .ready_at
                 .is_some_and(|at| now.since(at) >= settings.backoff_reset);
@@ -926,6 +950,10 @@ impl Model {
 
     /// The progress deadline counts from the last progress and stands still in a pause.
     fn patient(&mut self, now: Moment, to: Generation, state: RolloutState, message: &str) {
+        assert!(
+            !message.starts_with("worker ") || !message.contains("ended by itself"),
+            "{state:?} because a worker was through: {message}"
+        );
         if self.pending == Some(to) {
             self.pending = None;
         }

@@ -76,6 +76,8 @@ enum Happening {
     Chaos,
     Person,
     Abort(usize),
+    /// A worker has served enough and ends by itself.
+    Ends(WorkerId),
 }
 
 /// What happens at a time; of the same time first what was made first.
@@ -126,6 +128,9 @@ pub(crate) struct Shell {
     faults: bool,
     bad_releases: bool,
     slow_ack: bool,
+    /// Some workers end by themselves after a while. In every second history, so that the seeds that are
+    /// kept by name, all of them even, go on as they did.
+    recycles: bool,
     calm: bool,
     /// Saved and restored after every event.
     pub(crate) restless: bool,
@@ -206,6 +211,7 @@ impl Shell {
             faults: true,
             bad_releases: true,
             slow_ack: false,
+            recycles: seed % 2 == 1,
             calm: false,
             restless: false,
             finished: false,
@@ -439,6 +445,7 @@ impl Shell {
                 Happening::Clients => self.clients(),
                 Happening::Chaos => self.chaos(),
                 Happening::Person => self.person(),
+                Happening::Ends(worker) => self.exit(worker, 0, Exit::Code(0)),
                 Happening::Abort(site) => self.order(Command::Steer {
                     service: self.sites[site].name.clone(),
                     steer: Steer::Abort,
@@ -823,6 +830,10 @@ impl Shell {
                     return;
                 }
                 self.answers(worker, boot);
+                if self.recycles && self.faults && !unmanaged && self.rng.chance(30) {
+                    let serves = self.rng.between(200, 9_000);
+                    self.after(boot + serves, Happening::Ends(worker));
+                }
                 if kind == Kind::CrashesWhenReady {
                     let delay = boot + self.rng.between(10, 4000);
                     self.exit(
