@@ -36,7 +36,7 @@
 //! **A worker's life**, the one retire order from `Shutting` on:
 //!
 //! ```text
-//! Starting ─rise─▶ Ready ◀─person─▶ Held
+//! Starting ─rise─▶ Ready ◀─person─▶ Held (at once in a slot that a person drained)
 //!    │               └──────┬────────┘ retire
 //!    │ retire, timeout   Shutting ─ack─▶ Emptying ─0 or deadline─▶ Unlisting ─ack─┐
 //!    └─────────────────────────────────────────────────────▶ Terminating ◀────────┘
@@ -66,7 +66,9 @@
 //! deadline of zero length fires at the next tick, which `next_deadline` then asks for at once.
 //!
 //! **What a person may do that a rollout may not**: a hand-drained worker counts as lacking by order, so
-//! it may take the service below its wanted count.
+//! it may take the service below its wanted count. The order is for the slot: what is started there after
+//! a crash is held as well, until somebody undrains it. It ends with the slot, or where a rollout or a person
+//! replaces the worker.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

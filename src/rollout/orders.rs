@@ -225,6 +225,12 @@ impl Service {
                     vacancy.due = vacancy.due.min(turn.now);
                     Ok(Accepted::Done)
                 }
+                // What is started there is held until then.
+                WorkerOrder::Undrain if vacancy.drained => {
+                    vacancy.drained = false;
+                    Ok(Accepted::Done)
+                }
+                WorkerOrder::Drain if vacancy.drained => Ok(Accepted::Done),
                 WorkerOrder::Drain | WorkerOrder::Undrain => Err(Refusal::Conflict(format!(
                     "the worker in slot {slot} is not running; it is about to be restarted"
                 ))),
@@ -245,11 +251,13 @@ impl Service {
         match worker.phase {
             Phase::Ready => {
                 worker.phase = Phase::Held;
+                worker.drained = true;
                 // Somebody looks after it.
                 worker.sick = false;
                 self.begin_drain(turn, id);
                 Ok(Accepted::Done)
             }
+            Phase::Starting { .. } if worker.drained => Ok(Accepted::Done),
             Phase::Starting { .. } => Err(Refusal::Conflict(format!(
                 "the worker in slot {} is not ready yet",
                 worker.slot
@@ -272,9 +280,13 @@ impl Service {
             Phase::Held => {
                 worker.phase = Phase::Ready;
                 worker.drain = None;
+                worker.drained = false;
                 Ok(Accepted::Done)
             }
-            Phase::Starting { .. } | Phase::Ready => Ok(Accepted::Done),
+            Phase::Starting { .. } | Phase::Ready => {
+                worker.drained = false;
+                Ok(Accepted::Done)
+            }
             Phase::Shutting { .. }
             | Phase::Emptying { .. }
             | Phase::Unlisting { .. }

@@ -26,7 +26,8 @@ impl Service {
             return News::Shown;
         }
         if matches!(worker.phase, Phase::Starting { .. }) {
-            worker.phase = Phase::Ready;
+            let drained = worker.drained;
+            worker.phase = if drained { Phase::Held } else { Phase::Ready };
             worker.ready_at = Some(turn.now);
             let after = turn.now.since(worker.started_at);
             turn.record(
@@ -38,6 +39,9 @@ impl Service {
                     after,
                 },
             );
+            if drained {
+                self.begin_drain(turn, id);
+            }
             self.progressed_by(turn, generation);
         } else if was == Health::Failing {
             turn.record(

@@ -30,6 +30,7 @@ impl Service {
         let mut worker = Worker::new(id, slot, generation, turn.now);
         worker.failures = after.map_or(0, |vacancy| vacancy.failures);
         worker.after = after.map(|vacancy| vacancy.failure.clone());
+        worker.drained = after.is_some_and(|vacancy| vacancy.drained);
         worker.phase = Phase::Starting {
             deadline: (!self.unmanaged()).then_some(turn.now + self.settings.start_timeout),
         };
@@ -245,6 +246,7 @@ impl Service {
             due: turn.now + delay,
             failures,
             failure: failure.clone(),
+            drained: worker.drained,
         });
         if ended {
             return;

@@ -334,11 +334,16 @@ impl Service {
         }
         match self.least_used(number) {
             Some((Use::Vacancy, id)) => {
-                let (dropped, kept) = std::mem::take(&mut self.vacancies)
+                let (dropped, kept): (Vec<_>, _) = std::mem::take(&mut self.vacancies)
                     .into_iter()
                     .partition(|vacancy| vacancy.last == id);
                 self.vacancies = kept;
-                self.given_up.extend::<Vec<Vacancy>>(dropped);
+                // Its slot is nobody's any more, so nothing is drained there.
+                self.given_up
+                    .extend(dropped.into_iter().map(|vacancy: Vacancy| Vacancy {
+                        drained: false,
+                        ..vacancy
+                    }));
                 true
             }
             Some((Use::Serving | Use::Outgoing, id)) => {

@@ -47,6 +47,9 @@ pub(super) struct Worker {
     pub(super) failures: u32,
     /// How the last of them ended.
     pub(super) after: Option<WorkerFailure>,
+    /// A person drained its slot: it is held as soon as it is ready, and so is what is started in its place
+    /// should it end.
+    pub(super) drained: bool,
     /// A person ordered its replacement: it retires when the new one is ready.
     pub(super) outgoing: bool,
     /// It has failed its probes for too long: likewise, unless it passes them again before that.
@@ -120,6 +123,7 @@ impl Worker {
             phase: Phase::Starting { deadline: None },
             failures: 0,
             after: None,
+            drained: false,
             outgoing: false,
             sick: false,
             cleared: false,
@@ -238,4 +242,6 @@ pub(super) struct Vacancy {
     pub(super) failures: u32,
     /// How the last worker ended; by itself without a fault is one of the ways.
     pub(super) failure: WorkerFailure,
+    /// A person drained the slot.
+    pub(super) drained: bool,
 }

@@ -1570,3 +1570,61 @@ fn a_candidate_that_ends_while_its_rollout_goes_back_is_not_started_again() {
     assert_eq!(calm.started_since(from), []);
     assert_eq!(calm.state_of(2), RolloutState::RolledBack);
 }
+
+fn gate_of(calm: &Calm, slot: u32) -> Option<GateState> {
+    let mut workers = calm.table.services[0]
+        .generations
+        .iter()
+        .flat_map(|generation| &generation.workers);
+    workers
+        .find(|route| route.slot == Slot(slot))
+        .map(|route| route.gate)
+}
+
+#[test]
+fn what_follows_a_worker_that_was_drained_by_hand_is_drained_as_well() {
+    let by_hand = |calm: &mut Calm, order| {
+        let service = service();
+        let slot = Slot(1);
+        calm.order(Command::Worker {
+            service,
+            slot,
+            order,
+        })
+    };
+    let killed = Exit::Signal {
+        signal: 9,
+        core: false,
+    };
+    let mut calm = Calm::start(of(2));
+    calm.wait(2000);
+    by_hand(&mut calm, WorkerOrder::Drain).expect("it is drained");
+    for (worker, exit) in [(2, killed), (3, Exit::Code(0)), (4, killed)] {
+        calm.ends(worker, exit);
+        // The order is for the slot, also while nobody is there.
+        by_hand(&mut calm, WorkerOrder::Drain).expect("it is");
+        calm.wait(2000);
+        assert_eq!(gate_of(&calm, 1), Some(GateState::Shut), "after {exit:?}");
+        let view = calm.view();
+        let worker = &view.services[0].generations[0].workers[1];
+        assert_eq!(
+            (worker.state, worker.health),
+            (WorkerState::Draining, Health::Passing)
+        );
+        assert_eq!(view.services[0].ready, 1);
+    }
+    by_hand(&mut calm, WorkerOrder::Undrain).expect("it is undrained");
+    assert_eq!(gate_of(&calm, 1), Some(GateState::Open));
+    // That may be said before there is anybody.
+    by_hand(&mut calm, WorkerOrder::Drain).expect("it is drained");
+    calm.ends(5, killed);
+    by_hand(&mut calm, WorkerOrder::Undrain).expect("it is undrained");
+    calm.wait(2000);
+    assert_eq!(gate_of(&calm, 1), Some(GateState::Open));
+    // What a rollout replaces is drained no more.
+    by_hand(&mut calm, WorkerOrder::Drain).expect("it is drained");
+    calm.roll(Some("v2"));
+    calm.wait(60_000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+    assert_eq!(calm.view().services[0].ready, 2);
+}

@@ -32,6 +32,9 @@ struct Worker {
     /// Its requests had all the time they have when its drain ended.
     over: bool,
     held: bool,
+    /// It follows one in its slot that a person had drained, and is held, too: surely, or where something came
+    /// between, perhaps.
+    follows: Option<bool>,
     retiring: bool,
     terminated: Option<Moment>,
     /// What it was given then.
@@ -98,6 +101,8 @@ pub(crate) struct Model {
     ran: BTreeSet<Generation>,
     pending_backoff: BTreeMap<(Slot, Generation), (Moment, u32)>,
     restarts: BTreeMap<Slot, Vec<Moment>>,
+    /// Places whose worker was drained by hand and ended unasked. Whether nothing came between since.
+    drained: BTreeMap<(Slot, Generation), bool>,
     stop: Option<Stop>,
     stopped: bool,
     most_wanted: u32,
@@ -140,6 +145,7 @@ impl Model {
             ran: BTreeSet::new(),
             pending_backoff: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            drained: BTreeMap::new(),
             stop: None,
             stopped: false,
             stable: Generation(1),
@@ -165,6 +171,15 @@ impl Model {
     }
 
     pub(crate) fn ordered(&mut self, command: &Command, view: impl FnOnce() -> View) {
+        match command {
+            Command::Steer { .. } => {}
+            Command::Worker {
+                order: WorkerOrder::Drain | WorkerOrder::Undrain,
+                ..
+            } => {}
+            // The place may be given up.
+            _ => self.drained.values_mut().for_each(|sure| *sure = false),
+        }
         match command {
             Command::Stop(stop) => {
                 self.stop = Some(match (self.stop, stop) {
@@ -257,8 +272,10 @@ impl Model {
             Ok(_),
         ) = (command, answer)
         {
-            let of_slot = |worker: &&mut Worker| worker.slot == Some(*slot) && worker.held;
+            self.drained.retain(|(of, _), _| of != slot);
+            let of_slot = |worker: &&mut Worker| worker.slot == Some(*slot);
             for worker in self.workers.values_mut().filter(of_slot) {
+                worker.follows = None;
                 // Whether its gate opens is for the next table to say: it may be shut for its health.
                 if worker.live() {
                     worker.held = false;
@@ -317,6 +334,7 @@ impl Model {
         self.moved |= matches!(fact, Fact::Exited { .. } | Fact::Cleared { .. });
         match fact {
             Fact::SpawnFailed { worker, .. } => {
+                self.leaves_drained(*worker);
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.exited.get_or_insert(now);
                     worker.cleared = true;
@@ -344,6 +362,7 @@ impl Model {
                 }
             }
             Fact::Exited { worker, exit } => {
+                self.leaves_drained(*worker);
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     let served = worker.ready_at.is_some_and(|at| now.since(at) >= ms(1000));
                     worker.ended |= worker.exited.is_none()
@@ -386,6 +405,21 @@ impl Model {
                 }
             }
             Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
+        }
+    }
+
+    /// One that a person drained is about to end: who follows in its slot is held.
+    fn leaves_drained(&mut self, id: WorkerId) {
+        let sure = self.active().is_none() && self.stop.is_none();
+        let Some(worker) = self.workers.get(id).filter(|worker| worker.live()) else {
+            return;
+        };
+        let drained = worker.held || worker.follows.is_some();
+        if let Some(place) = worker.slot.zip(worker.generation).filter(|_| drained) {
+            let unasked = !worker.retiring && worker.terminated.is_none();
+            let follows = worker.held || worker.follows == Some(true);
+            let sure = sure && unasked && follows && place.1 == self.stable;
+            self.drained.insert(place, sure);
         }
     }
 
@@ -512,7 +546,10 @@ impl Model {
             recent <= 12,
             "I12: {recent} starts in slot {slot} within a second"
         );
+        let elsewhere = self.drained.keys().any(|(_, of)| *of == generation);
+        let follows = self.drained.remove(&(slot, generation));
         let worker = Worker {
+            follows: follows.or(elsewhere.then_some(false)),
             generation: Some(generation),
             slot: Some(slot),
             start_limit: now + self.settings.start_timeout,
@@ -557,6 +594,12 @@ impl Model {
                     && !worker.held
                     && worker.terminated.is_none(),
                 "I5: slot {} is open",
+                route.slot
+            );
+            assert_ne!(
+                worker.follows,
+                Some(true),
+                "slot {} was drained by a person",
                 route.slot
             );
         }
@@ -687,6 +730,10 @@ impl Model {
 
     fn terminated(&mut self, now: Moment, id: WorkerId) {
         assert!(!self.unmanaged(), "somebody else runs it");
+        if self.workers.get(id).is_some_and(|worker| !worker.ready) {
+            // Not ready in time, perhaps.
+            self.leaves_drained(id);
+        }
         let (acknowledged, stop) = (self.acknowledged, self.stop);
         let grace = self.grace();
         let worker = self.workers.get_mut(id).expect("we spawned it");
@@ -744,6 +791,10 @@ impl Model {
                 }
             }
             Event::WorkerDraining { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(*worker) {
+                    // It is held as soon as it is ready.
+                    worker.held |= worker.follows.is_some() && worker.ready_at == Some(now);
+                }
                 self.check_arrived(*worker);
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.retiring = !worker.held;
