@@ -387,6 +387,46 @@ fn a_failed_rollout_shows_what_the_worker_said() {
 }
 
 #[test]
+fn a_rollout_that_failed_and_stands_shows_what_the_worker_said() {
+    let mut stands = rollout("paused");
+    stands.failure = Some(Failure {
+        reason: "worker".to_owned(),
+        message: "the worker in slot 2 was not ready in 5s".to_owned(),
+        worker: Some(FailedWorker {
+            slot: 2,
+            generation: 2,
+            pid: Some(4_711),
+            exit: Some("exit status 1".to_owned()),
+            output: vec!["cannot open database".to_owned()],
+            probe: Some("connection refused".to_owned()),
+        }),
+    });
+    let instance = Instance::start(move |_, _| {
+        let mut of = service(vec![generation(1, "stable", 1.0, Vec::new())]);
+        of.rollout = Some(stands.clone());
+        (200, status_of(of))
+    });
+    let why = stdout(&instance.run(&["why"]));
+    assert!(
+        why.contains(
+            "its last output
+  | cannot open database
+"
+        ),
+        "{why}"
+    );
+    let status = stdout(&instance.run(&["status"]));
+    for words in [
+        "slot 2, generation 2, pid 4711",
+        "exit status 1",
+        "connection refused",
+        "| cannot open database",
+    ] {
+        assert!(status.contains(words), "{words} in {status}");
+    }
+}
+
+#[test]
 fn off_a_terminal_each_state_change_is_one_line() {
     let output = that_ends(rollout("completed")).run(&["rollout"]);
     let said = stderr(&output);

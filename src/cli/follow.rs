@@ -79,6 +79,9 @@ impl<'a> Teller<'a> {
         });
         let title = words::title(rollout);
         self.say(&format!("{title} {}{waiting}", words::place(rollout)));
+        for line in words::standing(rollout) {
+            self.say(&line);
+        }
     }
 
     fn tell_end(&mut self, rollout: &Rollout, status: &Status) {

@@ -68,7 +68,7 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
         out.text(&format!("{prefix}{sentence}"));
         let output = match words::starting(service) {
             Some(worker) => last_lines(client, name, worker).await,
-            None => Vec::new(),
+            None => last_words(service),
         };
         if !output.is_empty() {
             out.line("its last output");
@@ -88,6 +88,15 @@ pub(crate) async fn why(client: &Client, out: &Out, args: args::Look) -> Result<
     }
     out.result(json!({ "services": sentences, "notices": status.notices }));
     Ok(Code::Done)
+}
+
+/// The last lines of the worker that made a rollout fail which now waits for a person.
+fn last_words(service: &Service) -> Vec<String> {
+    let rollout = service.rollout.as_ref();
+    let paused = rollout.filter(|rollout| rollout.state == "paused");
+    let failure = paused.and_then(|rollout| rollout.failure.as_ref());
+    let worker = failure.and_then(|failure| failure.worker.as_ref());
+    worker.map_or_else(Vec::new, |worker| worker.output.clone())
 }
 
 /// The last lines of a worker that is awaited, oldest first: one that goes on trying says there what is wrong,
@@ -221,6 +230,10 @@ fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> V
     if let Some(waiting) = &service.waiting_on {
         say("waiting", &words::waiting(waiting, now));
     }
+    let standing = service.rollout.as_ref().map(words::standing);
+    for line in standing.unwrap_or_default() {
+        lines.extend(fold::under_itself(&line, width));
+    }
     if service.generations.len() > 1 {
         let shares: Vec<String> = service
             .generations
@@ -234,7 +247,8 @@ fn service_lines(out: &Out, name: &str, service: &Service, now: SystemTime) -> V
                 )
             })
             .collect();
-        say("traffic", &shares.join(", "));
+        let shares = format!("  traffic  {}", shares.join(", "));
+        lines.extend(fold::fold(&shares, width, 11));
     }
     lines.extend(worker_lines(out, service, now));
     lines

@@ -188,6 +188,14 @@ pub(crate) fn bundle(rollout: &Rollout) -> Vec<String> {
     lines
 }
 
+/// The same for a rollout that has failed and stands: whoever is to resume or abort it decides by that.
+pub(crate) fn standing(rollout: &Rollout) -> Vec<String> {
+    match rollout.state.as_str() {
+        "paused" => bundle(rollout),
+        _ => Vec::new(),
+    }
+}
+
 /// What became of the requests.
 pub(crate) fn ledger(rollout: &Rollout) -> String {
     let ledger = &rollout.ledger;

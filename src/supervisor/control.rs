@@ -511,7 +511,10 @@ impl Supervisor {
             Event::WorkerFailed {
                 failure, worker, ..
             } => {
-                self.workers.keep_evidence(*worker);
+                // One that ended as it was meant to must not push out what others said of their failures.
+                if *failure != WorkerFailure::Ended {
+                    self.workers.keep_evidence(*worker);
+                }
                 if !self.ever_ready {
                     self.first_start_failed(failure);
                 }
