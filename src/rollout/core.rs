@@ -133,8 +133,12 @@ impl Core {
             Fact::Answered { worker } => self.about(now, worker, |service, turn| {
                 service.on_answered(turn, worker)
             }),
-            Fact::Unanswered { worker, problem } => self.about(now, worker, |service, turn| {
-                service.on_unanswered(turn, worker, problem)
+            Fact::Unanswered {
+                worker,
+                problem,
+                late,
+            } => self.about(now, worker, |service, turn| {
+                service.on_unanswered(turn, worker, problem, late)
             }),
             Fact::Exited { worker, exit } => self.about(now, worker, |service, turn| {
                 service.on_exited(turn, worker, exit);
@@ -528,6 +532,7 @@ impl Service {
 
     fn next_deadline(&self, clock: Moment) -> Option<Moment> {
         let mut due = sooner(self.rollout_deadline(clock), self.cure_deadline());
+        due = sooner(due, self.busy_deadline());
         for worker in self.workers.values() {
             due = sooner(due, worker.deadline(&self.settings));
         }

@@ -213,7 +213,15 @@ impl Service {
         if self.batch_serves() {
             return None;
         }
-        self.start_of(rollout.to)
+        self.start_of(rollout.to).or_else(|| {
+            let (due, worker) = self.busiest()?;
+            let message = format!(
+                "worker {} of generation {}, which is busy ({} in flight), to pass its health check again",
+                worker.slot, worker.generation, worker.load
+            );
+            let since = worker.failing_since.unwrap_or_default();
+            Some(waiting(WaitingKind::Health, message, since, Some(due)))
+        })
     }
 
     /// A worker that starts, or a slot that waits for its restart: the one that has waited longest.

@@ -34,6 +34,8 @@ pub enum Fact {
         worker: WorkerId,
         /// What came instead, such as `GET /healthz answered 503`.
         problem: String,
+        /// Nothing came in time: it may be busy.
+        late: bool,
     },
     /// The main process ended and was reaped.
     Exited {

@@ -263,7 +263,7 @@ impl Service {
     }
 
     /// A rollout goes forward with this generation.
-    fn tries(&self, generation: Generation) -> bool {
+    pub(super) fn tries(&self, generation: Generation) -> bool {
         self.rollout
             .as_ref()
             .is_some_and(|rollout| rollout.forward() && rollout.to == generation)

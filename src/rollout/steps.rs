@@ -29,7 +29,7 @@ impl Service {
 
     fn drive_forward(&mut self, turn: &mut Turn<'_>) -> bool {
         self.note_first_request();
-        if self.judge_now(turn) {
+        if self.judge_now(turn) || self.blame_busy(turn) {
             return true;
         }
         let blocked = self.waits_for_a_time(turn.clock);

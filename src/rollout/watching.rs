@@ -74,8 +74,8 @@ impl Service {
         }
     }
 
-    /// All workers that the batch should have serve. One of them may just have ended by itself: until its
-    /// successor serves, the share does not climb and the batch does not pass.
+    /// All workers that the batch should have serve. One of them may just have ended by itself, or be busy:
+    /// until it or its successor serves, the share does not climb and the batch does not pass.
     pub(super) fn batch_serves(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
             self.staffed(rollout.to) >= rollout.goal.min(self.settings.wanted)

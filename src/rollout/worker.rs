@@ -32,6 +32,9 @@ pub(super) struct Worker {
     pub(super) health: Health,
     /// Since when it fails its probes though it was ready.
     pub(super) failing_since: Option<Moment>,
+    /// It fails them because it is busy: they were late while it had requests. A rollout bears with it for a
+    /// while.
+    pub(super) busy: bool,
     /// Probes in a row that say the contrary of, or lead to, the present health.
     pub(super) passes: u32,
     pub(super) misses: u32,
@@ -114,6 +117,7 @@ impl Worker {
             ready_at: None,
             health: Health::Unknown,
             failing_since: None,
+            busy: false,
             passes: 0,
             misses: 0,
             problem: None,

@@ -23,6 +23,8 @@ const EXCERPT: usize = 200;
 pub enum Missed {
     /// What came of the worker instead, in a sentence.
     Worker(String),
+    /// Nothing in time.
+    Late(String),
     /// We could not ask, which says nothing of it.
     Unasked(String),
 }
@@ -56,7 +58,7 @@ pub async fn probe(
 ) -> Result<(), Missed> {
     let late = |_elapsed| {
         let timeout = humantime::format_duration(timeout);
-        Missed::Worker(format!("no answer in {timeout}"))
+        Missed::Late(format!("no answer in {timeout}"))
     };
     let exchange = async {
         match address {
@@ -371,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn f22_a_listener_that_never_answers_is_not_ready() {
         let outcome = against(None, None).await;
-        let late = Missed::Worker("no answer in 50ms".to_owned());
+        let late = Missed::Late("no answer in 50ms".to_owned());
         assert_eq!(outcome, Err(late));
     }
 

@@ -448,16 +448,27 @@ impl Workers {
             Ok(()) if stranger => {
                 let problem = format!("another program answers at {}", known.address);
                 known.last_probe = Some(problem.clone());
-                vec![Fact::Unanswered { worker, problem }]
+                vec![Fact::Unanswered {
+                    worker,
+                    problem,
+                    late: false,
+                }]
             }
             Ok(()) => {
                 known.answered = true;
                 known.last_probe = Some("answered".to_owned());
                 vec![Fact::Answered { worker }]
             }
-            Err(Missed::Worker(problem)) => {
+            Err(missed @ (Missed::Worker(_) | Missed::Late(_))) => {
+                let late = matches!(missed, Missed::Late(_));
+                let (Missed::Worker(problem) | Missed::Late(problem) | Missed::Unasked(problem)) =
+                    missed;
                 known.last_probe = Some(problem.clone());
-                vec![Fact::Unanswered { worker, problem }]
+                vec![Fact::Unanswered {
+                    worker,
+                    problem,
+                    late,
+                }]
             }
             Err(Missed::Unasked(why)) => {
                 known.last_probe = Some(format!("it could not be asked: {why}"));

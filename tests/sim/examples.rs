@@ -612,6 +612,7 @@ fn unmanaged_workers_are_routed_and_never_signalled() {
         calm.tell(Fact::Unanswered {
             worker: workers[0].worker,
             problem: "refused".to_owned(),
+            late: false,
         });
     }
     assert_eq!(calm.view().services[0].ready, 1);
@@ -647,6 +648,7 @@ impl Calm {
             self.tell(Fact::Unanswered {
                 worker: WorkerId(worker),
                 problem: "503".to_owned(),
+                late: false,
             });
         }
     }
@@ -1627,4 +1629,97 @@ fn what_follows_a_worker_that_was_drained_by_hand_is_drained_as_well() {
     calm.wait(60_000);
     assert_eq!(calm.state_of(2), RolloutState::Completed);
     assert_eq!(calm.view().services[0].ready, 2);
+}
+
+/// A busy service whose canary has a request in flight and answers no probe in time.
+fn busy_canary() -> Calm {
+    let mut calm = Calm::start(of(2));
+    calm.wait(1000);
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(2500);
+    calm.canary_has(1);
+    calm.is_late(3);
+    calm
+}
+
+impl Calm {
+    /// Requests in flight on the canary.
+    fn canary_has(&mut self, plain: u32) {
+        self.tell(Fact::Load {
+            worker: WorkerId(3),
+            in_flight: InFlight {
+                plain,
+                ..InFlight::default()
+            },
+            deadline: None,
+        });
+    }
+
+    /// The canary does not answer its probes in time.
+    fn is_late(&mut self, times: u32) {
+        for _ in 0..times {
+            self.tell(Fact::Unanswered {
+                worker: WorkerId(3),
+                problem: "no answer in 1s".to_owned(),
+                late: true,
+            });
+        }
+    }
+}
+
+#[test]
+fn a_candidate_that_is_too_busy_for_its_probes_gets_no_others_and_does_not_fail_its_rollout() {
+    let mut calm = busy_canary();
+    for _ in 0..14 {
+        calm.wait(1000);
+        calm.is_late(1);
+    }
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    assert_eq!(gate_of(&calm, 2), Some(GateState::Aside));
+    assert_eq!(
+        calm.waits_for(),
+        "worker 2 of generation 2, which is busy (1 request in flight), to pass its health check again"
+    );
+    calm.canary_has(0);
+    calm.tell(Fact::Answered {
+        worker: WorkerId(3),
+    });
+    assert_eq!(gate_of(&calm, 2), Some(GateState::Open));
+    calm.wait(60_000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+}
+
+#[test]
+fn f56_a_candidate_that_hangs_is_not_busy_for_ever() {
+    let mut calm = busy_canary();
+    calm.wait(14_999);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    calm.wait(1);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    let failure = calm.view().services[0].rollout.clone();
+    assert_eq!(
+        failure
+            .and_then(|of| of.failure)
+            .map(|of| of.message)
+            .as_deref(),
+        Some("worker 2 of generation 2 failed its health check: no answer in 1s")
+    );
+}
+
+#[test]
+fn f56_a_candidate_that_is_late_with_nothing_to_do_or_answers_wrongly_is_not_busy() {
+    // It fails though it has nothing to do any more, or with another answer than none.
+    for wrong in [false, true] {
+        let mut calm = busy_canary();
+        calm.wait(1000);
+        assert_eq!(calm.state_of(2), RolloutState::Running);
+        if wrong {
+            calm.misses(3, 1);
+        } else {
+            calm.canary_has(0);
+            calm.is_late(1);
+        }
+        assert_eq!(calm.state_of(2), RolloutState::RolledBack, "wrong: {wrong}");
+    }
 }

@@ -20,6 +20,10 @@ struct Worker {
     slot: Option<Slot>,
     ready: bool,
     failing: bool,
+    failing_since: Option<Moment>,
+    /// One of its probes since then says that it is not only busy.
+    worse: bool,
+    load: InFlight,
     misses: u32,
     passes: u32,
     listed: bool,
@@ -305,6 +309,11 @@ impl Model {
             .map(|(number, _)| *number)
     }
 
+    /// The rollout that runs makes this generation.
+    pub(crate) fn tries(&self, generation: Generation) -> bool {
+        self.active() == Some(generation)
+    }
+
     pub(crate) fn acknowledged(&mut self, epoch: Epoch) {
         if epoch <= self.epoch {
             self.acknowledged = self.acknowledged.max(epoch);
@@ -348,16 +357,20 @@ impl Model {
                     worker.passes += 1;
                     if worker.passes >= rise && worker.live() {
                         worker.failing = false;
+                        worker.failing_since = None;
+                        worker.worse = false;
                     }
                 }
             }
-            Fact::Unanswered { worker, .. } => {
+            Fact::Unanswered { worker, late, .. } => {
                 let fall = self.settings.fall;
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.passes = 0;
                     worker.misses += 1;
                     if worker.misses >= fall && worker.ready {
                         worker.failing = true;
+                        worker.failing_since.get_or_insert(now);
+                        worker.worse |= !late || worker.load.total() == 0;
                     }
                 }
             }
@@ -387,6 +400,9 @@ impl Model {
                 let acknowledged = self.acknowledged;
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.load_deadline = *deadline;
+                    if worker.listed {
+                        worker.load = *in_flight;
+                    }
                     worker.empty |= *in_flight == InFlight::default()
                         && worker.shut.is_some_and(|(epoch, _)| epoch <= acknowledged);
                 }
@@ -465,7 +481,23 @@ impl Model {
 
     /// Every deadline is kept, once what happened until `now` is told and the clock has moved on.
     pub(crate) fn punctual(&self, now: Moment) {
+        let limit = self.patience_with_busy();
+        // Where somebody said that it goes on all the same, what failed before is not held against it.
+        let running = self.active().filter(|to| {
+            self.rollouts.get(to) == Some(&RolloutState::Running) && !self.resumed.contains(to)
+        });
         for (id, worker) in self.workers.iter() {
+            if let Some(since) = worker.failing_since.filter(|_| worker.live())
+                && running.is_some()
+                && worker.generation == running
+                && !worker.retiring
+                && worker.terminated.is_none()
+            {
+                assert!(
+                    !worker.worse && now < since + limit,
+                    "F56: {id:?} fails its probes since {since:?}"
+                );
+            }
             if self.unmanaged() || !worker.live() {
                 continue;
             }
@@ -1001,6 +1033,18 @@ impl Model {
 
     /// The progress deadline counts from the last progress and stands still in a pause.
     fn patient(&mut self, now: Moment, to: Generation, state: RolloutState, message: &str) {
+        let fails = matches!(state, RolloutState::Paused | RolloutState::RollingBack);
+        if fails && message.contains("failed its health check") {
+            let limit = self.patience_with_busy();
+            let to_blame = |worker: &Worker| {
+                let long = worker.failing_since.is_some_and(|at| now >= at + limit);
+                worker.generation == Some(to) && worker.failing && (worker.worse || long)
+            };
+            assert!(
+                self.workers.values().any(to_blame),
+                "{state:?} because a worker was busy: {message}"
+            );
+        }
         assert!(
             !message.starts_with("worker ") || !message.contains("ended by itself"),
             "{state:?} because a worker was through: {message}"
@@ -1044,6 +1088,15 @@ impl Model {
             | RolloutState::RolledBack
             | RolloutState::Failed
             | RolloutState::Superseded => {}
+        }
+    }
+
+    fn patience_with_busy(&self) -> Duration {
+        let limit = self.settings.unhealthy_after;
+        if limit.is_zero() {
+            ms(15_000)
+        } else {
+            limit.min(ms(15_000))
         }
     }
 

@@ -128,7 +128,7 @@ pub(crate) struct Shell {
     faults: bool,
     bad_releases: bool,
     slow_ack: bool,
-    /// Some workers end by themselves after a while. In every second history, so that the seeds that are
+    /// Some workers end by themselves after a while, and some are ill because they are busy. In every second history, so that the seeds that are
     /// kept by name, all of them even, go on as they did.
     recycles: bool,
     calm: bool,
@@ -814,6 +814,7 @@ impl Shell {
                 Fact::Unanswered {
                     worker,
                     problem: "connection refused".to_owned(),
+                    late: false,
                 },
             );
         }
@@ -852,6 +853,7 @@ impl Shell {
                             Fact::Unanswered {
                                 worker,
                                 problem: "503".to_owned(),
+                                late: false,
                             },
                         );
                     }
@@ -1060,10 +1062,18 @@ impl Shell {
                 Fact::Unanswered {
                     worker,
                     problem: "timed out".to_owned(),
+                    late: self.recycles,
                 },
             );
         }
-        let well = self.rng.between(10, 3000);
+        let mut well = self.rng.between(10, 3000);
+        // Long enough for a rollout to bear with it no longer. Those that serve are replaced then, which is
+        // another story.
+        let site = &self.sites[site];
+        let tried = site.model.tries(self.processes[worker].generation);
+        if self.recycles && tried && self.rng.chance(20) {
+            well = self.rng.between(10_000, 25_000);
+        }
         self.answers(worker, well);
     }
 
