@@ -2,7 +2,8 @@
 
 use super::fact::{InFlight, Outcomes};
 use super::id::{Generation, Moment, WorkerId};
-use super::plan::Baseline;
+use super::judge::open;
+use super::plan::{Baseline, Spent};
 use super::service::{News, Service, Turn};
 use super::worker::Phase;
 
@@ -21,6 +22,10 @@ impl Service {
             return News::Shown;
         }
         let more = in_flight.total() > worker.load.total();
+        self.spend(turn.now);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return News::Shown;
+        };
         worker.load = in_flight;
         worker.load_deadline = deadline;
         let mut news = News::Shown;
@@ -78,8 +83,22 @@ impl Service {
             && rollout.forward()
             && rollout.baseline.is_none()
         {
-            rollout.baseline = Some(Baseline { candidate, stable });
+            rollout.baseline = Some(Baseline {
+                candidate,
+                stable,
+                at: turn.now,
+                spent: Spent::from(turn.now),
+            });
         }
         self.note_first_request();
+    }
+
+    /// Adds up how long requests are at the stable generation, before their number changes.
+    fn spend(&mut self, now: Moment) {
+        let open = open(self, self.stable);
+        let rollout = self.rollout.as_mut();
+        if let Some(baseline) = rollout.and_then(|rollout| rollout.baseline.as_mut()) {
+            baseline.spent.add(open, now);
+        }
     }
 }

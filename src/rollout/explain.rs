@@ -177,15 +177,14 @@ impl Service {
             return waiting(WaitingKind::Ramp, message, watch.since, Some(deadline));
         };
         let deadline = self.soak_end(watch);
-        let awaited = self.awaited();
+        let awaited = self.awaited(watch, now);
         if awaited > 0
             && let Some(end) = deadline.filter(|end| *end <= now)
         {
             let message = format!(
                 "answers of generation {to} to {awaited} requests; too few have ended to judge it"
             );
-            let patience = rollout.patience + self.settings.progress_deadline;
-            return waiting(WaitingKind::Soak, message, end, Some(patience));
+            return waiting(WaitingKind::Soak, message, end, self.answers_end(watch));
         }
         match watch.first {
             Some(first) => {

@@ -2,7 +2,7 @@
 //! same time. Whole numbers only, so that every machine judges alike.
 
 use super::fact::Outcomes;
-use super::id::Generation;
+use super::id::{Generation, Moment};
 use super::plan::Rollout;
 use super::service::Service;
 use super::view::{Verdict, VerdictView};
@@ -11,6 +11,13 @@ use super::view::{Verdict, VerdictView};
 const POINTS: u128 = 5;
 /// ... and this many times as bad.
 const TIMES: u128 = 3;
+
+/// A candidate is silent only if it has been asked for this many times as long as a request takes at the stable
+/// generation. Most of its requests are young, for all are new: by then less than half of them would be open,
+/// even while its share climbs.
+const TURNS: u128 = 4;
+/// So many requests without one answer suffice where the stable generation gives enough to judge by.
+const UNHEARD: u64 = 3;
 
 /// The counts of both sides since the candidate's first request.
 struct Counts {
@@ -85,6 +92,10 @@ pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
             percent(compared),
         ),
     };
+    let open = open(service, rollout.to);
+    if verdict == Verdict::NotEnough && open > 0 {
+        message.push_str(&format!("; {open} more have no answer yet"));
+    }
     if sick {
         message.push_str(&format!(
             "; the stable generation is sick too ({} failed)",
@@ -100,8 +111,8 @@ pub(super) fn judge(service: &Service, rollout: &Rollout) -> VerdictView {
     }
 }
 
-/// Requests that the candidate has not answered yet, if it takes them to judge it: a soak does not end while
-/// they may all fail. None if enough have ended, or if there are too few of both.
+/// Requests that the candidate has not answered yet, if it takes them to judge it: a soak that is over waits
+/// for them for a while. None if enough have ended, or if there are too few of both.
 pub(super) fn awaited(service: &Service, rollout: &Rollout) -> u64 {
     let counts = Counts::of(service, rollout);
     if counts.verdict(service) != Verdict::NotEnough {
@@ -115,9 +126,11 @@ pub(super) fn awaited(service: &Service, rollout: &Rollout) -> u64 {
 }
 
 /// The verdict on a candidate that is silent when its soak ends: half of its requests and more have no answer,
-/// enough of them to judge it, and those of the stable generation have.
-pub(super) fn silent(service: &Service, rollout: &Rollout) -> Option<VerdictView> {
+/// enough of them to judge it, or it has answered nothing at all, and the stable generation answers so soon that
+/// it would have. Where requests take as long as the soak, that cannot be told yet (F57).
+pub(super) fn silent(service: &Service, rollout: &Rollout, now: Moment) -> Option<VerdictView> {
     let counts = Counts::of(service, rollout);
+    let base = rollout.baseline?;
     let unanswered = |ended: Outcomes, number| {
         let open = open(service, number);
         Outcomes {
@@ -127,8 +140,18 @@ pub(super) fn silent(service: &Service, rollout: &Rollout) -> Option<VerdictView
     };
     let candidate = unanswered(counts.candidate, rollout.to);
     let stable = unanswered(counts.stable, service.stable);
-    let enough = candidate.failures >= service.settings.judge_min_requests.max(1);
-    if !enough || candidate.failures * 2 < candidate.requests || !worse(candidate, stable) {
+    let enough = service.settings.judge_min_requests.max(1);
+    // Few clients may all be waiting for the candidate: then the stable generation has nothing left to answer.
+    let idle = stable.failures == 0 && service.total(service.stable).requests >= enough;
+    let unheard = service.total(rollout.to).requests == 0
+        && candidate.failures >= UNHEARD
+        && (idle || counts.stable.requests >= enough);
+    let half = candidate.failures >= enough && candidate.failures * 2 >= candidate.requests;
+    // By Little's law one of the stable generation's takes the time of all, divided by how many have ended.
+    let asked = now.since(base.at).as_millis();
+    let spent = base.spent.at(stable.failures, now);
+    let soon = asked * u128::from(counts.stable.requests) >= spent.saturating_mul(TURNS);
+    if !(half || unheard) || !soon || !worse(candidate, stable) {
         return None;
     }
     Some(VerdictView {
@@ -144,7 +167,7 @@ pub(super) fn silent(service: &Service, rollout: &Rollout) -> Option<VerdictView
 }
 
 /// Plain requests that a generation has not answered yet.
-fn open(service: &Service, number: Generation) -> u64 {
+pub(super) fn open(service: &Service, number: Generation) -> u64 {
     let workers = service.of(number).filter(|worker| worker.listed());
     workers.map(|worker| u64::from(worker.load.plain)).sum()
 }

@@ -130,11 +130,38 @@ impl Hold {
     }
 }
 
-/// Counts to compare with.
+/// What there was when the candidate got its first request, to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Baseline {
     pub(super) candidate: Outcomes,
     pub(super) stable: Outcomes,
+    pub(super) at: Moment,
+    /// How long requests have been at the stable generation since, all together and by what was seen.
+    pub(super) spent: Spent,
+}
+
+/// The time of requests, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spent {
+    millis: u128,
+    until: Moment,
+}
+
+impl Spent {
+    pub(super) fn from(until: Moment) -> Self {
+        Self { millis: 0, until }
+    }
+
+    /// So many requests were there until now.
+    pub(super) fn add(&mut self, requests: u64, now: Moment) {
+        self.millis = self.at(requests, now);
+        self.until = self.until.max(now);
+    }
+
+    /// The sum in milliseconds, if so many are there since it was last added to.
+    pub(super) fn at(self, requests: u64, now: Moment) -> u128 {
+        self.millis + u128::from(requests) * now.since(self.until).as_millis()
+    }
 }
 
 impl Rollout {

@@ -10,6 +10,9 @@ use super::service::{Service, Turn};
 use super::settings::NotEnough;
 use super::view::{FailureReason, Verdict, VerdictView};
 
+/// A soak that is over waits so long for answers that it takes to judge by.
+const ANSWERS: Duration = Duration::from_secs(60);
+
 impl Service {
     pub(super) fn step_watching(&mut self, turn: &mut Turn<'_>, watch: Watch) -> bool {
         let mut changed = false;
@@ -54,11 +57,11 @@ impl Service {
         if watch.arrived.is_none() || !(skip || soaked) {
             return changed;
         }
-        if !skip && let Some(verdict) = self.silent() {
+        if !skip && let Some(verdict) = self.silent(turn.now) {
             self.fail_by(turn, verdict);
             return true;
         }
-        if whole && (skip || self.awaited() == 0) {
+        if whole && (skip || self.awaited(&watch, turn.clock) == 0) {
             return self.end_watch(turn);
         }
         changed
@@ -135,15 +138,24 @@ impl Service {
     }
 
     /// Requests whose answers a soak that is over still waits for.
-    pub(super) fn awaited(&self) -> u64 {
+    pub(super) fn awaited(&self, watch: &Watch, clock: Moment) -> u64 {
         let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
-        judged.map_or(0, |rollout| awaited(self, rollout))
+        let waits = self.answers_end(watch).is_some_and(|end| clock < end);
+        judged
+            .filter(|_| waits)
+            .map_or(0, |rollout| awaited(self, rollout))
+    }
+
+    /// Until when answers are waited for: where requests take longer, no soak could judge them.
+    pub(super) fn answers_end(&self, watch: &Watch) -> Option<Moment> {
+        let wait = ANSWERS.min(self.settings.progress_deadline / 2);
+        self.soak_end(watch).map(|end| end + wait)
     }
 
     /// The verdict, if it is that the candidate does not answer.
-    fn silent(&self) -> Option<VerdictView> {
+    fn silent(&self, now: Moment) -> Option<VerdictView> {
         let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
-        judged.and_then(|rollout| silent(self, rollout))
+        judged.and_then(|rollout| silent(self, rollout, now))
     }
 
     /// A soak is over but for answers: with each of them it may end.
@@ -236,8 +248,12 @@ impl Service {
         let soak = watch
             .arrived
             .and_then(|arrived| self.soak_end(watch).map(|end| end.max(arrived)))
-            // What it waits for after that are answers, or workers.
-            .filter(|end| *end > clock || self.awaited() == 0 && whole);
+            // What it waits for after that are workers, or for a while answers.
+            .filter(|end| *end > clock || whole)
+            .and_then(|end| match end > clock || self.awaited(watch, clock) == 0 {
+                true => Some(end),
+                false => self.answers_end(watch),
+            });
         let idle = match (watch.first, self.last_request()) {
             (None, Some(last)) if !watch.idle && !self.busy() => Some(last + IDLE),
             (None | Some(_), _) => None,

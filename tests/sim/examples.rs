@@ -983,6 +983,11 @@ fn f60_a_stable_worker_that_crashes_in_a_rollout_comes_back_with_its_own_spec() 
 
 /// A busy service whose canary takes `count` requests and answers none of them.
 fn hangs(count: u32) -> Calm {
+    asked(count, 400)
+}
+
+/// The same, whose stable generation answers so many meanwhile.
+fn asked(count: u32, answered: u64) -> Calm {
     let mut calm = Calm::start(of(2));
     calm.wait(1000);
     calm.traffic(1, 100, 0);
@@ -997,7 +1002,7 @@ fn hangs(count: u32) -> Calm {
         },
         deadline: None,
     });
-    calm.traffic(1, 500, 0);
+    calm.traffic(1, 100 + answered, 0);
     calm
 }
 
@@ -1055,10 +1060,63 @@ fn f56_a_candidate_that_has_answered_nothing_yet_does_not_pass_because_nothing_h
 
 #[test]
 fn f57_too_few_requests_to_judge_do_not_hold_a_rollout_up_though_some_are_open() {
-    let mut calm = hangs(19);
+    let mut calm = hangs(2);
     calm.wait(5000);
     let rollout = calm.view().services[0].rollout.clone().expect("it runs");
     assert_eq!(rollout.batch, 2, "it went on");
+    let said = "too little traffic to judge (0 of 20 requests); 2 more have no answer yet";
+    let more = "; went on because the workers stayed healthy";
+    assert_eq!(calm.verdict().message, format!("{said}{more}"));
+}
+
+#[test]
+fn f56_a_candidate_that_has_answered_nothing_at_all_needs_few_requests_to_be_found_out() {
+    let mut calm = hangs(3);
+    calm.wait(5_100);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    // All clients there are may be waiting for it.
+    let mut calm = asked(3, 0);
+    calm.wait(5_100);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    // One that was answered is a sign of life, and then it takes as many as to judge it.
+    let mut calm = hangs(10);
+    calm.traffic(2, 1, 0);
+    calm.wait(5_100);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+}
+
+#[test]
+fn f56_a_candidate_whose_requests_take_as_long_as_the_stable_generations_is_not_silent() {
+    // Each request takes three seconds, so most of the candidate's are open when its soak ends, and few of the
+    // stable generation's by comparison, for they have been there for longer.
+    let mut calm = asked(21, 60);
+    let stable = calm.table.services[0].generations[0].workers[0].worker;
+    calm.tell(Fact::Load {
+        worker: stable,
+        in_flight: InFlight {
+            plain: 19,
+            ..InFlight::default()
+        },
+        deadline: None,
+    });
+    calm.traffic(2, 4, 0);
+    calm.wait(10_000);
+    assert_eq!(calm.state_of(2), RolloutState::Running, "it waits");
+    calm.traffic(2, 20, 0);
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!(rollout.batch, 2);
+}
+
+#[test]
+fn f57_where_requests_take_minutes_a_soak_does_not_wait_for_their_answers_for_ever() {
+    let mut calm = both_hang(30);
+    calm.wait(64_000);
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!((rollout.state, rollout.batch), (RolloutState::Running, 1));
+    calm.wait(2_000);
+    assert_eq!(calm.verdict().verdict, Verdict::NotEnough, "and says so");
+    let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+    assert_eq!((rollout.state, rollout.batch), (RolloutState::Running, 2));
 }
 
 #[test]
