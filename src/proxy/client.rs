@@ -90,6 +90,8 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub(super) worker: Tunnel,
+    /// It is one of WebSocket.
+    pub(super) websocket: bool,
     pub(super) held: Held,
 }
 

@@ -221,7 +221,9 @@ async fn pass<Answered: Written>(
     };
     held.0.answer_begins(&answer.head);
     if returning.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(held, answer.body, returning, origin, client, fresh);
+        let websocket = outgoing.upgrade.as_deref() == Some("websocket");
+        let agreed = (answer.body, websocket);
+        return switch(held, agreed, returning, origin, client, fresh);
     }
     let exchange = Rc::clone(&held.0);
     if exchange.lp.draining.get().is_some() || !exchange.upload.is_complete() {
@@ -243,7 +245,7 @@ async fn pass<Answered: Written>(
 /// A worker agreed to another protocol.
 fn switch<Answered: Written>(
     held: Held,
-    body: AnswerBody,
+    (body, websocket): (AnswerBody, bool),
     returning: Returning<Answered>,
     origin: &Origin,
     client: &Rc<Client>,
@@ -254,7 +256,11 @@ fn switch<Answered: Written>(
         return refuse(held, error, origin, fresh());
     };
     held.0.becomes_tunnel();
-    client.upgrade(Upgrade { worker, held });
+    client.upgrade(Upgrade {
+        worker,
+        websocket,
+        held,
+    });
     (returning, Reply::bare(Bytes::new()))
 }
 

@@ -50,6 +50,7 @@ mod tripwire;
 mod tunnel;
 mod upload;
 pub mod upstream;
+mod websocket;
 
 pub(crate) use self::access_log::{
     FIELDS as LOG_FIELDS, Format as LogFormat, Unfit as UnfitLogFormat,

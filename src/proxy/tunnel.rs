@@ -1,45 +1,64 @@
 //! An upgraded connection: bytes both ways, each way ended on its own, until both have ended or a drain's
-//! limit is over. Then both connections are closed. A WebSocket gets no close frame of ours: its frames
-//! are not parsed, and a frame put between halves of another would be garbage.
+//! limit is over. Then both connections are closed, a WebSocket's with a close frame if none is under way (F47).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
+use tokio::time::timeout;
 
 use super::client::Upgrade;
 use super::exchange::Exchange;
+use super::websocket::{Frames, SERVICE_RESTART};
+
+/// How long a client has to take the close frame and to leave: it belongs to the drain's limit, which is over.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Carries bytes until the tunnel's end. `early` are bytes the client sent behind its request.
 pub(super) async fn run<S>(socket: S, early: Bytes, upgrade: Upgrade)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Upgrade { mut worker, held } = upgrade;
+    let Upgrade {
+        mut worker,
+        websocket,
+        held,
+    } = upgrade;
     let exchange = Rc::clone(&held.0);
     let mut client = Counted {
         socket,
+        frames: websocket.then(Frames::default),
         exchange: Rc::clone(&exchange),
     };
-    let carry = async {
-        if !early.is_empty() {
-            exchange.progress(early.len() as u64, 0);
-            worker.write_all(&early).await?;
-            worker.flush().await?;
+    let carried = {
+        let carry = async {
+            if !early.is_empty() {
+                exchange.progress(early.len() as u64, 0);
+                worker.write_all(&early).await?;
+                worker.flush().await?;
+            }
+            copy_bidirectional(&mut client, &mut worker).await
+        };
+        tokio::select! {
+            biased;
+            () = exchange.until_cut() => None,
+            carried = carry => Some(carried),
         }
-        copy_bidirectional(&mut client, &mut worker).await
     };
-    let carried = tokio::select! {
-        biased;
-        () = exchange.until_cut() => return,
-        carried = carry => carried,
-    };
-    // How a tunnel ends is the two ends' affair: an error is a close without a goodbye.
-    if let Err(error) = carried {
-        tracing::debug!(%error, "tunnel broke off");
+    drop(worker);
+    match carried {
+        None => {
+            // Who does not take it is cut without.
+            let _ = timeout(GOODBYE, client.part()).await;
+            return;
+        }
+        // How a tunnel ends is the two ends' affair: an error is a close without a goodbye.
+        Some(Err(error)) => tracing::debug!(%error, "tunnel broke off"),
+        Some(Ok(_)) => {}
     }
     held.0.ends_whole();
 }
@@ -47,14 +66,45 @@ where
 /// The client's side, counted.
 struct Counted<S> {
     socket: S,
+    /// What it was sent, if it is a WebSocket.
+    frames: Option<Frames>,
     exchange: Rc<Exchange>,
 }
 
 impl<S> Counted<S> {
-    fn count_written(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.exchange.progress(0, *bytes as u64);
+    fn count_written<'a>(
+        &mut self,
+        slices: impl IntoIterator<Item = &'a [u8]>,
+        written: &Poll<io::Result<usize>>,
+    ) {
+        let Poll::Ready(Ok(bytes)) = written else {
+            return;
+        };
+        self.exchange.progress(0, *bytes as u64);
+        let Some(frames) = &mut self.frames else {
+            return;
+        };
+        let mut left = *bytes;
+        for slice in slices {
+            let sent = &slice[..left.min(slice.len())];
+            frames.follow(sent);
+            left -= sent.len();
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Counted<S> {
+    /// Tells the client of a WebSocket that the service restarts, and lets it leave: what it still sends is
+    /// thrown away, for a close with something unread would take our frame back.
+    async fn part(&mut self) -> io::Result<()> {
+        if !self.frames.as_ref().is_some_and(Frames::may_end) {
+            return Ok(());
+        }
+        self.write_all(&SERVICE_RESTART).await?;
+        self.shutdown().await?;
+        let mut rest = [0; 1024];
+        while self.socket.read(&mut rest).await? > 0 {}
+        Ok(())
     }
 }
 
@@ -81,7 +131,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.count_written(&written);
+        self.count_written([bytes], &written);
         written
     }
 
@@ -91,7 +141,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.count_written(&written);
+        self.count_written(slices.iter().map(|slice| &**slice), &written);
         written
     }
 

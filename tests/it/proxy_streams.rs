@@ -71,6 +71,9 @@ fn row47_an_upgrade_becomes_a_tunnel_with_half_closes_and_is_counted() {
     assert_eq!(worker(&sample, 1).failures, 0);
 }
 
+/// A close frame with the status 1012 (RFC 6455 §5.5.1).
+const SERVICE_RESTART: [u8; 4] = [0x88, 0x02, 0x03, 0xf4];
+
 #[test]
 fn f47_a_tunnel_is_cut_at_the_drains_limit() {
     let door = Door::new();
@@ -92,10 +95,52 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
     plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
     assert_eq!(plane.exchanges()[0].class, Class::Tunnel);
     plane.publish(&[(0, &[shut(1, silent.address)])]);
+    assert_eq!(
+        client.take(4).as_deref(),
+        Some(&SERVICE_RESTART[..]),
+        "a close frame, status 1012"
+    );
     assert!(client.closed());
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).cut.tunnel, 1);
     door.open();
+}
+
+#[test]
+fn f47_a_close_frame_comes_between_frames_or_not_at_all() {
+    const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ";
+    for (protocol, sent, farewell) in [
+        ("websocket", &b"\x81\x05hello"[..], &SERVICE_RESTART[..]),
+        // A part of a message, a frame of which a byte is missing, one that closes.
+        ("websocket", b"\x01\x05hello", &SERVICE_RESTART),
+        ("websocket", b"\x81\x05hell", b""),
+        ("websocket", b"\x81", b""),
+        ("websocket", b"\x88\x02\x03\xe8", b""),
+        ("other", b"\x81\x05hello", b""),
+    ] {
+        let door = Door::new();
+        let inside = door.clone();
+        let says = Worker::scripted(move |_, stream| {
+            write(stream, &format!("{HEAD}{protocol}\r\n\r\n"));
+            let _ = stream.write_all(sent);
+            inside.wait();
+            false
+        });
+        let mut plane = Plane::serving_by(&[open(1, says.address)], |plane| {
+            plane.rules.drain.tunnel = Duration::from_millis(300);
+            plane.rules.edits.upgrades.push("other".to_owned());
+        });
+        let mut client = plane.client();
+        let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: ";
+        client.send(&format!("{ask}{protocol}\r\n\r\n"));
+        assert_eq!(client.head().expect("a head").status, 101, "{protocol}");
+        assert_eq!(client.take(sent.len()).as_deref(), Some(sent));
+        plane.publish(&[(0, &[shut(1, says.address)])]);
+        let said = client.take(farewell.len());
+        assert_eq!(said.as_deref(), Some(farewell), "{protocol} {sent:?}");
+        assert!(client.closed(), "{protocol} {sent:?}");
+        door.open();
+    }
 }
 
 #[test]
