@@ -1,5 +1,7 @@
 //! What people order. Commands are imperative and answered at once: accepted, or refused with a reason.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::{Generation, Moment, ServiceName, Slot};
@@ -136,6 +138,11 @@ pub struct Halt {
     /// When what is left is cut.
     pub deadline: Moment,
 }
+
+/// From the order to end now to the end of remuda, whatever still lives then: SIGTERM and its grace of a second,
+/// and two seconds in which the system can take away what SIGKILL has ended. A process that it does not end, which
+/// hangs in the kernel or is held by a debugger, must not hold up the machine's shutdown (F25).
+pub const LAST_GRACE: Duration = Duration::from_secs(3);
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

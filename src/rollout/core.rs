@@ -31,6 +31,8 @@ pub struct Core {
     /// A stop has begun.
     pub(super) halt: Option<Halt>,
     pub(super) stop: Option<Stop>,
+    /// When the last order to stop came.
+    pub(super) stop_since: Moment,
     finished: bool,
     out: VecDeque<Action>,
 }
@@ -49,6 +51,7 @@ impl Core {
             acknowledged: Epoch::default(),
             halt: None,
             stop: None,
+            stop_since: Moment::default(),
             finished: false,
             out: VecDeque::new(),
         }
@@ -280,6 +283,7 @@ impl Core {
         if self.stop == before {
             return;
         }
+        self.stop_since = now;
         // Said before it was told, and not true any more.
         self.out.retain(|action| {
             !matches!(

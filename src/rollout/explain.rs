@@ -45,6 +45,34 @@ impl Service {
         waiting(kind, message, halt.since, Some(deadline))
     }
 
+    /// What a stop waits for while workers end. Remuda waits for none of them beyond `end`.
+    pub(super) fn ending_on(&self, now: Moment, since: Moment, end: Moment) -> WaitingOn {
+        let mut what = self
+            .waiting_on(now)
+            .or_else(|| self.stuck_one())
+            .unwrap_or_else(|| {
+                let message = "the rest of remuda to end, as it is stopping".to_owned();
+                waiting(WaitingKind::Exit, message, since, None)
+            });
+        what.deadline = Some(what.deadline.map_or(end, |deadline| deadline.min(end)));
+        what
+    }
+
+    /// One that SIGKILL did not end.
+    fn stuck_one(&self) -> Option<WaitingOn> {
+        let mut workers = self.workers.values();
+        let worker = workers.find(|worker| worker.stuck)?;
+        let pid = worker.pid.map(|pid| format!(" (pid {pid})"));
+        let message = format!(
+            "worker {} of generation {}{} to end, which SIGKILL has not ended; then remuda ends without it",
+            worker.slot,
+            worker.generation,
+            pid.unwrap_or_default()
+        );
+        let since = worker.drain.map_or(worker.started_at, |drain| drain.since);
+        Some(waiting(WaitingKind::Exit, message, since, None))
+    }
+
     /// What a rollout waits for; nothing once it is over and the last old worker is gone.
     pub(super) fn rollout_waiting_on(&self, rollout: &Rollout, now: Moment) -> Option<WaitingOn> {
         let current = self

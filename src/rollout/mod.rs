@@ -108,8 +108,8 @@ pub use self::action::{
     Action, GateState, GenerationRoutes, Role, Routes, ServiceRoutes, WorkerRoute,
 };
 pub use self::command::{
-    Accepted, Command, Halt, Joined, LONGEST_REASON, LONGEST_RELEASE, Refusal, RolloutOrder, Steer,
-    Stop, Trigger, WorkerOrder, unfit_reason, unfit_release,
+    Accepted, Command, Halt, Joined, LAST_GRACE, LONGEST_REASON, LONGEST_RELEASE, Refusal,
+    RolloutOrder, Steer, Stop, Trigger, WorkerOrder, unfit_reason, unfit_release,
 };
 pub use self::core::Core;
 pub use self::fact::{Exit, Fact, InFlight, Outcomes};

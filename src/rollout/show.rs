@@ -1,5 +1,6 @@
 //! The view: one value that shows everything.
 
+use super::command::{LAST_GRACE, Stop};
 use super::core::Core;
 use super::fact::InFlight;
 use super::id::{Generation, Moment, ServiceName, Weight};
@@ -20,13 +21,24 @@ impl Core {
                 .values()
                 .map(|service| {
                     let mut view = service.view(now);
-                    if let (Some(halt), None) = (&self.halt, self.stop) {
+                    if let Some(end) = self.end() {
+                        let since = self.stop_since;
+                        view.waiting_on = Some(service.ending_on(now, since, end));
+                    } else if let (Some(halt), None) = (&self.halt, self.stop) {
                         view.waiting_on = Some(service.halted_on(halt, now));
                     }
                     view
                 })
                 .collect(),
             stopping: self.halt.is_some() || self.stop.is_some(),
+        }
+    }
+
+    /// When remuda ends, whatever still lives then; known once workers are ended.
+    fn end(&self) -> Option<Moment> {
+        match self.stop? {
+            Stop::Now => Some(self.stop_since + LAST_GRACE),
+            Stop::Graceful => Some(self.halt?.deadline + LAST_GRACE),
         }
     }
 

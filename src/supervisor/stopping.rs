@@ -1,7 +1,8 @@
 //! A stop in its order: readiness fails → `shutdown_delay` → planes accept what waits in the queue,
 //! finish and leave → workers, with nothing in flight any more, are terminated → end (F39).
 //!
-//! One deadline bounds all of it; after it, or at the second signal, everything is ended now.
+//! One deadline bounds all of it; after it, or at the second signal, everything is ended now, and what SIGKILL
+//! does not end within a short grace is named and left behind (F25).
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tracing::Level;
 
 use super::control::Supervisor;
 use super::remains;
-use crate::rollout::{Command, Halt, Moment, Stop};
+use crate::rollout::{Command, Halt, LAST_GRACE, Moment, Stop};
 
 /// After an order to stop now: how long planes may take to end by themselves.
 const NOW_GRACE: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ enum Phase {
     Workers,
     /// Everything ends now; planes are killed then.
     Now(Moment),
+    /// Something lives on after SIGKILL, and is not waited for any more.
+    GivenUp,
 }
 
 impl Stopping {
@@ -40,7 +43,7 @@ impl Stopping {
     pub(super) fn next_deadline(&self) -> Moment {
         match self.phase {
             Phase::Announced(until) | Phase::Now(until) => until.min(self.deadline),
-            Phase::Planes | Phase::Workers => self.deadline,
+            Phase::Planes | Phase::Workers | Phase::GivenUp => self.deadline,
         }
     }
 }
@@ -74,7 +77,7 @@ impl Supervisor {
             }
             (
                 Some(Stopping {
-                    phase: Phase::Now(_),
+                    phase: Phase::Now(_) | Phase::GivenUp,
                     ..
                 }),
                 _,
@@ -91,7 +94,7 @@ impl Supervisor {
     fn stop_now(&mut self, now: Moment) {
         self.stopping = Some(Stopping {
             phase: Phase::Now(now + NOW_GRACE),
-            deadline: now + Duration::from_secs(3600),
+            deadline: now + LAST_GRACE,
         });
         self.planes.drain();
         let pids: Vec<u32> = self.planes.iter().map(|(_, plane)| plane.pid).collect();
@@ -122,6 +125,12 @@ impl Supervisor {
                 });
                 let _ = self.command(Command::Stop(Stop::Graceful));
             }
+            Phase::Now(_) if now >= stopping.deadline => {
+                self.stopping = Some(Stopping {
+                    phase: Phase::GivenUp,
+                    ..stopping
+                });
+            }
             Phase::Now(until) if now >= until => {
                 let left: Vec<u64> = self
                     .planes
@@ -148,20 +157,27 @@ impl Supervisor {
                 );
                 self.stop_now(now);
             }
-            Phase::Announced(_) | Phase::Planes | Phase::Workers | Phase::Now(_) => {}
+            Phase::Announced(_)
+            | Phase::Planes
+            | Phase::Workers
+            | Phase::Now(_)
+            | Phase::GivenUp => {}
         }
     }
 
-    /// Whether everything that was ours is gone.
+    /// Whether everything that was ours is gone, or is not waited for any more.
     pub(super) fn over(&self) -> bool {
-        self.stopping.is_some() && self.finished && self.planes.is_empty()
+        self.stopping.is_some_and(|stopping| {
+            stopping.phase == Phase::GivenUp || self.finished && self.planes.is_empty()
+        })
     }
 
     /// The outcome of the whole run.
     pub(super) fn end(&mut self) -> Result<(), String> {
+        let left = self.left_behind();
         // Whatever is still below us has shed session and environment, so nothing tells whose it was.
         let killed = remains::kill_everything_but(&self.strangers);
-        if killed > 0 {
+        if killed > 0 && left.is_none() {
             self.journal.note(
                 self.clock.now(),
                 Level::WARN,
@@ -170,9 +186,28 @@ impl Supervisor {
                 json!({ "processes": killed }),
             );
         }
-        match self.failed_start.take() {
+        if let Some(left) = &left {
+            let now = self.clock.now();
+            self.journal
+                .note(now, Level::ERROR, "left_behind", left, json!({}));
+        }
+        match self.failed_start.take().or(left) {
             None => Ok(()),
             Some(why) => Err(why),
         }
+    }
+
+    /// What SIGKILL has not ended, if that is how the stop ends.
+    fn left_behind(&self) -> Option<String> {
+        if self.stopping?.phase != Phase::GivenUp {
+            return None;
+        }
+        let planes = self.planes.iter();
+        let planes = planes.map(|(_, plane)| format!("the data plane (pid {})", plane.pid));
+        let left: Vec<String> = self.workers.left().chain(planes).collect();
+        Some(format!(
+            "stopped, but SIGKILL has not ended all; left behind: {}",
+            left.join(", ")
+        ))
     }
 }

@@ -609,6 +609,21 @@ impl Workers {
         self.ended().next().is_some()
     }
 
+    /// The processes of workers that have not ended, in words.
+    pub(super) fn left(&self) -> impl Iterator<Item = String> {
+        self.live.iter().filter_map(|(worker, known)| {
+            let process = known.process.as_ref()?;
+            let (service, slot, generation) = (&known.service, known.slot, known.generation);
+            let of = format!("worker {slot} of generation {generation} of `{service}`");
+            if process.exited.is_none() {
+                return Some(format!("{of} (pid {})", process.pid));
+            }
+            let pids = Remains::new(*worker, process.pid).find();
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            (!pids.is_empty()).then(|| format!("children of {of} (pid {})", pids.join(", ")))
+        })
+    }
+
     /// SIGTERM to the main process.
     pub(super) fn terminate(&mut self, worker: WorkerId) {
         if let Some(pid) = self.process_mut(worker).map(|process| process.pid) {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remuda::rollout::{
     Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt,
-    Health, InFlight, Joined, Moment, NotEnough, Outcomes, Ownership, Refusal, RolloutOrder,
-    RolloutState, Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView, View,
-    WorkerId, WorkerOrder, WorkerState,
+    Health, InFlight, Joined, LAST_GRACE, Moment, NotEnough, Outcomes, Ownership, Refusal,
+    RolloutOrder, RolloutState, Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView,
+    View, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::shell::{ms, service};
@@ -573,6 +573,35 @@ fn f25_a_worker_that_sigkill_does_not_take_is_stuck_and_replaced_elsewhere() {
         |event| matches!(event, Event::WorkerStuck { worker: stuck, .. } if *stuck == worker)
     ));
     assert_eq!(spawned.get(..2), Some(&[Slot(0), Slot(1)][..]));
+}
+
+#[test]
+fn f25_a_stop_names_what_sigkill_does_not_end_and_when_it_is_left_behind() {
+    let mut calm = Calm::start(Settings {
+        kill_grace: ms(1000),
+        ..of(2)
+    });
+    calm.deaf.insert(WorkerId(1));
+    let since = calm.now;
+    let halt = Halt {
+        since,
+        serves_until: since,
+        deadline: since + ms(60_000),
+    };
+    calm.order(Command::Halt(halt)).expect("never refused");
+    calm.order(Command::Stop(Stop::Graceful)).expect("it stops");
+    calm.wait(10_000);
+    let waiting = calm.view().services.swap_remove(0).waiting_on;
+    let waiting = waiting.expect("it waits");
+    assert_eq!(
+        waiting.message,
+        "worker 0 of generation 1 (pid 42) to end, which SIGKILL has not ended; then remuda ends without it"
+    );
+    assert_eq!(waiting.deadline, Some(halt.deadline + LAST_GRACE));
+    calm.order(Command::Stop(Stop::Now)).expect("it stops");
+    let waiting = calm.view().services.swap_remove(0).waiting_on;
+    let end = waiting.expect("it waits").deadline;
+    assert_eq!(end, Some(calm.now + LAST_GRACE));
 }
 
 #[test]
