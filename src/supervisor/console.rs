@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::metrics::LogStream;
+
 /// Lines that may wait. A worker's line has at most 8 KiB, so this is at most some 32 MiB, usually below one.
 const QUEUE: usize = 4096;
 /// Bytes put together into one write. A pipe takes so many at once and whole (`PIPE_BUF` of Linux), and a
@@ -26,11 +28,41 @@ pub enum Stream {
     Error,
 }
 
+impl Stream {
+    fn of_worker(self) -> LogStream {
+        match self {
+            Self::Out => LogStream::Stdout,
+            Self::Error => LogStream::Stderr,
+        }
+    }
+}
+
 /// The queue's end for writers; clones are the same console.
 #[derive(Debug, Clone)]
 pub struct Console {
     queue: SyncSender<Item>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
+}
+
+/// Lines that nobody gets to see.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// For want of room in the queue, not told to the reader yet.
+    untold: AtomicU64,
+    /// All, by whose they were.
+    stdout: AtomicU64,
+    stderr: AtomicU64,
+    own: AtomicU64,
+}
+
+impl Dropped {
+    fn of(&self, whose: LogStream) -> &AtomicU64 {
+        match whose {
+            LogStream::Stdout => &self.stdout,
+            LogStream::Stderr => &self.stderr,
+            LogStream::Own => &self.own,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -58,25 +90,41 @@ impl Console {
         error: impl Write + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let dropped = Arc::new(Dropped::default());
         let missing = Arc::clone(&dropped);
         thread::Builder::new()
             .name("console".into())
-            .spawn(move || write_all(&lines, &missing, out, error))?;
+            .spawn(move || write_all(&lines, &missing.untold, out, error))?;
         Ok(Self { queue, dropped })
     }
 
-    /// Puts one line, newline included, in the queue, or drops and counts it.
+    /// Puts one line of ours, newline included, in the queue, or drops and counts it.
     pub fn write(&self, stream: Stream, line: Vec<u8>) {
-        if self.queue.try_send(Item::Line(stream, line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.put(LogStream::Own, stream, line);
     }
 
-    /// Lines dropped that the reader was not told of yet.
+    /// The same for a line that a worker wrote to this one of its outputs.
+    pub fn write_of_worker(&self, stream: Stream, line: Vec<u8>) {
+        self.put(stream.of_worker(), stream, line);
+    }
+
+    /// Lines of a worker that were too many to be put here.
+    pub fn missed(&self, stream: Stream, lines: u64) {
+        let dropped = self.dropped.of(stream.of_worker());
+        dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// How many lines were dropped since the start.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn dropped(&self, whose: LogStream) -> u64 {
+        self.dropped.of(whose).load(Ordering::Relaxed)
+    }
+
+    fn put(&self, whose: LogStream, stream: Stream, line: Vec<u8>) {
+        if self.queue.try_send(Item::Line(stream, line)).is_err() {
+            self.dropped.untold.fetch_add(1, Ordering::Relaxed);
+            self.dropped.of(whose).fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits until everything so far is written, at most `limit`: for the very end of the program.
@@ -189,6 +237,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Console, QUEUE, Stream};
+    use crate::metrics::LogStream;
 
     #[test]
     fn lines_arrive_in_order() {
@@ -215,13 +264,42 @@ mod tests {
             line.push(b'\n');
             console.write(Stream::Out, line);
         }
-        let dropped = console.dropped();
+        let dropped = console.dropped(LogStream::Own);
         assert!(dropped > 0, "the queue is bounded");
         console.flush(Duration::from_millis(1));
         drop(console);
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("read");
         assert!(text.contains(&format!("remuda: {dropped} lines dropped")));
+    }
+
+    #[test]
+    fn row66_what_was_told_to_the_reader_stays_counted_by_whose_it_was() {
+        let (mut reader, out) = UnixStream::pair().expect("socket pair");
+        let error = out.try_clone().expect("clone");
+        let console = Console::with(out, error).expect("starts");
+        let line = [b'x'; 1023];
+        for _ in 0..3 * QUEUE {
+            console.write_of_worker(Stream::Error, line.to_vec());
+        }
+        console.missed(Stream::Out, 7);
+        let dropped = console.dropped(LogStream::Stderr);
+        let counts = console.clone();
+        drop(console);
+        let reading = std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 16];
+            let mut text = String::new();
+            while !text.contains("lines dropped") {
+                let length = reader.read(&mut bytes).expect("read");
+                text.push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        });
+        reading.join().expect("it is told");
+        let counted = |whose| counts.dropped(whose);
+        assert!(dropped > 0);
+        assert_eq!(counted(LogStream::Stderr), dropped);
+        assert_eq!(counted(LogStream::Stdout), 7);
+        assert_eq!(counted(LogStream::Own), 0);
     }
 
     #[test]

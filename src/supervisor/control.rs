@@ -318,8 +318,10 @@ impl Supervisor {
                 self.metrics.plane_process(incarnation, usage);
             }
         }
-        self.metrics
-            .log_lines_dropped(LogStream::Own, self.console.dropped());
+        for whose in [LogStream::Stdout, LogStream::Stderr, LogStream::Own] {
+            self.metrics
+                .log_lines_dropped(whose, self.console.dropped(whose));
+        }
     }
 
     /// Starts a plane; if that fails another try is due soon, and it is said.

@@ -197,7 +197,9 @@ impl Lines {
             return;
         };
         let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
-        self.quota.missed += u64::try_from(ends).unwrap_or(u64::MAX);
+        let missed = u64::try_from(ends).unwrap_or(u64::MAX);
+        self.quota.missed += missed;
+        self.console.missed(self.stream, missed);
         let newest: Vec<&[u8]> = bytes[..last]
             .rsplit(|byte| *byte == b'\n')
             .take(TAIL_OF_READ)
@@ -241,7 +243,7 @@ impl Lines {
 
     fn show(&self, at: &str, line: String) {
         self.console
-            .write(self.stream, format!("{}{line}\n", self.tag).into_bytes());
+            .write_of_worker(self.stream, format!("{}{line}\n", self.tag).into_bytes());
         let stream = match self.stream {
             Stream::Out => "stdout",
             Stream::Error => "stderr",
@@ -324,6 +326,7 @@ mod tests {
 
     use super::{LINE, Output, Source, TAIL};
     use crate::feed::Feed;
+    use crate::metrics::LogStream;
     use crate::supervisor::console::Console;
     use crate::wire::LogLine;
 
@@ -409,6 +412,8 @@ mod tests {
         assert_eq!(tail.last().map(String::as_str), Some("last words"));
         assert!(lines.len() <= 10_000);
         assert!(lines.iter().any(|line| line.contains("lines not shown")));
+        assert!(console.dropped(LogStream::Stdout) > 1_000_000);
+        assert_eq!(console.dropped(LogStream::Own), 0);
     }
 
     #[tokio::test]
