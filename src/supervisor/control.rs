@@ -54,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) reread: Reread,
+    /// The config that was last read and applied, as far as it can be without a restart.
+    pub(super) last_read: Config,
     pub(super) core: Core,
     pub(super) certificates: Certificates,
     pub(super) notices: Notices,
@@ -81,6 +83,7 @@ pub(super) struct Supervisor {
     pub(super) process_due: Moment,
     pub(super) sweep_due: Moment,
     pub(super) state_due: Moment,
+    pub(super) refused_due: Moment,
     pub(super) premises: Premises,
     pub(super) console: Console,
     pub(super) manager: Manager,
@@ -299,6 +302,9 @@ impl Supervisor {
             self.read_processes();
             self.keep_state(now);
             self.tick_premises(now);
+            if self.notices.config.is_some() && now >= self.refused_due {
+                self.look_at_refused(now);
+            }
         }
         self.core.tick(now);
         self.tick_planes();
@@ -374,6 +380,7 @@ impl Supervisor {
                     "certificates were read anew; new connections get them",
                     json!({}),
                 );
+                self.look_at_refused(now);
             }
             Some(Err(why)) => {
                 let message =

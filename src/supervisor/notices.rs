@@ -58,17 +58,8 @@ impl Supervisor {
 
     fn behind_in(&self, view: &ServiceView) -> Option<String> {
         let name = &view.service;
-        let is_moving = |state| {
-            matches!(
-                state,
-                RolloutState::Pending
-                    | RolloutState::Running
-                    | RolloutState::Paused
-                    | RolloutState::RollingBack
-            )
-        };
         let rollout = view.rollout.as_ref();
-        if view.pending.is_some() || rollout.is_some_and(|rollout| is_moving(rollout.state)) {
+        if is_moving(view) {
             return None;
         }
         let config = self.config.services.iter().find(|of| of.name == *name)?;
@@ -128,6 +119,21 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Whether a rollout changes what the service runs, or waits to.
+pub(super) fn is_moving(view: &ServiceView) -> bool {
+    let state = view.rollout.as_ref().map(|rollout| rollout.state);
+    let runs = matches!(
+        state,
+        Some(
+            RolloutState::Pending
+                | RolloutState::Running
+                | RolloutState::Paused
+                | RolloutState::RollingBack
+        )
+    );
+    runs || view.pending.is_some()
 }
 
 /// What has changed and cannot be taken into use while we run.

@@ -1,17 +1,22 @@
 //! A re-read config: what can change at once changes, what needs other workers becomes a rollout, and
 //! what needs another socket is named and left (F14: a broken file changes nothing).
 
+use std::time::Duration;
+
 use serde_json::json;
 use tracing::Level;
 
 use super::access_log;
 use super::certificates::Certificates;
 use super::control::Supervisor;
-use super::notices::{other_services, restart_needed};
+use super::notices::{is_moving, other_services, restart_needed};
 use super::status::rollout_id;
 use crate::config::{Config, ServiceConfig, Workers};
-use crate::rollout::{Accepted, Command, Refusal, RolloutOrder, Trigger};
+use crate::rollout::{Accepted, Command, Generation, Moment, Refusal, RolloutOrder, Trigger};
 use crate::wire;
+
+/// How often a config that was refused is looked at.
+const LOOK_AT_REFUSED: Duration = Duration::from_secs(5);
 
 /// What a config has changed.
 #[derive(Debug, Default)]
@@ -54,7 +59,7 @@ impl Supervisor {
             );
             Refusal::Invalid(problems)
         });
-        let applied = read.and_then(|new| self.apply(&new));
+        let applied = read.and_then(|new| self.apply(&new).map(|changes| (new, changes)));
         self.notices.config = applied.as_ref().err().map(|refusal| match refusal {
             Refusal::Conflict(why) => format!("the config was not reloaded: {why}"),
             _ => "the config was not reloaded, and the one before stays in use; `remuda check` says why"
@@ -62,13 +67,43 @@ impl Supervisor {
         });
         self.metrics
             .config_reload(self.notices.all_read(), self.clock.wall(now));
-        let changes = applied?;
+        let (new, changes) = applied?;
+        self.last_read = new;
         self.metrics.config_hash(&digest(&self.config));
         for change in &changes.told {
             self.journal
                 .note(now, Level::INFO, "reloaded", change, json!({}));
         }
         Ok(changes)
+    }
+
+    /// Looks whether a config that was refused has become the one in use: its file was put back, or the
+    /// certificate that was wrong with it was mended. Nothing is applied, as nobody has asked again.
+    pub(super) fn look_at_refused(&mut self, now: Moment) {
+        self.refused_due = now + LOOK_AT_REFUSED;
+        if self.notices.config.is_none() {
+            return;
+        }
+        let Ok(read) = (self.reread)() else {
+            return;
+        };
+        if read != self.last_read {
+            if other_services(&self.config, &read).is_none() {
+                let message =
+                    "the config was not reloaded; it is valid now, and `remuda reload` takes it";
+                self.notices.config = Some(message.to_owned());
+            }
+            return;
+        }
+        self.notices.config = None;
+        self.metrics.config_is_read(self.notices.all_read());
+        self.journal.note(
+            now,
+            Level::INFO,
+            "config_in_use",
+            "the config that was refused was mended: it says again what is in use",
+            json!({}),
+        );
     }
 
     fn apply(&mut self, new: &Config) -> Result<Changes, Refusal> {
@@ -156,7 +191,15 @@ impl Supervisor {
         self.config.services[index] = new.clone();
         self.workers.configure(new);
         self.republish();
-        if old.workers != new.workers || old.release != new.release {
+        if old.workers == new.workers && old.release == new.release {
+            return Ok(());
+        }
+        // After a rollback the config before it is no change to what serves.
+        if let Some(serving) = self.serves(new) {
+            changes.told.push(format!(
+                "service {name}: generation {serving} runs this command and environment already"
+            ));
+        } else {
             let order = RolloutOrder {
                 release: new.release.clone().filter(|_| old.release != new.release),
                 trigger: Trigger::Reload,
@@ -176,6 +219,20 @@ impl Supervisor {
             ));
         }
         Ok(())
+    }
+
+    /// The stable generation, if it runs what this config says and no rollout is about to change that.
+    fn serves(&self, config: &ServiceConfig) -> Option<Generation> {
+        let Workers::Managed(wanted) = &config.workers else {
+            return None;
+        };
+        let view = self.view();
+        let mut services = view.services.iter();
+        let serving = services.find(|of| of.service == config.name)?;
+        let is_named = |release: &String| *release == serving.release;
+        let same = self.workers.recipe(&config.name, serving.stable) == Some(wanted)
+            && config.release.as_ref().is_none_or(is_named);
+        (same && !is_moving(serving)).then_some(serving.stable)
     }
 
     /// The same routes with new rules. The epoch stays the core's: an acknowledgement of the same number

@@ -226,9 +226,11 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         process_due: Moment::default(),
         sweep_due: Moment::default(),
         state_due: Moment::default(),
+        refused_due: Moment::default(),
         premises,
         console: console.clone(),
         manager: Manager::of_environment(),
+        last_read: config.clone(),
         config,
         reread,
     };

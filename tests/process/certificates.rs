@@ -112,6 +112,28 @@ fn t23_sighup_reads_certificates_at_once_and_refuses_a_bad_pair() {
 }
 
 #[test]
+fn t23_a_reload_that_a_certificate_stopped_is_not_told_any_more_once_that_is_mended() {
+    let authority = Authority::new();
+    let (old, new) = (authority.pair(), authority.pair());
+    let mut instance = start(&old).ready();
+    let config = authority.client(&[]);
+    let dir = instance.dir.path().to_owned();
+    put(&dir, "key.pem", &new.key);
+    instance.cli(&["reload"]).expect(78);
+    instance.wait_metric("remuda_config_last_reload_successful", &[], 0.0);
+    instance
+        .cli(&["status"])
+        .expect(0)
+        .says(&["note: the config was not reloaded"]);
+    new.replace(&dir);
+    until_shown(instance.address, &config, &new);
+    instance.wait("no note to be left", |status| {
+        status["notices"].as_array().is_some_and(Vec::is_empty)
+    });
+    instance.wait_metric("remuda_config_last_reload_successful", &[], 1.0);
+}
+
+#[test]
 fn rollouts_under_http_2_and_tls_lose_nothing() {
     // A quick look in daily runs, the whole number where nothing may be left out.
     let count = match std::env::var_os("REMUDA_REQUIRE_ALL") {
