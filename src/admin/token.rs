@@ -63,6 +63,20 @@ impl Token {
     /// # Errors
     /// The system's, or `InvalidData` with a sentence for the operator.
     pub fn read(path: &Path) -> io::Result<Self> {
+        let (token, owner) = Self::of_file(path)?;
+        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+            let message = format!("token file `{}` belongs to another user", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(token)
+    }
+
+    /// The token in a file, and the file's owner, whoever that is: the user who checks a config need not be the one
+    /// who runs it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn of_file(path: &Path) -> io::Result<(Self, u32)> {
         let refused = |why: &str| {
             let message = format!("token file `{}` {why}", path.display());
             Err(io::Error::new(io::ErrorKind::InvalidData, message))
@@ -75,13 +89,10 @@ impl Token {
         if status.mode() & 0o026 != 0 {
             return refused("may be read or written by others; `chmod 600` it");
         }
-        let owner = status.uid();
-        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-            return refused("belongs to another user");
-        }
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-        file.take(limit).read_to_string(&mut text)?;
+        file.take(limit).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
         let token = text.trim();
         if token.len() < SHORTEST {
             return refused(
@@ -91,7 +102,7 @@ impl Token {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return refused("holds something else than one word of visible ASCII characters");
         }
-        Ok(Self(token.to_owned()))
+        Ok((Self(token.to_owned()), status.uid()))
     }
 
     /// Whether this is the token.

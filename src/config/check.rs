@@ -1,6 +1,7 @@
 //! From values to a [`Config`]: what must hold between them, and what follows from them.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -19,6 +20,7 @@ use super::{
     AccessLogConfig, Admin, Config, Connect, FIRST_PROBES, Health, Listen, LogTarget, Recipe,
     ServiceConfig, Workers,
 };
+use crate::admin::Token;
 use crate::link::message::{
     AccessLog, DrainLimits, Ejection, Front, HostPattern, LogFormat, Network, Parking, Protocol,
     PublicListener, Retry, ServiceRules,
@@ -159,15 +161,29 @@ impl Check<'_> {
                     .error("certificate", span.clone(), unfit.why, None);
             }
             let zero = matches!(address, PublicListener::Tcp(address) if address.port() == 0);
-            let before = &mut list[..number].iter();
-            if !zero && before.any(|one| one.address == *address) {
-                let shown = super::listener_names(std::slice::from_ref(address)).join("");
+            let shown = |address| super::listener_names(std::slice::from_ref(address)).join("");
+            let mut before = list[..number].iter().map(|one| &one.address);
+            if !zero && before.any(|one| one == address) {
                 self.problems.error(
                     "duplicate",
                     places.address.clone(),
-                    format!("two listeners have the same address `{shown}`"),
+                    format!("two listeners have the same address `{}`", shown(address)),
                     None,
                 );
+            } else if let PublicListener::Tcp(of) = address
+                && let Some(other) = list[..number].iter().find(|one| match one.address {
+                    PublicListener::Tcp(other) => clash(other, *of),
+                    PublicListener::Unix(_) => false,
+                })
+            {
+                let message = format!(
+                    "`{}` and `{}` cannot both be listened on, as one is the port at every address",
+                    shown(&other.address),
+                    shown(address)
+                );
+                let help = "leave out the other, or give one of them another port".to_owned();
+                self.problems
+                    .error("duplicate", places.address.clone(), message, Some(help));
             }
             match address {
                 PublicListener::Unix(path) => self.socket_length(path, places.address.clone()),
@@ -310,7 +326,15 @@ impl Check<'_> {
         let token_file = self.path("admin.token_file");
         if let Some(file) = &token_file {
             let span = self.values.span("admin.token_file");
-            writable_by_others(file, span, self.problems);
+            let before = self.problems.errors();
+            writable_by_others(file, span.clone(), self.problems);
+            // One that is not there, or not ours to read, is looked for by a start alone.
+            if let Err(error) = Token::of_file(file)
+                && error.kind() == io::ErrorKind::InvalidData
+                && self.problems.errors() == before
+            {
+                self.problems.error("token", span, error.to_string(), None);
+            }
         }
         let address = match self.get("admin.address") {
             Some(Value::Address(address)) => Some(address),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::regular::{self, reason};
-use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers};
+use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers, identity};
 
 /// Where programs are looked for if the worker's environment has no `PATH`, as at the exec.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -34,6 +34,11 @@ impl Loaded {
         if let Some(file) = &self.config.admin.token_file {
             look.file("admin.token_file", file);
         }
+        for files in self.config.tls.iter().flatten() {
+            for (_, key) in &files.pairs {
+                look.key(key);
+            }
+        }
         self.warnings.settle();
     }
 }
@@ -45,6 +50,17 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// A key that everybody can read is no secret. A group may be meant to.
+    fn key(&mut self, file: &Path) {
+        if let Some(mode) = identity::mode(file).filter(|mode| mode & 0o004 != 0) {
+            let shown = file.display();
+            let message = format!("{shown}: the key can be read by every user (mode {mode:03o})");
+            let help = format!("run `chmod o-r {shown}`");
+            self.problems
+                .warning("readable-by-all", None, message, Some(help));
+        }
+    }
+
     fn recipe(&mut self, service: &str, recipe: &Recipe) {
         let at = |key: &str| format!("services.{service}.{key}");
         if let Some(directory) = &recipe.cwd

@@ -1,5 +1,6 @@
 //! Certificates and keys from PEM files, checked before anybody gets to see them (T23).
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -67,6 +68,13 @@ pub(crate) fn offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffe
 fn identity(cert: &Path, key: &Path) -> Result<Identity, Unfit> {
     let chain = certificates(cert).map_err(|why| Part::Cert.wrong(why))?;
     let text = read(key).map_err(|why| Part::Key.wrong(why))?;
+    // Who may write it can put another in its place (T21).
+    if let Some(mode) = mode(key).filter(|mode| mode & 0o022 != 0) {
+        let shown = key.display();
+        return Err(Part::Key.wrong(format!(
+            "{shown}: the key can be changed by other users (mode {mode:03o}); run `chmod go-w {shown}`"
+        )));
+    }
     let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let what = "there is no private key in it, or one with a passphrase";
         tracing::debug!(%error, "no private key");
@@ -97,6 +105,12 @@ fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
         Ok(found) => Ok(found),
         Err(error) => Err(format!("{}: it is no PEM file: {error}", file.display())),
     }
+}
+
+/// Who may do what with a regular file.
+pub(crate) fn mode(file: &Path) -> Option<u32> {
+    let meta = std::fs::metadata(file).ok()?;
+    meta.is_file().then(|| meta.mode() & 0o777)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -48,6 +48,15 @@ impl Reader<'_> {
             }
             all.extend(self.listener(section, table, one.span()));
         }
+        if array.is_empty() {
+            let help = "leave it out for the default, or name an address below `[[listen]]`";
+            self.problems.error(
+                "missing",
+                Some(value.span()),
+                "`listen` is empty, so that nobody could be served",
+                Some(help.to_owned()),
+            );
+        }
         if !all.is_empty() {
             self.values.put(
                 "listen.address".to_owned(),
@@ -169,6 +178,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use rcgen::{CertificateParams, KeyPair};
@@ -207,6 +217,11 @@ mod tests {
 
         fn put(&self, name: &str, text: &str) {
             std::fs::write(self.path().join(name), text).expect("it is ours");
+        }
+
+        fn allow(&self, name: &str, mode: u32) {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(self.path().join(name), mode).expect("it is ours");
         }
 
         fn read(&self, text: &str) -> Result<Loaded, String> {
@@ -294,8 +309,38 @@ mod tests {
             "empty.pem",
         );
         place.wrong("cert = \"one-both.pem\", chain = \"x\"", "chain");
+        for mode in [0o620, 0o602, 0o666] {
+            place.allow("one.key", mode);
+            place.wrong(
+                "cert = \"one.pem\", key = \"one.key\"",
+                "one.key: the key can be changed by other users",
+            );
+        }
         place.put("large.pem", &"x".repeat((1 << 20) + 1));
         place.wrong("cert = \"large.pem\"", "larger than 1 MiB");
+    }
+
+    #[test]
+    fn t21_a_key_that_everybody_can_read_is_a_warning_of_a_check() {
+        let place = Place::new();
+        let listen = "tls = { cert = \"one.pem\", key = \"one.key\" }\n";
+        let text = format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n{listen}{APP}");
+        for (mode, warns) in [(0o644, true), (0o640, false), (0o600, false)] {
+            place.allow("one.key", mode);
+            let mut loaded = place.read(&text).expect("valid");
+            loaded.look_at_host(&Env::new());
+            let said = loaded.warnings.render(false, None);
+            let says = said.contains("one.key: the key can be read by every user");
+            assert_eq!(says, warns, "{mode:o}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_no_listeners_is_no_wish_for_the_default() {
+        let place = Place::new();
+        let said = place.read(&format!("listen = []\n{APP}"));
+        let said = said.expect_err("refused");
+        assert!(said.contains("`listen` is empty"), "{said}");
     }
 
     #[test]

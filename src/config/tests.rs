@@ -494,7 +494,7 @@ fn t21_a_config_that_others_may_change_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("remuda.toml");
     let token = dir.path().join("token");
-    std::fs::write(&token, "secret").unwrap();
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
     let text = format!("{APP}[admin]\ntoken_file = \"token\"\n");
     std::fs::write(&file, text).unwrap();
     let mode = |path: &Path, mode| {
@@ -730,6 +730,59 @@ fn ports_are_enough_for_the_workers_and_a_rollout_of_them() {
         "",
     );
     config(&with(21_007, &two));
+}
+
+#[test]
+fn a_token_file_that_a_start_would_refuse_is_refused_by_a_check() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("remuda.toml");
+    let token = dir.path().join("token");
+    std::fs::write(&file, format!("{APP}[admin]\ntoken_file = \"token\"\n")).unwrap();
+    let flags = RunFlags {
+        config: Some(file),
+        ..RunFlags::default()
+    };
+    let said = |content: &[u8], mode| {
+        std::fs::write(&token, content).unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        let outcome = load(&flags, &Env::new());
+        outcome
+            .err()
+            .map_or_else(String::new, |problems| problems.to_string())
+    };
+    let good = b"0123456789abcdef0123456789abcdef\n";
+    assert_eq!(said(good, 0o600), "");
+    for short in [&b""[..], b" \n", b"short\n"] {
+        assert!(said(short, 0o600).contains("fewer than 22 characters"));
+    }
+    for odd in [&b"0123456789abcdef 0123456789abcdef"[..], &[0xff; 40]] {
+        assert!(said(odd, 0o600).contains("something else than one word"));
+    }
+    assert!(said(good, 0o644).contains("may be read or written by others"));
+    let writable = said(good, 0o666);
+    assert_eq!(writable.matches("error[").count(), 1, "{writable}");
+    // A start looks for it; the host that checks need not have it.
+    std::fs::remove_file(&token).unwrap();
+    assert!(load(&flags, &Env::new()).is_ok());
+}
+
+#[test]
+fn a_port_at_one_address_and_at_all_of_them_is_refused() {
+    let with = |one: &str, other: &str| {
+        format!("[[listen]]\naddress = \"{one}\"\n[[listen]]\naddress = \"{other}\"\n{APP}")
+    };
+    for (one, other) in [
+        ("127.0.0.1:8080", "0.0.0.0:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::1]:8080", "[::]:8080"),
+    ] {
+        let both = format!("`{one}` and `{other}` cannot both be listened on");
+        only(&with(one, other), &both, "another port");
+    }
+    config(&with("127.0.0.1:8080", "127.0.0.2:8080"));
+    config(&with("127.0.0.1:0", "0.0.0.0:0"));
+    config(&with("0.0.0.0:8080", "[::]:8080"));
 }
 
 #[test]
