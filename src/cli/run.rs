@@ -15,7 +15,8 @@ pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
     match config::load(&flags, &paths::environment()) {
         Ok(loaded) => {
             check::tell(out, &loaded.warnings);
-            supervisor::run(loaded.config, Box::new(move || reread(&flags)))
+            let again = Box::new(move || reread(&flags));
+            supervisor::run(loaded.config, again, out.json())
         }
         Err(problems) => {
             check::tell(out, &problems);

@@ -29,6 +29,7 @@ pub(super) const OURS_ALONE: [&str; 7] = [
 #[derive(Debug)]
 pub struct Image {
     file: File,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Image {
@@ -49,7 +50,17 @@ impl Image {
             .read(true)
             .custom_flags((OFlag::O_PATH | OFlag::O_CLOEXEC).bits())
             .open(path)?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            variables: Vec::new(),
+        })
+    }
+
+    /// Tells all that are started by it this variable, too.
+    #[must_use]
+    pub(super) fn telling(mut self, variable: Option<(&'static str, OsString)>) -> Self {
+        self.variables.extend(variable);
+        self
     }
 
     /// Starts ourselves with `args`, `stdin` and the variables `more`; stdout and stderr are ours. Returns
@@ -70,6 +81,9 @@ impl Image {
         command.arg0("remuda").args(args).stdin(Stdio::from(stdin));
         for name in OURS_ALONE {
             command.env_remove(name);
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
         }
         for (name, value) in more {
             command.env(name, value);

@@ -20,7 +20,7 @@ use super::handle::Handle;
 use super::image::Image;
 use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
-use super::logging;
+use super::logging::{self, Form};
 use super::manager::Manager;
 use super::notices::Notices;
 use super::orphans;
@@ -55,25 +55,27 @@ const ASKS: usize = 64;
 
 /// Runs remuda in the foreground until it is stopped.
 ///
-/// Status 0 after a graceful stop, 1 if it cannot start.
+/// With `json` its log is objects. Status 0 after a graceful stop; 1 if it cannot start, or something could not
+/// be ended.
 #[must_use]
-pub fn run(config: Config, reread: Reread) -> ExitCode {
+pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
     protect::supervisor();
+    let form = Form::of_stderr(json);
     let console = match Console::start() {
         Ok(console) => console,
         // Without a thread there is nobody to write the reason; the status says that it failed.
         Err(_no_thread) => return ExitCode::from(1),
     };
-    logging::install(&console);
+    logging::install(&console, form);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(&console, &format!("cannot start: {error}")),
+        Err(error) => return refuse(&console, form, &format!("cannot start: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, serve(config, reread, console.clone()));
+    let outcome = local.block_on(&runtime, serve(config, reread, console.clone(), form));
     // Tasks hold sockets and child handles; they go before the last words.
     drop(local);
     match outcome {
@@ -81,20 +83,21 @@ pub fn run(config: Config, reread: Reread) -> ExitCode {
             console.flush(LAST_WORDS);
             ExitCode::SUCCESS
         }
-        Err(why) => refuse(&console, &why),
+        Err(why) => refuse(&console, form, &why),
     }
 }
 
-fn refuse(console: &Console, why: &str) -> ExitCode {
-    console.write(Stream::Error, format!("remuda: {why}\n").into_bytes());
+fn refuse(console: &Console, form: Form, why: &str) -> ExitCode {
+    console.write(Stream::Error, form.last_words(why).into_bytes());
     console.flush(LAST_WORDS);
     ExitCode::from(1)
 }
 
-async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), String> {
+async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> Result<(), String> {
     let clock = Clock::start();
     let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
     let image = Image::open().map_err(|error| format!("cannot open our own program: {error}"))?;
+    let image = image.telling(form.variable());
     let reaper = Reaper::new().map_err(|error| format!("cannot adopt orphans: {error}"))?;
     let (state, remark) = State::load(config.state_dir.as_deref())?;
     if let Some(remark) = remark {
@@ -122,7 +125,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
 
     let listener_names: Vec<String> = bound.addresses().iter().map(name_of).collect();
     let admin_name = doors.tcp_address.map(|address| address.to_string());
-    if logging::is_watched() {
+    if form == Form::Watched {
         let text = banner(&listener_names, &config, &doors);
         console.write(Stream::Error, text.into_bytes());
     } else {
@@ -167,7 +170,7 @@ async fn serve(config: Config, reread: Reread, console: Console) -> Result<(), S
         .map(|service| service.name.clone())
         .collect();
     let naming = match names.len() {
-        _ if logging::is_json() => Naming::Field,
+        _ if form == Form::Json => Naming::Field,
         0 | 1 => Naming::Left,
         _ => Naming::First,
     };

@@ -598,3 +598,19 @@ fn t6_the_public_port_has_no_admin_paths() {
     assert!(answer.text().contains(" g1 "), "{}", answer.text());
     assert_eq!(app(&instance.status())["rollout"], Value::Null);
 }
+
+#[test]
+fn with_json_every_line_of_our_own_log_is_an_object() {
+    let mut instance = Start::default().flags(&["--json"]).ready();
+    assert_eq!(instance.get("/").status, 200);
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0));
+    let said = instance.said();
+    let ours = said.lines().filter(|line| !line.starts_with("[app/"));
+    let ours: Vec<Value> = ours
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no object: {line}")))
+        .collect();
+    assert!(ours.len() > 3, "{said}");
+    let ready = ours.iter().find(|line| line["fields"]["service"] == "app");
+    assert_eq!(ready.expect("a worker's news")["level"], "INFO");
+}
