@@ -306,6 +306,7 @@ impl Supervisor {
                 self.look_at_refused(now);
             }
         }
+        self.manager.lives(now);
         self.core.tick(now);
         self.tick_planes();
         self.tick_certificates(now);
@@ -421,6 +422,7 @@ impl Supervisor {
         for other in [
             self.core.next_deadline(),
             self.rollout_due,
+            self.manager.next_deadline(),
             self.questions
                 .iter()
                 .map(|question| question.deadline)

@@ -8,8 +8,14 @@ use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+
+use crate::rollout::Moment;
+
+/// No watchdog makes us do nothing else.
+const OFTEN_ENOUGH: Duration = Duration::from_millis(10);
 
 /// The manager, if there is one.
 #[derive(Debug, Default)]
@@ -18,6 +24,14 @@ pub(super) struct Manager {
     was_ready: bool,
     stops: bool,
     status: String,
+    watchdog: Option<Watchdog>,
+}
+
+/// It wants to hear that we live.
+#[derive(Debug, Clone, Copy)]
+struct Watchdog {
+    every: Duration,
+    due: Moment,
 }
 
 impl Manager {
@@ -29,6 +43,7 @@ impl Manager {
         match connect(&name) {
             Ok(socket) => Self {
                 socket: Some(socket),
+                watchdog: watchdog(),
                 ..Self::default()
             },
             Err(error) => {
@@ -86,6 +101,21 @@ impl Manager {
         }
     }
 
+    /// Says that the control loop turns, whenever that is due: one that hangs falls silent.
+    pub(super) fn lives(&mut self, now: Moment) {
+        if let Some(watchdog) = &mut self.watchdog
+            && now >= watchdog.due
+        {
+            watchdog.due = now + watchdog.every;
+            self.tell(&["WATCHDOG=1".to_owned()]);
+        }
+    }
+
+    /// When [`Self::lives`] has something to say.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.watchdog.map(|watchdog| watchdog.due)
+    }
+
     /// Whether it was taken, or there is nobody to take it.
     fn tell(&self, news: &[String]) -> bool {
         let Some(socket) = &self.socket else {
@@ -102,6 +132,27 @@ impl Manager {
     }
 }
 
+fn watchdog() -> Option<Watchdog> {
+    let (limit, pid) = (
+        env::var("WATCHDOG_USEC").ok(),
+        env::var("WATCHDOG_PID").ok(),
+    );
+    let every = every(limit.as_deref()?, pid.as_deref(), std::process::id())?;
+    Some(Watchdog {
+        every,
+        due: Moment::default(),
+    })
+}
+
+/// Half of the limit, as sd_watchdog_enabled(3) advises; `None` if the limit is not meant for us.
+fn every(limit: &str, pid: Option<&str>, us: u32) -> Option<Duration> {
+    if pid.is_some_and(|pid| pid.parse() != Ok(us)) {
+        return None;
+    }
+    let limit: u64 = limit.parse().ok().filter(|limit| *limit > 0)?;
+    Some(Duration::from_micros(limit / 2).max(OFTEN_ENOUGH))
+}
+
 fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
@@ -111,4 +162,24 @@ fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
     socket.connect_addr(&address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::every;
+
+    #[test]
+    fn the_watchdog_hears_twice_within_its_limit_if_it_is_ours() {
+        let half = Some(Duration::from_millis(1500));
+        assert_eq!(every("3000000", None, 7), half);
+        assert_eq!(every("3000000", Some("7"), 7), half);
+        assert_eq!(every("3000000", Some("8"), 7), None);
+        for odd in ["", "0", "-1", "3s"] {
+            assert_eq!(every(odd, None, 7), None, "{odd}");
+        }
+        assert_eq!(every("1", None, 7), Some(Duration::from_millis(10)));
+        assert_eq!(every("3000000", Some("odd"), 7), None);
+    }
 }

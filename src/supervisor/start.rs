@@ -43,6 +43,7 @@ use crate::feed::Feed;
 use crate::link::message::PublicListener;
 use crate::metrics::{Build, Metrics};
 use crate::rollout::{Command, Core, Moment};
+use crate::sys;
 
 /// Events kept for readers that come late.
 const EVENTS: usize = 1000;
@@ -67,6 +68,11 @@ pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
         Err(_no_thread) => return ExitCode::from(1),
     };
     logging::install(&console, form);
+    // What we were given by whoever started us is no plane's business (F15). It stays open here: a lock may hang
+    // on it.
+    if let Err(error) = sys::close_on_exec_from(3) {
+        tracing::warn!("descriptors that we were given cannot be kept from our children: {error}");
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

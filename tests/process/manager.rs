@@ -100,6 +100,30 @@ fn a_service_manager_hears_ready_reloading_and_stopping() {
 }
 
 #[test]
+fn a_service_manager_with_a_watchdog_hears_that_the_loop_turns() {
+    let start = Start::default();
+    let name = start.place().join("manager");
+    let socket = UnixDatagram::bind(&name).expect("binds");
+    let patience = Some(Duration::from_millis(50));
+    socket.set_read_timeout(patience).expect("it is a socket");
+    let mut heard = Heard {
+        socket,
+        lines: Vec::new(),
+    };
+    let _instance = start
+        .env("NOTIFY_SOCKET", &name)
+        .env("WATCHDOG_USEC", "1000000")
+        .launch();
+    let began = Instant::now();
+    for _ in 0..5 {
+        heard.until("WATCHDOG=1");
+    }
+    // The first comes at once, the others half a second apart.
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() > Duration::from_secs(1));
+}
+
+#[test]
 fn a_service_manager_that_does_not_listen_holds_up_nothing() {
     let start = Start::default();
     let name = start.place().join("manager");
