@@ -218,6 +218,9 @@ pub struct Rollout {
     pub verdicts: Vec<Verdict>,
     /// Every request during the rollout, accounted for.
     pub ledger: Ledger,
+    /// What is to be known of its workers whatever its end: that they run different bytes, because their program
+    /// was replaced on disk meanwhile.
+    pub remarks: Vec<String>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// When it was ordered.

@@ -146,6 +146,7 @@ fn rollout(state: &str) -> Rollout {
         waiting_on: (!ended).then(|| waiting("share to reach 25 %")),
         counts: RolloutCounts::default(),
         verdicts: Vec::new(),
+        remarks: Vec::new(),
         ledger: Ledger {
             requests: 6_021,
             candidate: 3_000,

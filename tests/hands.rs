@@ -10,6 +10,7 @@ use std::time::Duration;
 use remuda::config::{Connect, Recipe};
 use remuda::link::message::WorkerAddress;
 use remuda::rollout::{Exit, Generation, ServiceName, Slot, WorkerId};
+use remuda::shim::{Bytes, Change};
 use remuda::supervisor::image::Image;
 use remuda::supervisor::notify::{Notice, Notify};
 use remuda::supervisor::place::Place;
@@ -41,6 +42,7 @@ struct Ran {
     out: String,
     error: String,
     exit: Exit,
+    bytes: Option<Bytes>,
 }
 
 impl Hands {
@@ -62,7 +64,11 @@ impl Hands {
 
     /// Starts a worker; the place must live as long as it.
     fn start(&mut self, recipe: &Recipe) -> (Spawned, Place) {
-        let spec = Spec::resolve(&ServiceName::new("app"), "r1", recipe).expect("resolves");
+        self.start_again(&resolved(recipe))
+    }
+
+    /// Starts another worker of the same generation.
+    fn start_again(&mut self, spec: &Spec) -> (Spawned, Place) {
         self.next += 1;
         let (slot, generation) = (Slot(0), Generation(self.next));
         let ports = Ports::new((21_000, 21_999));
@@ -84,7 +90,14 @@ impl Hands {
             notify: &place.notify_path(),
         });
         let listeners: Vec<OwnedFd> = place.take_listener().into_iter().collect();
-        let spawned = spawn(&self.image, &mut self.reaper, job, listeners).expect("spawns");
+        let spawned = spawn(
+            &self.image,
+            &mut self.reaper,
+            job,
+            listeners,
+            spec.program(),
+        )
+        .expect("spawns");
         notify.expect_session(spawned.pid);
         self.notify = Some(notify);
         (spawned, place)
@@ -101,7 +114,11 @@ impl Hands {
     }
 
     async fn run(&mut self, recipe: &Recipe) -> Result<Ran, String> {
-        let (mut spawned, _place) = self.start(recipe);
+        self.run_again(&resolved(recipe)).await
+    }
+
+    async fn run_again(&mut self, spec: &Spec) -> Result<Ran, String> {
+        let (mut spawned, _place) = self.start_again(spec);
         let outcome = spawned.outcome.await;
         let (mut out, mut error) = (String::new(), String::new());
         spawned.stdout.read_to_string(&mut out).await.expect("read");
@@ -111,8 +128,17 @@ impl Hands {
             .await
             .expect("read");
         let exit = self.exit(spawned.pid).await;
-        outcome.map(|()| Ran { out, error, exit })
+        outcome.map(|bytes| Ran {
+            out,
+            error,
+            exit,
+            bytes,
+        })
     }
+}
+
+fn resolved(recipe: &Recipe) -> Spec {
+    Spec::resolve(&ServiceName::new("app"), "r1", recipe).expect("resolves")
 }
 
 fn recipe(command: &[&str]) -> Recipe {
@@ -282,6 +308,110 @@ async fn the_program_is_found_in_the_workers_own_path_and_directory() {
         "{}",
         ran.error
     );
+}
+
+/// Puts a script under this name as a deploy does: written beside it and moved over it.
+fn put(path: &Path, says: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, format!("#!/bin/sh\necho {says} $0\n")).expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&beside, mode).expect("chmod");
+    std::fs::rename(&beside, path).expect("rename");
+}
+
+#[tokio::test]
+async fn f62_f15_an_image_that_was_replaced_is_run_by_its_descriptor_which_does_not_leak() {
+    let mut hands = Hands::new();
+    for (connect, promised) in [(Connect::Port, ""), (Connect::Fd, "3\n")] {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let directory = directory.path().canonicalize().expect("exists");
+        std::fs::create_dir_all(&directory).expect("made");
+        let server = directory.join("server");
+        std::fs::copy("/bin/sh", &server).expect("copied");
+        // Only what the shell itself can do: another program would have descriptors of its own.
+        let look = "n=3; while [ $n -lt 40 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done; \
+                    read name < /proc/$$/comm; echo $0 $name; readlink /proc/$$/exe";
+        let mut recipe = recipe(&["./server", "-c", look, "old"]);
+        recipe.cwd = Some(directory.clone());
+        recipe.connect = connect;
+        let spec = resolved(&recipe);
+        let exe = server.display();
+
+        let ran = within(hands.run_again(&spec)).await.expect("runs");
+        assert_eq!(ran.out, format!("{promised}old server\n{exe}\n"));
+        assert_eq!(ran.bytes, None, "by its name");
+        put(&server, "new");
+        for _ in 0..2 {
+            let ran = within(hands.run_again(&spec)).await.expect("runs");
+            assert!(
+                ran.out.starts_with(&format!("{promised}old ")),
+                "{}",
+                ran.out
+            );
+            assert!(
+                ran.out.ends_with(&format!("{exe} (deleted)\n")),
+                "{}",
+                ran.out
+            );
+            assert_eq!(ran.bytes, Some(Bytes::Kept));
+            let _ = std::fs::remove_file(&server);
+        }
+        // Another generation finds nothing there.
+        let error = within(hands.run(&recipe)).await.err().expect("is gone");
+        assert!(error.contains("No such file"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn f62_a_script_that_was_replaced_or_written_over_is_run_by_its_name_and_told() {
+    let mut hands = Hands::new();
+    let directory = tempfile::tempdir().expect("tempdir");
+    let server = directory.path().join("server");
+    let mut recipe = recipe(&["./server"]);
+    recipe.cwd = Some(directory.path().to_owned());
+    put(&server, "old");
+    let spec = resolved(&recipe);
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    assert_eq!((&*ran.out, ran.bytes), ("old ./server\n", None));
+    // A deploy that sets rights and owners of everything changes no bytes.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+    std::fs::set_permissions(&server, mode).expect("chmod");
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    assert_eq!((&*ran.out, ran.bytes), ("old ./server\n", None));
+
+    std::fs::write(&server, "#!/bin/sh\necho longer $0\n").expect("write");
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    let bytes = Some(Bytes::Changed(Change::WrittenOver));
+    assert_eq!((&*ran.out, ran.bytes), ("longer ./server\n", bytes));
+    put(&server, "new");
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    let bytes = Some(Bytes::Changed(Change::Replaced));
+    assert_eq!((&*ran.out, ran.bytes), ("new ./server\n", bytes));
+    let ran = within(hands.run(&recipe)).await.expect("runs");
+    assert_eq!(ran.bytes, None, "another generation begins with it");
+}
+
+#[tokio::test]
+async fn f62_a_program_is_looked_for_in_the_path_once_for_all_workers() {
+    let mut hands = Hands::new();
+    let directory = tempfile::tempdir().expect("tempdir");
+    let at = |name: &str| directory.path().join(name);
+    for place in ["first", "second"] {
+        std::fs::create_dir(at(place)).expect("mkdir");
+    }
+    put(&at("second/server"), "second");
+    let mut recipe = recipe(&["server"]);
+    let path = std::env::join_paths([at("first"), at("second")]).expect("joins");
+    recipe.env = vec![("PATH".into(), path.into_string().expect("UTF-8"))];
+    let spec = resolved(&recipe);
+    let second = format!("second {}\n", at("second/server").display());
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    assert_eq!((&*ran.out, ran.bytes), (&*second, None));
+    put(&at("first/server"), "first");
+    let ran = within(hands.run_again(&spec)).await.expect("runs");
+    assert_eq!((&*ran.out, ran.bytes), (&*second, None));
+    let ran = within(hands.run(&recipe)).await.expect("runs");
+    assert!(ran.out.starts_with("first "), "{}", ran.out);
 }
 
 #[tokio::test]
@@ -471,10 +601,10 @@ async fn e3_a_worker_is_terminated_when_the_thread_that_started_it_ends() {
             .build();
         runtime.expect("runtime").block_on(async {
             let mut reaper = Reaper::new().expect("subreaper");
-            let refused = spawn(&image, &mut reaper, wrong, Vec::new()).expect("spawns");
+            let refused = spawn(&image, &mut reaper, wrong, Vec::new(), None).expect("spawns");
             let why = refused.outcome.await.expect_err("another parent");
             assert!(why.contains("is gone"), "{why}");
-            let mut spawned = spawn(&image, &mut reaper, job, Vec::new()).expect("spawns");
+            let mut spawned = spawn(&image, &mut reaper, job, Vec::new(), None).expect("spawns");
             spawned.outcome.await.expect("executes");
             let mut up = [0; 2];
             spawned.stdout.read_exact(&mut up).await.expect("up");

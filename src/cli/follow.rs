@@ -105,6 +105,9 @@ impl<'a> Teller<'a> {
                 verdict.message
             ));
         }
+        for remark in &rollout.remarks {
+            self.say(&format!("  note: {remark}"));
+        }
         let service = status.services.get(&rollout.service);
         for line in still_draining(rollout, service) {
             self.say(&line);

@@ -105,6 +105,8 @@ fn details(rollout: &Rollout) -> Vec<String> {
             verdict.message
         ));
     }
+    let remarks = rollout.remarks.iter();
+    lines.extend(remarks.map(|remark| format!("  note         {remark}")));
     lines.extend(words::bundle(rollout));
     lines
 }

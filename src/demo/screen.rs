@@ -255,6 +255,7 @@ mod tests {
             "progress": 0.5, "waiting_on": waiting,
             "counts": {"wanted": 4, "candidate_ready": 3, "stable_ready": 1, "retiring": 2, "retiring_requests": 3},
             "verdicts": [],
+            "remarks": [],
             "ledger": {"requests": 9, "candidate": 4, "stable": 5, "retried": 0, "proxy_errors": 0, "cut": none,
                        "client_gone": 0},
             "requested_at": "2026-11-23T02:00:00.000Z", "full_strength": true,

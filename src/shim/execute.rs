@@ -1,22 +1,56 @@
-//! The exec itself: finding the program with the worker's own `PATH`, and saying exactly why it did not run.
+//! The exec itself: finding the program with the worker's own `PATH`, running the bytes that its generation
+//! began with, and saying exactly why it did not run.
 
+use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::execve;
+use nix::fcntl::AtFlags;
+use nix::unistd::{execve, execveat};
 
 use super::job::{Failure, Job};
+use super::program::{Bytes, Change, Mark, Program};
 
 /// Where programs are looked for if the worker's environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Executes the job's program. If it returns, it failed.
-pub(super) fn execute(job: &Job, env: Vec<(OsString, OsString)>) -> Failure {
-    let candidates = candidates(&job.program, &env);
+/// The program that the worker's generation began with, held.
+#[derive(Debug)]
+pub(super) struct Begun<'a> {
+    pub(super) program: &'a Program,
+    pub(super) file: OwnedFd,
+}
+
+impl Begun<'_> {
+    fn choose(&self) -> Option<Bytes> {
+        let named = fs::metadata(&self.program.path);
+        let held = fs::metadata(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let mark = |found: std::io::Result<_>| found.ok().map(|found| Mark::of(&found));
+        self.program.choose(mark(named), mark(held))
+    }
+}
+
+/// Executes the job's program. If it returns, it failed. What is `told` before is what it executes, if that is
+/// not simply the file under the program's name.
+pub(super) fn execute(
+    job: &Job,
+    begun: Option<&Begun<'_>>,
+    env: Vec<(OsString, OsString)>,
+    told: impl Fn(Bytes),
+) -> Failure {
+    // The last one wins, as it does in the environment of a process.
+    let path = env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map(|(_, value)| value.as_os_str());
+    let mut candidates = candidates(&job.program, path);
+    if let Some(begun) = begun.filter(|_| has_no_slash(&job.program)) {
+        // What was found first then is first still.
+        candidates.insert(0, PathBuf::from(&begun.program.path));
+    }
     let Some((argv, env)) = c_strings(&job.argv, env) else {
         return Failure("the command or its environment contains a NUL character".into());
     };
@@ -26,7 +60,8 @@ pub(super) fn execute(job: &Job, env: Vec<(OsString, OsString)>) -> Failure {
         let Ok(file) = CString::new(path.as_os_str().as_bytes()) else {
             return Failure("the command contains a NUL character".into());
         };
-        let Err(errno) = execve(&file, &argv, &env);
+        let begun = begun.filter(|begun| path.as_os_str() == begun.program.path);
+        let Err(errno) = run(&file, begun, (&argv, &env), &told);
         match errno {
             Errno::ENOENT | Errno::ENOTDIR if !path.exists() => {}
             Errno::EACCES if has_no_slash(&job.program) => reason = (path, errno),
@@ -39,15 +74,30 @@ pub(super) fn execute(job: &Job, env: Vec<(OsString, OsString)>) -> Failure {
     explain(job, &reason.0, reason.1)
 }
 
+fn run(
+    file: &CString,
+    begun: Option<&Begun<'_>>,
+    (argv, env): (&[CString], &[CString]),
+    told: impl Fn(Bytes),
+) -> Result<Infallible, Errno> {
+    let chosen = begun.and_then(|begun| Some((begun, begun.choose()?)));
+    if let Some((begun, bytes)) = chosen {
+        told(bytes);
+        if bytes == Bytes::Kept {
+            let Err(_errno) = execveat(&begun.file, c"", argv, env, AtFlags::AT_EMPTY_PATH);
+            // Forbidden, or for an emulator that wants a name. A worker with other bytes is better than none.
+            told(Bytes::Changed(Change::Replaced));
+        }
+    }
+    execve(file, argv, env)
+}
+
 /// The files to try, in order.
-fn candidates(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<PathBuf> {
+pub(crate) fn candidates(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
     if !has_no_slash(program) {
         return vec![PathBuf::from(program)];
     }
-    // The last one wins, as it does in the environment of a process.
-    let path = env.iter().rev().find(|(name, _)| name == "PATH");
-    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
-    std::env::split_paths(path)
+    std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH)))
         .map(|directory| directory.join(program))
         .collect()
 }

@@ -2,18 +2,21 @@
 //!
 //! It owns the last steps between "a process exists" and "the operator's program runs", which need the
 //! new process's own pid or would be unsafe after a fork. Only the supervisor starts it, with a channel
-//! as its stdin; [`Job`] and descriptors come from there, a [`Failure`] goes back. It has one thread, no
+//! as its stdin; [`Job`] and descriptors come from there, an [`Answer`] goes back. It has one thread, no
 //! runtime, and must never do anything after the exec, so nothing of it is left in the worker.
 
 mod execute;
 mod job;
+mod program;
 mod steps;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
-pub use job::{Failure, Identity, Job};
+pub(crate) use execute::candidates;
+pub use job::{Answer, Failure, Identity, Job};
+pub use program::{Bytes, Change, Kind, Mark, Program};
 
 use crate::link::frame::{Decoder, encode};
 use crate::sys::{recv_with_fds, send_with_fds};
@@ -32,11 +35,15 @@ pub fn run() -> ExitCode {
         return ExitCode::from(CANNOT_EXECUTE);
     };
     let (channel, failure) = steps::become_worker(&job, channel, fds);
-    if let Ok(frame) = encode(&failure, 0) {
-        // One short frame into an empty socket: it is taken whole, or there is nobody to read it.
-        let _ = send_with_fds(channel.as_fd(), &frame, &[]);
-    }
+    answer(channel.as_fd(), &Answer::Failed(failure));
     ExitCode::from(CANNOT_EXECUTE)
+}
+
+fn answer(channel: BorrowedFd<'_>, answer: &Answer) {
+    if let Ok(frame) = encode(answer, 0) {
+        // A short frame into a socket as good as empty: it is taken whole, or there is nobody to read it.
+        let _ = send_with_fds(channel, &frame, &[]);
+    }
 }
 
 fn receive(channel: BorrowedFd<'_>) -> io::Result<(Job, Vec<OwnedFd>)> {

@@ -3,20 +3,21 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 
-use super::execute::execute;
-use super::job::{Failure, Identity, Job};
+use super::answer;
+use super::execute::{Begun, execute};
+use super::job::{Answer, Failure, Identity, Job};
 use crate::sys;
 
 /// Becomes the worker. If it returns, nothing was executed, and the failure is to be sent on the channel.
 pub(super) fn become_worker(job: &Job, channel: OwnedFd, fds: Vec<OwnedFd>) -> (OwnedFd, Failure) {
-    let prepared = match descriptors(job, fds) {
+    let (prepared, begun) = match descriptors(job, fds) {
         Ok(fds) => fds,
         Err(failure) => return (channel, failure),
     };
@@ -27,24 +28,40 @@ pub(super) fn become_worker(job: &Job, channel: OwnedFd, fds: Vec<OwnedFd>) -> (
         }
     };
     match prepare(job) {
-        Ok(()) => (channel, execute(job, environment(job))),
+        Ok(()) => {
+            let told = |bytes| answer(channel.as_fd(), &Answer::Executes(bytes));
+            let failure = execute(job, begun.as_ref(), environment(job), told);
+            (channel, failure)
+        }
         Err(failure) => (channel, failure),
     }
 }
 
-/// Stdin, stdout, stderr and the listeners, in order.
-fn descriptors(job: &Job, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
-    if fds.len() != 2 + job.listeners.len() {
+/// Stdin, stdout, stderr and the listeners, in order; and the program, above them and closed by the exec.
+fn descriptors<'a>(
+    job: &'a Job,
+    mut fds: Vec<OwnedFd>,
+) -> Result<(Vec<OwnedFd>, Option<Begun<'a>>), Failure> {
+    let count = 2 + job.listeners.len();
+    if fds.len() != count + usize::from(job.begun.is_some()) {
         return Err(Failure(format!(
             "the supervisor sent {} descriptors for {} listeners",
             fds.len(),
             job.listeners.len()
         )));
     }
+    let mut begun = None;
+    if let Some((program, file)) = job.begun.as_ref().zip(fds.get(count)) {
+        // The number it came with may be one that the worker gets another descriptor under.
+        let file = sys::copy_above(file, count + 1)
+            .map_err(|error| failed("keep the program's descriptor", &error))?;
+        begun = Some(Begun { program, file });
+    }
+    fds.truncate(count);
     let null = File::open("/dev/null").map_err(|error| failed("open /dev/null", &error))?;
     let mut all = vec![null.into()];
     all.extend(fds);
-    Ok(all)
+    Ok((all, begun))
 }
 
 fn prepare(job: &Job) -> Result<(), Failure> {

@@ -184,7 +184,11 @@ impl Supervisor {
                 }
             }
             Input::Launched { worker, outcome } => {
-                let facts = self.workers.launched(worker, outcome);
+                if let Ok(Some(bytes)) = outcome {
+                    self.workers.executed(worker, bytes);
+                    self.tell_program(worker);
+                }
+                let facts = self.workers.launched(worker, outcome.map(|_runs| ()));
                 self.feed(facts);
             }
             Input::Probed { worker, outcome } => {

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::probe::Missed;
 use crate::link::message::FromPlane;
 use crate::rollout::WorkerId;
+use crate::shim::Bytes;
 
 /// One piece of news.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(super) enum Input {
     Launched {
         /// Which.
         worker: WorkerId,
-        /// The error in the system's words.
-        outcome: Result<(), String>,
+        /// What it runs, if that is not simply its program's file; or the error in the system's words.
+        outcome: Result<Option<Bytes>, String>,
     },
     /// A probe ended.
     Probed {

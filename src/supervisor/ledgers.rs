@@ -8,13 +8,15 @@ use crate::rollout::{Event, Generation, Outcomes, Record, RolloutState, ServiceN
 /// Rollouts whose request accounting is remembered.
 const LEDGERS_KEPT: usize = 256;
 
-/// A rollout's request accounting: the totals at its begin, and at its end once it ended (those cut, at
-/// the end of the last drain it caused).
-#[derive(Debug, Clone, Copy)]
+/// What is kept of a rollout beside the core's view: its request accounting, that is the totals at its begin, and
+/// at its end once it ended (those cut, at the end of the last drain it caused).
+#[derive(Debug, Clone)]
 pub(super) struct Ledgers {
     pub(super) begin: LedgerCounts,
     /// With what the candidate's workers answered, which is forgotten with its generation.
     pub(super) end: Option<(LedgerCounts, Outcomes)>,
+    /// What is to be known of its workers.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Supervisor {
@@ -31,6 +33,7 @@ impl Supervisor {
             .or_insert(Ledgers {
                 begin: totals,
                 end: None,
+                remarks: Vec::new(),
             });
         if state.is_final() && ledger.end.is_none() {
             ledger.end = Some((totals, self.metrics.outcomes(service, to)));

@@ -45,6 +45,7 @@ impl Supervisor {
         let read = certificates.iter().chain(config).chain(state);
         let mut all: Vec<String> = read.chain(restart).cloned().collect();
         all.extend(self.behind(view));
+        all.extend(self.strayed());
         all
     }
 

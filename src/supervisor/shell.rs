@@ -42,6 +42,11 @@ impl Shell for ShellView<'_> {
         end.since(ledger.begin).wire(candidate)
     }
 
+    fn remarks(&self, service: &ServiceName, rollout: &RolloutView) -> Vec<String> {
+        let kept = self.ledgers.get(&rollout_id(service, rollout.number.0));
+        kept.map(|kept| kept.remarks.clone()).unwrap_or_default()
+    }
+
     fn parked(&self, service: &ServiceName) -> u32 {
         self.metrics.parked(service)
     }

@@ -5,19 +5,22 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::net::unix::pipe;
 
 use super::image::Image;
+use super::program::Held;
 use super::reaper::Reaper;
 use crate::link::channel::Channel;
-use crate::shim::{Failure, Job};
+use crate::shim::{Answer, Bytes, Failure, Job};
 
-/// Resolves when the shim has become the worker, or with a sentence that says why it has not. The process
+/// Resolves when the shim has become the worker, or with a sentence that says why it has not. What it runs is
+/// said if that is not simply the file under its program's name, as its generation began with it. The process
 /// must be reaped in either case.
-pub type Outcome = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+pub type Outcome = Pin<Box<dyn Future<Output = Result<Option<Bytes>, String>>>>;
 
 /// A process that is about to be a worker.
 pub struct Spawned {
@@ -40,16 +43,19 @@ impl fmt::Debug for Spawned {
 }
 
 /// Starts the shim, registers it with the reaper and returns at once. `listeners` are those that
-/// `job.listeners` names; our copies are closed as soon as the shim has been sent them.
+/// `job.listeners` names; our copies are closed as soon as the shim has been sent them. `program` is what the
+/// worker's generation began with.
 ///
 /// # Errors
 /// A sentence; nothing was started then.
 pub fn spawn(
     image: &Image,
     reaper: &mut Reaper,
-    job: Job,
+    mut job: Job,
     listeners: Vec<OwnedFd>,
+    program: Option<Rc<Held>>,
 ) -> Result<Spawned, String> {
+    job.begun = program.as_ref().map(|held| held.program.clone());
     let start = || -> io::Result<_> {
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
@@ -60,7 +66,7 @@ pub fn spawn(
         fds.extend(listeners);
         Ok(Spawned {
             pid,
-            outcome: Box::pin(hand_over(channel, job, fds)),
+            outcome: Box::pin(hand_over(channel, job, fds, program)),
             stdout,
             stderr,
         })
@@ -68,9 +74,15 @@ pub fn spawn(
     start().map_err(|error| format!("cannot start a process: {error}"))
 }
 
-async fn hand_over(channel: Channel, job: Job, fds: Vec<OwnedFd>) -> Result<(), String> {
+async fn hand_over(
+    channel: Channel,
+    job: Job,
+    fds: Vec<OwnedFd>,
+    program: Option<Rc<Held>>,
+) -> Result<Option<Bytes>, String> {
     let (mut receiver, mut sender) = channel.split();
-    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let mut borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    borrowed.extend(program.iter().map(|held| held.as_fd()));
     sender
         .send(&job, &borrowed)
         .await
@@ -78,10 +90,14 @@ async fn hand_over(channel: Channel, job: Job, fds: Vec<OwnedFd>) -> Result<(), 
     drop(borrowed);
     // In flight to the shim or held by it: a listener's life is the worker's from here.
     drop(fds);
-    match receiver.recv::<Failure>().await {
-        Ok(None) => Ok(()),
-        Ok(Some((Failure(sentence), _no_fds))) => Err(sentence),
-        Err(error) => Err(format!("the new process answered nonsense: {error}")),
+    let mut runs = None;
+    loop {
+        match receiver.recv::<Answer>().await {
+            Ok(None) => return Ok(runs),
+            Ok(Some((Answer::Executes(bytes), _no_fds))) => runs = Some(bytes),
+            Ok(Some((Answer::Failed(Failure(sentence)), _no_fds))) => return Err(sentence),
+            Err(error) => return Err(format!("the new process answered nonsense: {error}")),
+        }
     }
 }
 

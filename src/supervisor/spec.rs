@@ -1,14 +1,17 @@
-//! A generation's recipe, resolved once: every worker of the generation runs the same directory, file and
-//! environment, whatever is changed on disk meanwhile (F62).
+//! A generation's recipe, resolved once: every worker of the generation runs in the same directory, the same
+//! program and environment, whatever is changed on disk meanwhile (F62).
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use nix::unistd::{Group, User, getgrouplist};
 
+use super::program::Held;
 use super::remains::our_name;
 use crate::config::{Connect, Recipe, regular};
 use crate::link::message::WorkerAddress;
@@ -29,7 +32,7 @@ const NOT_HANDED_DOWN: [&str; 5] = [
 ];
 
 /// The resolved recipe of one generation.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Spec {
     service: ServiceName,
     release: String,
@@ -40,6 +43,10 @@ pub struct Spec {
     /// Inherited and from the file, as they are.
     base: Vec<(OsString, OsString)>,
     identity: Option<Identity>,
+    /// What the program's name led to at the first start.
+    held: RefCell<Option<Rc<Held>>>,
+    /// A worker of it has answered.
+    proven: Cell<bool>,
 }
 
 /// What differs from worker to worker.
@@ -89,7 +96,49 @@ impl Spec {
             cwd,
             base,
             identity,
+            held: RefCell::default(),
+            proven: Cell::new(false),
         })
+    }
+
+    /// The program that all its workers run, opened now if it is not held yet.
+    pub fn program(&self) -> Option<Rc<Held>> {
+        let mut held = self.held.borrow_mut();
+        if held.is_none() {
+            let path = self.path_variable();
+            *held = Held::open(&self.program, path.as_deref(), self.cwd.as_deref()).map(Rc::new);
+        }
+        held.clone()
+    }
+
+    /// Nothing of it runs. If nothing of it has ever answered, the next start takes what is on disk then: a
+    /// first release that cannot serve is put right by putting a better file in its place.
+    pub(super) fn begin_anew(&self) {
+        if !self.proven.get() {
+            self.held.take();
+        }
+    }
+
+    /// A worker of it has answered: from here on every other one runs the same.
+    pub(super) fn prove(&self) {
+        self.proven.set(true);
+    }
+
+    /// Where a worker looks for a program without a slash. Of the placeholders only those are filled that are
+    /// the same for all.
+    fn path_variable(&self) -> Option<OsString> {
+        let words = [("{release}", self.release.as_str())];
+        let own = self
+            .recipe
+            .env
+            .iter()
+            .rev()
+            .find(|(name, _)| name == "PATH");
+        let inherited = self.base.iter().find(|(name, _)| name == "PATH");
+        match own {
+            Some((_, value)) => Some(fill(value, &words).into()),
+            None => inherited.map(|(_, value)| value.clone()),
+        }
     }
 
     /// What it was resolved from.
@@ -160,6 +209,8 @@ impl Spec {
         Job {
             parent: std::process::id(),
             program: self.program.clone(),
+            // The spawn's, which has the descriptor.
+            begun: None,
             argv: self
                 .recipe
                 .command

@@ -37,6 +37,8 @@ pub(super) trait Shell {
     fn evidence(&self, worker: WorkerId) -> Evidence;
     /// Every request of a service between a rollout's begin and end (or now).
     fn ledger(&self, service: &ServiceName, rollout: &RolloutView) -> wire::Ledger;
+    /// What is to be known of a rollout's workers.
+    fn remarks(&self, service: &ServiceName, rollout: &RolloutView) -> Vec<String>;
     /// Requests that wait for a worker.
     fn parked(&self, service: &ServiceName) -> u32;
 }
@@ -145,6 +147,7 @@ pub(super) fn rollout(
         },
         verdicts: view.verdicts.iter().map(verdict).collect(),
         ledger: shell.ledger(service, view),
+        remarks: shell.remarks(service, view),
         failure: view
             .failure
             .as_ref()

@@ -29,6 +29,7 @@ use crate::feed::Feed;
 use crate::link::message::WorkerAddress;
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
+use crate::shim::{Bytes, Change};
 use crate::wire;
 
 /// How often it is said that probes cannot be made.
@@ -97,6 +98,8 @@ impl Drop for Worker {
 struct Process {
     pid: u32,
     launched: bool,
+    /// If not simply what is under its program's name, as its generation began with it.
+    runs: Option<Bytes>,
     exited: Option<Exit>,
     output: Rc<Output>,
     tasks: Vec<AbortHandle>,
@@ -116,6 +119,17 @@ impl Drop for Process {
             task.abort();
         }
     }
+}
+
+/// A worker whose program's file has changed since its generation began.
+#[derive(Debug)]
+pub(super) struct Runs {
+    pub(super) service: ServiceName,
+    pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    /// As the operator wrote it.
+    pub(super) program: String,
+    pub(super) bytes: Bytes,
 }
 
 /// What it takes to begin.
@@ -199,6 +213,43 @@ impl Workers {
     pub(super) fn recipe(&self, service: &ServiceName, generation: Generation) -> Option<&Recipe> {
         let spec = self.specs.get(&(service.clone(), generation))?;
         Some(spec.recipe())
+    }
+
+    /// Whether the generation has a process.
+    fn is_inhabited(&self, service: &ServiceName, generation: Generation) -> bool {
+        let mut all = self.live.values();
+        all.any(|of| of.service == *service && of.generation == generation)
+    }
+
+    /// A worker runs something else than what is under its program's name, as its generation began with it.
+    pub(super) fn executed(&mut self, worker: WorkerId, bytes: Bytes) {
+        if let Some(process) = self.process_mut(worker) {
+            process.runs = Some(bytes);
+        }
+    }
+
+    /// What a worker runs, if its program's file has changed since its generation began.
+    pub(super) fn runs(&self, worker: WorkerId) -> Option<Runs> {
+        let known = self.live.get(&worker)?;
+        let bytes = known.process.as_ref()?.runs?;
+        let spec = self.specs.get(&(known.service.clone(), known.generation))?;
+        Some(Runs {
+            service: known.service.clone(),
+            slot: known.slot,
+            generation: known.generation,
+            program: spec.recipe().command.first().cloned().unwrap_or_default(),
+            bytes,
+        })
+    }
+
+    /// All that run other bytes than their generations began with.
+    pub(super) fn strayed(&self) -> Vec<(Runs, Change)> {
+        let all = self.live.keys().filter_map(|worker| self.runs(*worker));
+        all.filter_map(|runs| match runs.bytes {
+            Bytes::Changed(change) => Some((runs, change)),
+            Bytes::Kept => None,
+        })
+        .collect()
     }
 
     /// The generation will start nothing any more.
@@ -307,7 +358,11 @@ impl Workers {
             notify: &notify_path,
         });
         let listeners = place.take_listener().into_iter().collect();
-        let spawned = spawn::spawn(&self.image, &mut self.reaper, job, listeners)?;
+        if !self.is_inhabited(&config.name, generation) {
+            spec.begin_anew();
+        }
+        let program = spec.program();
+        let spawned = spawn::spawn(&self.image, &mut self.reaper, job, listeners, program)?;
         let inputs = self.inputs.clone();
         let outcome = spawned.outcome;
         tokio::task::spawn_local(async move {
@@ -347,6 +402,7 @@ impl Workers {
                 process: Some(Process {
                     pid: spawned.pid,
                     launched: false,
+                    runs: None,
                     exited: None,
                     output: Rc::new(output),
                     tasks: vec![hearing.abort_handle()],
@@ -456,6 +512,10 @@ impl Workers {
             }
             Ok(()) => {
                 known.answered = true;
+                let of = (known.service.clone(), known.generation);
+                if let Some(spec) = self.specs.get(&of) {
+                    spec.prove();
+                }
                 known.last_probe = Some("answered".to_owned());
                 vec![Fact::Answered { worker }]
             }

@@ -128,7 +128,7 @@ pub fn number_descriptors(
         return Err((kept, io::ErrorKind::InvalidInput.into()));
     };
     // First out of the way of all numbers to be given, or one could overwrite the next (E7).
-    let kept = match copy_above(&kept, count) {
+    let kept = match copy_above(&kept, fds.len()) {
         Ok(copy) => {
             leave_open(kept);
             copy
@@ -142,9 +142,10 @@ pub fn number_descriptors(
 }
 
 fn number_all(fds: Vec<OwnedFd>, count: RawFd) -> io::Result<()> {
-    let mut copies = Vec::with_capacity(fds.len());
+    let first = fds.len();
+    let mut copies = Vec::with_capacity(first);
     for fd in fds {
-        copies.push(copy_above(&fd, count)?);
+        copies.push(copy_above(&fd, first)?);
         leave_open(fd);
     }
     for (number, copy) in (0..count).zip(copies) {
@@ -157,7 +158,12 @@ fn number_all(fds: Vec<OwnedFd>, count: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<OwnedFd> {
+/// The same under a number that is `lowest` or more, close-on-exec.
+///
+/// # Errors
+/// The system's.
+pub fn copy_above(fd: &OwnedFd, lowest: usize) -> io::Result<OwnedFd> {
+    let lowest = RawFd::try_from(lowest).map_err(|_too_many| io::ErrorKind::InvalidInput)?;
     // SAFETY: fcntl on a descriptor that is open, which copies it.
     let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
     if copy < 0 {

@@ -356,6 +356,7 @@ pub(crate) fn sample_rollout(to: u64, state: &str) -> wire::Rollout {
         },
         verdicts: Vec::new(),
         ledger: wire::Ledger::default(),
+        remarks: Vec::new(),
         failure: failed.then(|| wire::Failure {
             reason: "worker".to_owned(),
             message: "slot 4 of generation 4 ended before it was ready: exit status 1".to_owned(),

@@ -25,6 +25,7 @@ mod limits;
 mod listeners;
 mod manager;
 mod planes;
+mod programs;
 mod reloads;
 mod routing;
 mod steering;

@@ -205,6 +205,7 @@ function showRollout(v, r, said) {
       el("p", { class: "quiet" }, `${counts.candidate_ready} of ${counts.wanted} new ready · ${counts.stable_ready} old serve · ${counts.retiring} retire`),
       el("p", { class: "quiet" }, numbers.join(" · ")),
       verdicts.length ? el("ul", { class: "verdicts" }, ...verdicts) : null,
+      ...(r.remarks ?? []).map((remark) => el("p", { class: "quiet" }, ...ticked(remark))),
     ];
   });
   showFailure(v, r);

@@ -127,4 +127,18 @@ impl Ended {
         }
         self
     }
+
+    /// Fails the test if it said any of this, on either stream.
+    #[track_caller]
+    pub(crate) fn says_none_of(&self, words: &[&str]) -> &Self {
+        for word in words {
+            assert!(
+                !self.out.contains(word) && !self.err.contains(word),
+                "said: {word:?}\n{}\n{}",
+                self.out,
+                self.err
+            );
+        }
+        self
+    }
 }
