@@ -1,6 +1,7 @@
 //! The program file of a generation, held open from its first start on, so that every later one can run the
 //! same bytes whatever its name leads to by then (F62). One descriptor for each resolved recipe.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -13,11 +14,25 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::shim::{Kind, Mark, Program, candidates};
 
+/// So many workers in a row may fail that run a file by its descriptor before one of them has answered.
+const TRIES: u32 = 2;
+
 /// A program and the file that it was when its generation began.
 #[derive(Debug)]
 pub struct Held {
-    pub(super) program: Program,
+    program: Program,
     file: File,
+    without_name: Cell<WithoutName>,
+}
+
+/// Whether the program runs though its name is another file's. Some do not: they start themselves again, or find
+/// their parts, by `/proc/self/exe`, which then names nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithoutName {
+    /// Not known; so many have failed.
+    Untried(u32),
+    /// One that ran so has answered: what fails later fails for another reason.
+    Runs,
 }
 
 impl Held {
@@ -48,7 +63,46 @@ impl Held {
             mark: Mark::of(&found),
             kind: kind(Path::new(&this)),
         };
-        Ok(Self { program, file })
+        Ok(Self {
+            program,
+            file,
+            without_name: Cell::new(WithoutName::Untried(0)),
+        })
+    }
+
+    /// What a worker that starts now is to run.
+    pub(super) fn program(&self) -> Program {
+        let mut program = self.program.clone();
+        if !self.runs_without_name() {
+            program.kind = Kind::Named;
+        }
+        program
+    }
+
+    /// A worker that ran it by its descriptor has answered.
+    pub(super) fn ran(&self) {
+        if self.runs_without_name() {
+            self.without_name.set(WithoutName::Runs);
+        }
+    }
+
+    /// Such a worker has ended by itself before it answered. Other bytes are better than no worker: returns true
+    /// if it is by its name from now on.
+    pub(super) fn failed(&self) -> bool {
+        match self.without_name.get() {
+            WithoutName::Untried(failures) if failures < TRIES => {
+                self.without_name.set(WithoutName::Untried(failures + 1));
+                failures + 1 == TRIES
+            }
+            WithoutName::Untried(_) | WithoutName::Runs => false,
+        }
+    }
+
+    fn runs_without_name(&self) -> bool {
+        match self.without_name.get() {
+            WithoutName::Untried(failures) => failures < TRIES,
+            WithoutName::Runs => true,
+        }
     }
 }
 
@@ -78,6 +132,28 @@ mod tests {
 
     use super::Held;
     use crate::shim::Kind;
+
+    #[test]
+    fn f62_what_never_runs_without_its_name_is_run_by_it_and_what_once_did_never() {
+        let open = || Held::open(OsStr::new("/proc/self/exe"), None, None).expect("this runs");
+        let held = open();
+        assert!(!held.failed());
+        assert_eq!(held.program().kind, Kind::Image);
+        assert!(held.failed(), "the second in a row");
+        assert_eq!(held.program().kind, Kind::Named);
+        // Late news of the first.
+        held.ran();
+        assert!(!held.failed());
+        assert_eq!(held.program().kind, Kind::Named);
+
+        let held = open();
+        assert!(!held.failed());
+        held.ran();
+        for _ in 0..5 {
+            assert!(!held.failed(), "for another reason");
+        }
+        assert_eq!(held.program().kind, Kind::Image);
+    }
 
     #[test]
     fn the_file_that_would_be_executed_is_held() {

@@ -55,7 +55,7 @@ pub fn spawn(
     listeners: Vec<OwnedFd>,
     program: Option<Rc<Held>>,
 ) -> Result<Spawned, String> {
-    job.begun = program.as_ref().map(|held| held.program.clone());
+    job.begun = program.as_ref().map(|held| held.program());
     let start = || -> io::Result<_> {
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;

@@ -100,6 +100,8 @@ struct Process {
     launched: bool,
     /// If not simply what is under its program's name, as its generation began with it.
     runs: Option<Bytes>,
+    /// Signalled by us, so that its end says nothing of it.
+    asked: bool,
     exited: Option<Exit>,
     output: Rc<Output>,
     tasks: Vec<AbortHandle>,
@@ -403,6 +405,7 @@ impl Workers {
                     pid: spawned.pid,
                     launched: false,
                     runs: None,
+                    asked: false,
                     exited: None,
                     output: Rc::new(output),
                     tasks: vec![hearing.abort_handle()],
@@ -443,6 +446,7 @@ impl Workers {
                 let mut facts = vec![Fact::Spawned { worker, pid }];
                 if let Some(exit) = process.exited {
                     facts.push(Fact::Exited { worker, exit });
+                    self.learn_from_failure(worker);
                     facts.extend(self.sweep());
                     return facts;
                 }
@@ -515,6 +519,10 @@ impl Workers {
                 let of = (known.service.clone(), known.generation);
                 if let Some(spec) = self.specs.get(&of) {
                     spec.prove();
+                    let runs = known.process.as_ref().and_then(|process| process.runs);
+                    if let (Some(Bytes::Kept), Some(held)) = (runs, spec.program()) {
+                        held.ran();
+                    }
                 }
                 known.last_probe = Some("answered".to_owned());
                 vec![Fact::Answered { worker }]
@@ -585,7 +593,30 @@ impl Workers {
             self.kill_group(worker);
             return Vec::new();
         }
+        self.learn_from_failure(worker);
         vec![Fact::Exited { worker, exit }]
+    }
+
+    /// A worker that runs a file without a name may fail for just that.
+    fn learn_from_failure(&self, worker: WorkerId) {
+        let Some(known) = self.live.get(&worker) else {
+            return;
+        };
+        let process = known.process.as_ref();
+        let by_itself = process.is_some_and(|of| of.runs == Some(Bytes::Kept) && !of.asked);
+        if known.answered || !by_itself {
+            return;
+        }
+        let spec = self.specs.get(&(known.service.clone(), known.generation));
+        let held = spec.and_then(|spec| spec.program());
+        if held.is_some_and(|held| held.failed()) {
+            tracing::warn!(
+                "the program of generation {} of `{}` was replaced on disk, and its former file does not run without \
+                 its name; what starts from now on runs the new one",
+                known.generation,
+                known.service
+            );
+        }
     }
 
     /// Workers whose process ended: those of which nothing is left are cleared.
@@ -686,7 +717,9 @@ impl Workers {
 
     /// SIGTERM to the main process.
     pub(super) fn terminate(&mut self, worker: WorkerId) {
-        if let Some(pid) = self.process_mut(worker).map(|process| process.pid) {
+        if let Some(process) = self.process_mut(worker) {
+            process.asked = true;
+            let pid = process.pid;
             self.reaper.terminate(pid);
         }
     }
@@ -702,9 +735,11 @@ impl Workers {
     }
 
     fn signal_group(&mut self, worker: WorkerId, signal: nix::sys::signal::Signal) {
-        let Some(pid) = self.process_mut(worker).map(|process| process.pid) else {
+        let Some(process) = self.process_mut(worker) else {
             return;
         };
+        process.asked = true;
+        let pid = process.pid;
         if self.reaper.is_live(pid) {
             match signal {
                 nix::sys::signal::Signal::SIGKILL => self.reaper.kill_group(pid),

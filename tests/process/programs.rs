@@ -175,6 +175,28 @@ fn f62_a_generation_runs_the_bytes_it_began_with_whatever_is_put_in_their_place(
 }
 
 #[test]
+fn f62_a_program_that_does_not_run_without_its_name_is_run_by_it_and_that_is_told() {
+    let start = Start::default()
+        .knob("needs_its_name", "1")
+        .service("restart = { first = \"50ms\", most = \"100ms\" }");
+    let program = program(&start);
+    let old = put_image(&program);
+    let mut instance = started(&program, start);
+    let new = put_image(&program);
+    crash_one(&mut instance);
+    let status = instance.status();
+    let mut expected = [(1, old), (1, new)];
+    expected.sort_unstable();
+    assert_eq!(images(&status), expected);
+    let notices = status["notices"].to_string();
+    assert!(
+        notices.contains("what started since runs the new file"),
+        "{notices}"
+    );
+    instance.wait_said("its former file does not run without its name");
+}
+
+#[test]
 fn f62_a_script_that_was_replaced_meanwhile_is_told_with_the_outcome_and_as_long_as_it_is_so() {
     let start = Start::default();
     let program = program(&start);

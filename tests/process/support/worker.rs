@@ -71,6 +71,11 @@ fn serve(knobs: Set) -> ! {
     if let Some(ms) = knobs.number("start_delay_ms") {
         std::thread::sleep(Duration::from_millis(ms));
     }
+    let this = std::env::current_exe().expect("proc is mounted");
+    if knobs.on("needs_its_name") && this.to_string_lossy().ends_with(" (deleted)") {
+        eprintln!("cannot start {} again", this.display());
+        std::process::exit(1);
+    }
     if let Some(code) = knobs.number("exit_at_start") {
         eprintln!("cannot open database");
         std::process::exit(i32::try_from(code).unwrap_or(1));
