@@ -34,6 +34,19 @@ struct Watchdog {
     due: Moment,
 }
 
+/// How many sockets a manager opened for us, as sd_listen_fds(3) has it. We take none of them over, and who
+/// connects to one waits in vain, so that it must be said.
+pub(super) fn sockets_given() -> Option<u32> {
+    let [pid, count] = ["LISTEN_PID", "LISTEN_FDS"].map(env::var);
+    given(pid.ok()?.as_str(), count.ok()?.as_str(), std::process::id())
+}
+
+fn given(pid: &str, count: &str, ours: u32) -> Option<u32> {
+    // The variables are inherited by children, for whom they are not meant.
+    let for_us = pid.parse() == Ok(ours);
+    count.parse().ok().filter(|count| for_us && *count > 0)
+}
+
 impl Manager {
     /// The one that our environment names. What cannot be used is said and left.
     pub(super) fn of_environment() -> Self {
@@ -168,7 +181,15 @@ fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
 mod tests {
     use std::time::Duration;
 
-    use super::every;
+    use super::{every, given};
+
+    #[test]
+    fn sockets_are_given_to_the_process_that_is_named() {
+        assert_eq!(given("7", "2", 7), Some(2));
+        for (pid, count) in [("8", "2"), ("7", "0"), ("", "2"), ("7", "two")] {
+            assert_eq!(given(pid, count, 7), None, "{pid} {count}");
+        }
+    }
 
     #[test]
     fn the_watchdog_hears_twice_within_its_limit_if_it_is_ours() {

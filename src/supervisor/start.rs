@@ -21,7 +21,7 @@ use super::image::Image;
 use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging::{self, Form};
-use super::manager::Manager;
+use super::manager::{self, Manager};
 use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
@@ -72,6 +72,11 @@ pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
     // on it.
     if let Err(error) = sys::close_on_exec_from(3) {
         tracing::warn!("descriptors that we were given cannot be kept from our children: {error}");
+    }
+    if let Some(count) = manager::sockets_given() {
+        tracing::warn!(
+            "{count} sockets were opened for us (LISTEN_FDS); remuda opens its own, and serves none of these"
+        );
     }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
