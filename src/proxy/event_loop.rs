@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -249,7 +249,10 @@ impl Loop {
 
     /// An id for a request whose client gave none that is believed.
     pub(super) fn request_id(&self) -> RequestId {
-        RequestId::of([self.random.next(), self.random.next()])
+        // A clock that stands before 1970 is not set.
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let [high, low] = [self.random.next(), self.random.next()].map(u128::from);
+        RequestId::of(time.unwrap_or_default(), high << 64 | low)
     }
 
     /// A head was refused before it was known whom it is for.

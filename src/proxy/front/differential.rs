@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
@@ -128,7 +129,7 @@ fn goes_on(head: &Head, front: &Front) -> bool {
         client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
-        request_id: rules::RequestId::of([1, 2]),
+        request_id: rules::RequestId::of(Duration::ZERO, 1),
         certificate: None,
     };
     let terms = Terms {

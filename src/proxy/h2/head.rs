@@ -13,16 +13,16 @@ use crate::proxy::rules::{self, Framing, Rejection, RequestId, Returning, Writte
 /// The field that every answer has.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A request's head. `ends` if no body follows; `digits` makes 32 hexadecimal ones by chance.
+/// A request's head. `ends` if no body follows; `id` makes one of 32 digits, most of them by chance.
 ///
 /// # Errors
 /// The rejection to answer with.
 pub(super) fn request(
     mut parts: Parts,
     ends: bool,
-    digits: impl FnOnce() -> RequestId,
+    id: impl FnOnce() -> RequestId,
 ) -> Result<Head, Rejection> {
-    let must_upgrade = becomes_upgrade(&mut parts, digits);
+    let must_upgrade = becomes_upgrade(&mut parts, id);
     let ends = ends || must_upgrade;
     let fields = Fields::from_map(&parts.headers)
         .ok_or_else(|| rules::reject(StatusCode::BAD_REQUEST, "byte in a field value"))?;
@@ -47,7 +47,7 @@ pub(super) fn request(
 
 /// CONNECT with a protocol asks for what HTTP/1.1 calls an upgrade (RFC 8441), and becomes one: the worker
 /// gets a handshake with a key of ours.
-fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> RequestId) -> bool {
+fn becomes_upgrade(parts: &mut Parts, id: impl FnOnce() -> RequestId) -> bool {
     if parts.method != Method::CONNECT {
         return false;
     }
@@ -57,12 +57,11 @@ fn becomes_upgrade(parts: &mut Parts, digits: impl FnOnce() -> RequestId) -> boo
     let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) else {
         return false;
     };
-    // Sixteen bytes in base64, of which hexadecimal digits are a part.
-    let digits = digits();
-    let key = HeaderValue::from_str(&format!(
-        "{}A==",
-        digits.as_str().get(..21).unwrap_or_default()
-    ));
+    // Sixteen bytes in base64, of which hexadecimal digits are a part; the last ones of an id are by chance.
+    let id = id();
+    let digits = id.as_str().bytes().filter(u8::is_ascii_hexdigit);
+    let key: Vec<u8> = digits.skip(11).chain(*b"A==").collect();
+    let key = HeaderValue::from_bytes(&key);
     if protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
         && let Ok(key) = key
     {

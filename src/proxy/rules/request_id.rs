@@ -1,25 +1,15 @@
 //! The id of a request, by which a person finds it again in logs and answers.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Builder;
+use uuid::fmt::Hyphenated;
 
 use super::super::head::RequestHead;
 
 /// Longest that is believed.
 const LONGEST: usize = 128;
-/// Digits of one that we make.
-const MADE: usize = 32;
-
-/// Two hexadecimal digits of each byte.
-const PAIRS: [[u8; 2]; 256] = {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let (mut pairs, mut byte) = ([[0; 2]; 256], 0);
-    while byte < pairs.len() {
-        pairs[byte] = [HEX[byte >> 4], HEX[byte & 0xf]];
-        byte += 1;
-    }
-    pairs
-};
-
 /// A request's id: 1 to 128 visible characters of ASCII, whoever made it, so that it can go into any head.
 #[derive(Debug, Clone)]
 pub struct RequestId(Text);
@@ -27,21 +17,21 @@ pub struct RequestId(Text);
 #[derive(Debug, Clone)]
 enum Text {
     /// Most are, so they need no allocation.
-    Made([u8; MADE]),
+    Made([u8; Hyphenated::LENGTH]),
     Given(Arc<str>),
 }
 
 impl RequestId {
-    /// One of two random numbers.
+    /// One that we make: a UUID of version 7 (RFC 9562 §5.7), which sorts by time, of so long since 1970 and a
+    /// random number.
     #[must_use]
-    pub fn of(random: [u64; 2]) -> Self {
-        let mut digits = [0; MADE];
-        let (pairs, _) = digits.as_chunks_mut::<2>();
-        let bytes = random.into_iter().flat_map(u64::to_be_bytes);
-        for (pair, byte) in pairs.iter_mut().zip(bytes) {
-            *pair = PAIRS[usize::from(byte)];
-        }
-        Self(Text::Made(digits))
+    pub fn of(time: Duration, random: u128) -> Self {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let [_, _, _, _, _, _, random @ ..] = random.to_be_bytes();
+        let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(Text::Made(text))
     }
 
     /// A text, if it can be one.
@@ -62,7 +52,7 @@ impl RequestId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            // Hexadecimal digits are text.
+            // Digits and hyphens are text.
             Text::Made(digits) => str::from_utf8(digits).unwrap_or_default(),
             Text::Given(id) => id,
         }
@@ -83,9 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_ours_has_all_digits_of_both_numbers() {
-        let id = RequestId::of([0x0123_4567_89ab_cdef, 0xfedc_ba98_0000_000f]);
-        assert_eq!(id.as_str(), "0123456789abcdeffedcba980000000f");
+    fn one_of_ours_is_a_uuid_of_version_7_with_its_time() {
+        let time = Duration::from_millis(0x0123_4567_89ab);
+        let id = RequestId::of(time, u128::MAX);
+        assert_eq!(id.as_str(), "01234567-89ab-7fff-bfff-ffffffffffff");
+        let id = RequestId::of(time, 0x1234_5678_9abc_def0_1122);
+        assert_eq!(id.as_str(), "01234567-89ab-7234-9678-9abcdef01122");
         assert_eq!(id.as_bytes(), id.as_str().as_bytes());
     }
 }

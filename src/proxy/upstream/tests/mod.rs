@@ -139,7 +139,7 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
         client: None,
         trusted: false,
         scheme: "http",
-        request_id: rules::RequestId::of([1, 2]),
+        request_id: rules::RequestId::of(Duration::ZERO, 1),
         certificate: None,
     };
     let front = Front::default();
