@@ -12,7 +12,11 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::crypto::CryptoProvider;
+#[cfg(feature = "aws-lc-rs")]
+use tokio_rustls::rustls::crypto::aws_lc_rs as library;
+#[cfg(not(feature = "aws-lc-rs"))]
+use tokio_rustls::rustls::crypto::ring as library;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
@@ -33,14 +37,14 @@ const HTTP1: &[u8] = b"http/1.1";
 
 fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(ring::default_provider()))
+    PROVIDER.get_or_init(|| Arc::new(library::default_provider()))
 }
 
 /// Seals session tickets: one for the whole process, so that a client resumes also after its certificate
 /// was renewed. Its keys change by themselves, and are nowhere else.
 fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
     static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
-    TICKETER.get_or_init(|| ring::Ticketer::new().ok()).clone()
+    TICKETER.get_or_init(|| library::Ticketer::new().ok()).clone()
 }
 
 /// How the clients of a listener are greeted.
