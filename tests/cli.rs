@@ -358,10 +358,9 @@ fn a_rollout_carries_its_order_and_its_headers() {
     }
 }
 
-#[test]
-fn a_failed_rollout_shows_what_the_worker_said() {
-    let mut end = rollout("rolled_back");
-    end.failure = Some(Failure {
+/// What is known of a worker that was not ready in time.
+fn not_ready() -> Failure {
+    Failure {
         reason: "worker".to_owned(),
         message: "the worker in slot 2 was not ready in 5s".to_owned(),
         worker: Some(FailedWorker {
@@ -372,7 +371,13 @@ fn a_failed_rollout_shows_what_the_worker_said() {
             output: vec!["cannot open database".to_owned()],
             probe: Some("connection refused".to_owned()),
         }),
-    });
+    }
+}
+
+#[test]
+fn a_failed_rollout_shows_what_the_worker_said() {
+    let mut end = rollout("rolled_back");
+    end.failure = Some(not_ready());
     let output = that_ends(end).run(&["rollout"]);
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
@@ -390,18 +395,7 @@ fn a_failed_rollout_shows_what_the_worker_said() {
 #[test]
 fn a_rollout_that_failed_and_stands_shows_what_the_worker_said() {
     let mut stands = rollout("paused");
-    stands.failure = Some(Failure {
-        reason: "worker".to_owned(),
-        message: "the worker in slot 2 was not ready in 5s".to_owned(),
-        worker: Some(FailedWorker {
-            slot: 2,
-            generation: 2,
-            pid: Some(4_711),
-            exit: Some("exit status 1".to_owned()),
-            output: vec!["cannot open database".to_owned()],
-            probe: Some("connection refused".to_owned()),
-        }),
-    });
+    stands.failure = Some(not_ready());
     let instance = Instance::start(move |_, _| {
         let mut of = service(vec![generation(1, "stable", 1.0, Vec::new())]);
         of.rollout = Some(stands.clone());

@@ -44,7 +44,9 @@ fn provider() -> &'static Arc<CryptoProvider> {
 /// was renewed. Its keys change by themselves, and are nowhere else.
 fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
     static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
-    TICKETER.get_or_init(|| library::Ticketer::new().ok()).clone()
+    TICKETER
+        .get_or_init(|| library::Ticketer::new().ok())
+        .clone()
 }
 
 /// How the clients of a listener are greeted.

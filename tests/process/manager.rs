@@ -1,6 +1,7 @@
 //! What a service manager such as systemd hears of a start, a reload and a stop.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,17 @@ struct Heard {
 }
 
 impl Heard {
+    /// A manager that listens there, and waits for a moment when it reads.
+    fn at(name: &Path) -> Self {
+        let socket = UnixDatagram::bind(name).expect("binds");
+        let patience = Some(Duration::from_millis(50));
+        socket.set_read_timeout(patience).expect("it is a socket");
+        Self {
+            socket,
+            lines: Vec::new(),
+        }
+    }
+
     /// Reads on until such a line has come; returns it and forgets it and all before.
     fn until(&mut self, what: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -41,13 +53,7 @@ impl Heard {
 fn a_service_manager_hears_ready_reloading_and_stopping() {
     let start = Start::default().knob("never_listen", "1");
     let name = start.place().join("manager");
-    let socket = UnixDatagram::bind(&name).expect("binds");
-    let patience = Some(Duration::from_millis(50));
-    socket.set_read_timeout(patience).expect("it is a socket");
-    let mut heard = Heard {
-        socket,
-        lines: Vec::new(),
-    };
+    let mut heard = Heard::at(&name);
     let mut instance = start.env("NOTIFY_SOCKET", &name).launch();
     let status = heard.until("STATUS=");
     assert!(status.contains("app: 0 of 2 workers serve"), "{status}");
@@ -103,13 +109,7 @@ fn a_service_manager_hears_ready_reloading_and_stopping() {
 fn a_service_manager_with_a_watchdog_hears_that_the_loop_turns() {
     let start = Start::default();
     let name = start.place().join("manager");
-    let socket = UnixDatagram::bind(&name).expect("binds");
-    let patience = Some(Duration::from_millis(50));
-    socket.set_read_timeout(patience).expect("it is a socket");
-    let mut heard = Heard {
-        socket,
-        lines: Vec::new(),
-    };
+    let mut heard = Heard::at(&name);
     let _instance = start
         .env("NOTIFY_SOCKET", &name)
         .env("WATCHDOG_USEC", "1000000")

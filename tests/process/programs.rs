@@ -13,16 +13,6 @@ use super::support::load::{Load, Mix};
 use super::support::watch::workers;
 use super::support::worker;
 
-const PLAIN: Mix = Mix {
-    keep_alive: 4,
-    per_request: 2,
-    post: 2,
-    slow: 0,
-    sse: 0,
-    tunnel: 0,
-    h2: 0,
-};
-
 fn app(status: &Value) -> &Value {
     &status["services"]["app"]
 }
@@ -134,7 +124,7 @@ fn f62_a_generation_runs_the_bytes_it_began_with_whatever_is_put_in_their_place(
     let program = program(&start);
     let first = put_image(&program);
     let mut instance = started(&program, start);
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     assert_eq!(images(&instance.status()), [(1, first), (1, first)]);
 
     // Another deploy in the middle of a rollout.
@@ -202,7 +192,7 @@ fn f62_a_script_that_was_replaced_meanwhile_is_told_with_the_outcome_and_as_long
     let program = program(&start);
     put_script(&program, "first");
     let mut instance = started(&program, start);
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     put_script(&program, "second");
     let waiting = instance.cli_begin(&["rollout"]);
     watching(&mut instance, 2);

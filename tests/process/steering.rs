@@ -14,17 +14,6 @@ use super::support::instance::{Instance, Start};
 use super::support::load::{Load, Mix};
 use super::support::watch::{Watch, assert_full_strength, generations, weights, workers};
 
-/// Plain requests only: what is watched here are the workers, not the classes.
-const PLAIN: Mix = Mix {
-    keep_alive: 4,
-    per_request: 2,
-    post: 2,
-    slow: 0,
-    sse: 0,
-    tunnel: 0,
-    h2: 0,
-};
-
 /// A rollout that nobody steers does not end within the test.
 const LONG: [&str; 4] = ["--soak", "40s", "--ramp", "0s"];
 
@@ -69,7 +58,7 @@ fn assert_served(load: Load, instance: &Instance) {
 #[test]
 fn f55_triggers_join_wait_and_supersede() {
     let mut instance = Start::default().flags(&LONG).ready();
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     let waits_for_a = instance.cli_begin(&["rollout", "--release", "a"]);
     watching(&mut instance, 2);
     // The same release attaches to it.
@@ -173,7 +162,7 @@ const MOMENTS: [(&str, u64); 5] = [
 fn steered(start: Start) -> (Instance, Load) {
     let mut instance = start.flags(&["--soak", "500ms", "--ramp", "250ms"]).ready();
     instance.knobs.set(&[("start_delay_ms", "200")]);
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     instance.wait("the status", |_| true);
     (instance, load)
 }
@@ -269,7 +258,7 @@ fn the_share_climbs_and_all_shares_sum_up() {
     let instance = Start::default()
         .flags(&["--soak", "1200ms", "--ramp", "1s"])
         .ready();
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     let watch = Watch::start(&instance);
     instance
         .cli(&["rollout"])
@@ -295,7 +284,7 @@ fn f56_a_release_that_fails_in_live_traffic_is_undone_by_judgement() {
     let instance = Start::default()
         .flags(&["--soak", "30s", "--ramp", "500ms"])
         .ready();
-    let load = Load::known_to(&instance, PLAIN, 50);
+    let load = Load::known_to(&instance, Mix::PLAIN, 50);
     instance.knobs.set(&[("fail_percent", "50")]);
     let watch = Watch::start(&instance);
     let said = instance.cli(&["rollout", "--release", "bad"]).expect(1);
@@ -397,7 +386,7 @@ fn f58_a_candidate_no_worse_than_a_sick_stable_one_passes_and_it_is_said() {
         .flags(&["--soak", "1500ms", "--ramp", "200ms"])
         .knob("fail_percent", "40")
         .ready();
-    let load = Load::known_to(&instance, PLAIN, 50);
+    let load = Load::known_to(&instance, Mix::PLAIN, 50);
     instance.cli(&["rollout"]).expect(0);
     drop(load.stop());
     let status = instance.status();
@@ -429,7 +418,7 @@ fn mark(instance: &Instance, text: &str) {
 #[test]
 fn f60_a_stable_worker_that_crashes_during_a_rollout_comes_back_from_its_own_recipe() {
     let mut instance = marked(&["--soak", "40s", "--ramp", "0s"]);
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     mark(&instance, "second");
     instance.signal(Signal::SIGUSR2);
     watching(&mut instance, 2);
@@ -554,7 +543,7 @@ fn exit_6_when_the_old_release_cannot_be_refilled_and_the_healthy_part_serves_on
     std::fs::create_dir(place.join("two")).expect("writable");
     symlink("one", place.join("current")).expect("writable");
     let mut instance = start.ready();
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     std::fs::remove_file(place.join("current")).expect("it is there");
     symlink("two", place.join("current")).expect("writable");
     let waiting = instance.cli_begin(&["rollout"]);
@@ -622,7 +611,7 @@ fn exit_4_when_no_instance_answers() {
 #[test]
 fn the_count_of_workers_is_set_by_command_and_by_signals() {
     let mut instance = Start::default().ready();
-    let load = Load::known_to(&instance, PLAIN, 20);
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
     let count = |instance: &mut Instance, wanted: u64| {
         instance.wait(&format!("{wanted} workers"), |status| {
             app(status)["wanted"] == wanted

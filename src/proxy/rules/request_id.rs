@@ -10,6 +10,7 @@ use super::super::head::RequestHead;
 
 /// Longest that is believed.
 const LONGEST: usize = 128;
+
 /// A request's id: 1 to 128 visible characters of ASCII, whoever made it, so that it can go into any head.
 #[derive(Debug, Clone)]
 pub struct RequestId(Text);

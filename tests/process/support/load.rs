@@ -29,6 +29,19 @@ pub(crate) struct Mix {
     pub(crate) h2: usize,
 }
 
+impl Mix {
+    /// Plain requests only, where what is watched are the workers and not the classes.
+    pub(crate) const PLAIN: Self = Self {
+        keep_alive: 4,
+        per_request: 2,
+        post: 2,
+        slow: 0,
+        sse: 0,
+        tunnel: 0,
+        h2: 0,
+    };
+}
+
 impl Default for Mix {
     fn default() -> Self {
         Self {
