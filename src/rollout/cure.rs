@@ -109,7 +109,8 @@ impl Service {
         turn.record(&self.name, event);
     }
 
-    /// A worker that may go because what replaces it serves, or because it serves nobody itself.
+    /// A worker that may go because what replaces it serves, or because it serves nobody itself: where there is
+    /// no room for both, the sick one goes first.
     pub(super) fn replaced(&mut self, turn: &mut Turn<'_>, number: Generation) -> Option<WorkerId> {
         if self.active().is_some() || turn.stop.is_some() {
             return None;
@@ -119,10 +120,11 @@ impl Service {
         }
         let (staffed, wanted) = (self.staffed(number), self.wanted_of(number));
         let stays = count(self.of(number).filter(|worker| worker.stays()));
+        let no_room = self.room_above() == 0;
         let leaves = |worker: &Worker| {
             let shut = !self.open(worker);
             let made_good = worker.outgoing && (shut || staffed > wanted);
-            let cured = worker.sick && shut && idles(worker) && stays >= wanted;
+            let cured = worker.sick && shut && idles(worker) && (stays >= wanted || no_room);
             worker.leaves() && (made_good || cured)
         };
         if let Some(worker) = self.of(number).find(|worker| leaves(worker)) {

@@ -299,14 +299,22 @@ impl Service {
     }
 
     /// Places the generation should fill: the wanted ones, and one more for each worker that is to be
-    /// replaced, at most as many as a rollout may have above.
+    /// replaced, as far as there is room above.
     fn target(&self, number: Generation) -> u32 {
         let wanted = self.wanted_of(number);
         if wanted == 0 || self.active().is_some() {
             return wanted;
         }
         let leaving = count(self.of(number).filter(|worker| worker.leaves()));
-        wanted + leaving.min(self.surge().max(1))
+        wanted + leaving.min(self.room_above())
+    }
+
+    /// How many may be above the wanted counts while no rollout runs (I2): as many as a rollout may have above,
+    /// less what a failed one has left to serve beside the stable generation.
+    pub(super) fn room_above(&self) -> u32 {
+        let serve = self.generations.values().filter(|of| of.parked.is_none());
+        let wanted: u32 = serve.map(|of| of.wanted).sum();
+        (self.settings.wanted + self.surge().max(1)).saturating_sub(wanted)
     }
 
     fn lacks(&self, number: Generation, turn: &Turn<'_>) -> bool {

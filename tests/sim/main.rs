@@ -124,6 +124,13 @@ fn i2_what_is_refilled_after_a_failed_rollback_fits_beside_the_candidate() {
     Shell::new(7_894).run(&std::cell::Cell::new(0), false);
 }
 
+/// A rollout failed with a sick stable worker and a candidate that serves on; the sick one's successor came beside
+/// all of them.
+#[test]
+fn i2_a_sick_worker_goes_first_where_a_failed_rollout_left_no_room_for_its_successor() {
+    Shell::new(32_375).run(&std::cell::Cell::new(0), false);
+}
+
 /// A candidate's worker ended by itself in the ramp, and the share climbed on over those that were left.
 #[test]
 fn i1_the_share_does_not_climb_while_a_worker_that_ended_is_replaced() {

@@ -131,6 +131,9 @@ pub(crate) struct Shell {
     /// Some workers end by themselves after a while, and some are ill because they are busy. In every second history, so that the seeds that are
     /// kept by name, all of them even, go on as they did.
     recycles: bool,
+    /// In every third one, so that the odd ones that are kept by name go on as they did, workers that serve may be
+    /// ill for as long as those that are tried, and are replaced.
+    lingers: bool,
     calm: bool,
     /// Saved and restored after every event.
     pub(crate) restless: bool,
@@ -212,6 +215,7 @@ impl Shell {
             bad_releases: true,
             slow_ack: false,
             recycles: seed % 2 == 1,
+            lingers: seed % 3 == 2,
             calm: false,
             restless: false,
             finished: false,
@@ -1067,11 +1071,10 @@ impl Shell {
             );
         }
         let mut well = self.rng.between(10, 3000);
-        // Long enough for a rollout to bear with it no longer. Those that serve are replaced then, which is
-        // another story.
+        // Long enough for a rollout to bear with it no longer, and for a worker that serves to be replaced.
         let site = &self.sites[site];
-        let tried = site.model.tries(self.processes[worker].generation);
-        if self.recycles && tried && self.rng.chance(20) {
+        let lingers = self.lingers || site.model.tries(self.processes[worker].generation);
+        if self.recycles && lingers && self.rng.chance(20) {
             well = self.rng.between(10_000, 25_000);
         }
         self.answers(worker, well);
