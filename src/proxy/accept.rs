@@ -5,21 +5,23 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use socket2::{SockAddr, SockRef};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::oneshot;
 
 use super::connection::serve;
 use super::event_loop::Loop;
+use super::fresh::Fresh;
 use super::socket::{Peer, Socket};
-use crate::link::message::{AcceptError, PublicListener};
+use crate::link::message::AcceptError;
+use crate::sys;
 
 /// After an accept that failed: the first pause and the longest.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -28,14 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// One loop's copy of a public listener.
+/// One loop's copy of a public listener, of either family.
 #[derive(Debug)]
-pub(super) enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A unix socket.
-    Unix(UnixListener),
-}
+pub(super) struct Listener(AsyncFd<OwnedFd>);
 
 /// A client that was accepted.
 #[derive(Debug)]
@@ -45,19 +42,18 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    fn tcp((stream, peer): (TcpStream, SocketAddr)) -> Self {
+    fn of((socket, peer): (socket2::Socket, SockAddr)) -> Self {
+        let Some(peer) = peer.as_socket() else {
+            return Self {
+                socket: Socket::Unix(Fresh::new(socket.into())),
+                peer: Peer::Unix,
+            };
+        };
         // It only costs time if it fails, and it fails only if the peer is gone.
-        let _ = stream.set_nodelay(true);
+        let _ = socket.set_tcp_nodelay(true);
         Self {
-            socket: Socket::Tcp(stream),
+            socket: Socket::Tcp(Fresh::new(socket.into())),
             peer: Peer::Tcp(peer),
-        }
-    }
-
-    fn unix(stream: UnixStream) -> Self {
-        Self {
-            socket: Socket::Unix(stream),
-            peer: Peer::Unix,
         }
     }
 }
@@ -67,41 +63,28 @@ impl Listener {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn new(kind: &PublicListener, fd: OwnedFd) -> io::Result<Self> {
-        Ok(match kind {
-            PublicListener::Tcp(_) => Self::Tcp(TcpListener::from_std(fd.into())?),
-            PublicListener::Unix(_) => Self::Unix(UnixListener::from_std(fd.into())?),
-        })
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        sys::readable(fd).map(Self)
     }
 
     async fn accept(&self) -> io::Result<Accepted> {
-        Ok(match self {
-            Self::Tcp(listener) => Accepted::tcp(listener.accept().await?),
-            Self::Unix(listener) => Accepted::unix(listener.accept().await?.0),
-        })
+        let accepted = self.0.async_io(Interest::READABLE, accept).await;
+        accepted.map(Accepted::of)
     }
 
     /// Everything that waits in the queue, and no more.
     fn empty(self) -> io::Result<Vec<Accepted>> {
         let mut waiting = Vec::new();
-        match self {
-            Self::Tcp(listener) => {
-                let listener = listener.into_std()?;
-                while let Some((stream, peer)) = next(listener.accept())? {
-                    stream.set_nonblocking(true)?;
-                    waiting.push(Accepted::tcp((TcpStream::from_std(stream)?, peer)));
-                }
-            }
-            Self::Unix(listener) => {
-                let listener = listener.into_std()?;
-                while let Some((stream, _)) = next(listener.accept())? {
-                    stream.set_nonblocking(true)?;
-                    waiting.push(Accepted::unix(UnixStream::from_std(stream)?));
-                }
-            }
+        while let Some(accepted) = next(accept(self.0.get_ref()))? {
+            waiting.push(Accepted::of(accepted));
         }
         Ok(waiting)
     }
+}
+
+/// Accepts one that waits; it does not block either.
+fn accept(listener: &OwnedFd) -> io::Result<(socket2::Socket, SockAddr)> {
+    SockRef::from(listener).accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
 }
 
 fn next<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {

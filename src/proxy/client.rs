@@ -73,6 +73,8 @@ pub(super) struct Client {
     half_head: Cell<Option<u64>>,
     /// The loop looks at it at each turn of its clock.
     watched: Cell<bool>,
+    /// That it may leave while it waits for its answer is worth being told by the kernel.
+    may_leave: Cell<bool>,
     exchange: RefCell<Option<Rc<Exchange>>>,
     upgrade: RefCell<Option<Upgrade>>,
     killed: Cell<bool>,
@@ -108,6 +110,7 @@ impl Client {
             last_taken: Cell::new(0),
             half_head: Cell::new(None),
             watched: Cell::new(false),
+            may_leave: Cell::new(false),
             exchange: RefCell::new(None),
             upgrade: RefCell::new(None),
             killed: Cell::new(false),
@@ -168,6 +171,18 @@ impl Client {
         self.closing.set(false);
         self.informed.borrow_mut().clear();
         drop(self.upgrade.borrow_mut().take());
+    }
+
+    /// Its request takes long enough that it may leave meanwhile. Whoever serves it is to notice from now on.
+    pub(super) fn may_leave_now(&self) {
+        if !self.may_leave.replace(true) {
+            self.wake();
+        }
+    }
+
+    /// Whether it is to be noticed at once that it leaves.
+    pub(super) fn may_leave(&self) -> bool {
+        self.may_leave.get()
     }
 
     /// A request's head is complete.

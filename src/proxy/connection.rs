@@ -142,7 +142,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
             Poll::Ready(written) => Poll::Ready(written.is_ok()),
             Poll::Pending if switches => Poll::Pending,
             Poll::Pending => {
-                let gone = inlet.poll_gone(cx).map(|()| false);
+                let gone = inlet.poll_gone(cx, client.may_leave()).map(|()| false);
                 client.notice_end(inlet.has_ended());
                 gone
             }
@@ -204,7 +204,7 @@ async fn until_gone(
             return Poll::Pending;
         }
         inlet.inform(client.take_informed());
-        let gone = inlet.poll_gone(cx);
+        let gone = inlet.poll_gone(cx, client.may_leave());
         client.notice_end(inlet.has_ended());
         gone
     })

@@ -24,6 +24,7 @@ mod entrance;
 mod event_loop;
 mod exchange;
 mod forward;
+mod fresh;
 mod front;
 mod gate;
 mod grpc;

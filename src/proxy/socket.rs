@@ -2,23 +2,25 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use super::fresh::Fresh;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) enum Socket {
     /// TCP.
-    Tcp(TcpStream),
+    Tcp(Fresh<TcpStream>),
     /// A unix socket.
-    Unix(UnixStream),
+    Unix(Fresh<UnixStream>),
     /// TLS over one of the others.
     Tls(Box<TlsStream<Self>>),
 }
@@ -56,12 +58,22 @@ impl Socket {
     pub(super) fn reset_on_close(&self) {
         match self {
             Self::Tcp(stream) => {
-                let socket = socket2::SockRef::from(stream);
                 // If it fails the peer sees an orderly end, which is what it would see without us.
-                let _ = socket.set_linger(Some(Duration::ZERO));
+                let _ = stream
+                    .descriptor()
+                    .map(|socket| socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)));
             }
             Self::Unix(_) => {}
             Self::Tls(stream) => stream.get_ref().0.reset_on_close(),
+        }
+    }
+
+    /// Nobody has waited for it yet, so that nobody is told what comes to it.
+    pub(super) fn is_fresh(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_fresh(),
+            Self::Unix(stream) => stream.is_fresh(),
+            Self::Tls(stream) => stream.get_ref().0.is_fresh(),
         }
     }
 

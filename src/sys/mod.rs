@@ -18,4 +18,4 @@ pub use descriptors::{
 pub use process::{
     Pidfd, WaitStatus, begin_session, die_with_parent, page_size, reap_one, reset_signals,
 };
-pub use sockets::{unpace, untaken};
+pub use sockets::{readable, receive, unpace, untaken};

@@ -216,11 +216,15 @@ impl Inlet {
         std::mem::take(&mut inner.early)
     }
 
-    /// While nothing else is read: sends what goes before the answer. Ready if the client has left.
-    pub(in crate::proxy) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// While nothing else is read: sends what goes before the answer. Ready if the client has left. Of one that
+    /// has just come nobody asks that before it `may_leave`.
+    pub(in crate::proxy) fn poll_gone(&self, cx: &mut Context<'_>, may_leave: bool) -> Poll<()> {
         let inner = &mut *self.inner.borrow_mut();
         if inner.poll_early(cx).is_err() {
             return Poll::Ready(());
+        }
+        if !may_leave && inner.socket.is_fresh() {
+            return Poll::Pending;
         }
         // What belongs to the body is read when the worker takes it.
         while inner.body.is_over() && inner.came.len() < AHEAD && !inner.ended {
