@@ -1,6 +1,8 @@
 //! The judgement of a candidate in live traffic: its failures against the stable generation's over the
 //! same time. Whole numbers only, so that every machine judges alike.
 
+use std::time::Duration;
+
 use super::fact::Outcomes;
 use super::id::{Generation, Moment};
 use super::plan::Rollout;
@@ -16,6 +18,9 @@ const TIMES: u128 = 3;
 /// generation. Most of its requests are young, for all are new: by then less than half of them would be open,
 /// even while its share climbs.
 const TURNS: u128 = 4;
+/// What is open and what has ended was counted up to a tenth of a second ago, the one perhaps before the other: so
+/// long after the share began to climb neither is older than that.
+const SEEN: Duration = Duration::from_millis(300);
 /// So many requests without one answer suffice where the stable generation gives enough to judge by.
 const UNHEARD: u64 = 3;
 
@@ -127,8 +132,14 @@ pub(super) fn awaited(service: &Service, rollout: &Rollout) -> u64 {
 
 /// The verdict on a candidate that is silent when its soak ends: half of its requests and more have no answer,
 /// enough of them to judge it, or it has answered nothing at all, and the stable generation answers so soon that
-/// it would have. Where requests take as long as the soak, that cannot be told yet (F57).
-pub(super) fn silent(service: &Service, rollout: &Rollout, now: Moment) -> Option<VerdictView> {
+/// it would have. Where requests take as long as the soak, that cannot be told yet (F57). `since` is when its share
+/// began to climb.
+pub(super) fn silent(
+    service: &Service,
+    rollout: &Rollout,
+    since: Moment,
+    now: Moment,
+) -> Option<VerdictView> {
     let counts = Counts::of(service, rollout);
     let base = rollout.baseline?;
     let unanswered = |ended: Outcomes, number| {
@@ -148,7 +159,11 @@ pub(super) fn silent(service: &Service, rollout: &Rollout, now: Moment) -> Optio
         && (idle || counts.stable.requests >= enough);
     let half = candidate.failures >= enough && candidate.failures * 2 >= candidate.requests;
     // By Little's law one of the stable generation's takes the time of all, divided by how many have ended.
-    let asked = now.since(base.at).as_millis();
+    let asked = now.since(base.at.max(since));
+    if asked < SEEN {
+        return None;
+    }
+    let asked = asked.as_millis();
     let spent = base.spent.at(stable.failures, now);
     let soon = asked * u128::from(counts.stable.requests) >= spent.saturating_mul(TURNS);
     if !(half || unheard) || !soon || !worse(candidate, stable) {

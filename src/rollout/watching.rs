@@ -57,7 +57,7 @@ impl Service {
         if watch.arrived.is_none() || !(skip || soaked) {
             return changed;
         }
-        if !skip && let Some(verdict) = self.silent(turn.now) {
+        if !skip && let Some(verdict) = self.silent(&watch, turn.now) {
             self.fail_by(turn, verdict);
             return true;
         }
@@ -142,7 +142,7 @@ impl Service {
         let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
         let waits = self.answers_end(watch).is_some_and(|end| clock < end);
         judged
-            .filter(|_| waits)
+            .filter(|_| waits && self.watches())
             .map_or(0, |rollout| awaited(self, rollout))
     }
 
@@ -153,9 +153,15 @@ impl Service {
     }
 
     /// The verdict, if it is that the candidate does not answer.
-    fn silent(&self, now: Moment) -> Option<VerdictView> {
+    fn silent(&self, watch: &Watch, now: Moment) -> Option<VerdictView> {
         let judged = self.rollout.as_ref().filter(|rollout| !rollout.approved);
-        judged.and_then(|rollout| silent(self, rollout, now))
+        let judged = judged.filter(|_| self.watches());
+        judged.and_then(|rollout| silent(self, rollout, watch.since, now))
+    }
+
+    /// Who wants neither ramp nor soak wants nothing but what starts and stops: it is not watched for answers.
+    fn watches(&self) -> bool {
+        !(self.settings.ramp.is_zero() && self.settings.soak.is_zero())
     }
 
     /// A soak is over but for answers: with each of them it may end.

@@ -1054,6 +1054,44 @@ fn f56_a_candidate_that_answers_nothing_fails_where_the_stable_generation_answer
     );
 }
 
+#[test]
+fn f57_without_ramp_and_soak_requests_that_have_just_begun_are_no_silence() {
+    for (ramp, soak) in [(0, 0), (0, 50), (50, 0)] {
+        let mut calm = Calm::start(Settings {
+            ramp: ms(ramp),
+            soak: ms(soak),
+            ..of(3)
+        });
+        calm.wait(1_000);
+        calm.traffic(1, 100, 0);
+        calm.silent_from = 2;
+        calm.roll(Some("v2"));
+        let (mut answered, mut ended) = (100, 0);
+        // A batch after the other: its worker is ready, and those before it have got what the clients have.
+        for worker in [4, 5, 6].map(WorkerId) {
+            calm.tell(Fact::Answered { worker });
+            let has = |plain| Fact::Load {
+                worker: WorkerId(4),
+                in_flight: InFlight {
+                    plain,
+                    ..InFlight::default()
+                },
+                deadline: None,
+            };
+            calm.tell(has(127));
+            answered += 500;
+            calm.traffic(1, answered, 0);
+            calm.wait(120);
+            assert_ne!(calm.state_of(2), RolloutState::RolledBack, "{ramp} {soak}");
+            ended += 127;
+            calm.traffic(2, ended, 0);
+            calm.tell(has(0));
+            calm.wait(20_000);
+        }
+        assert_eq!(calm.state_of(2), RolloutState::Completed, "{ramp} {soak}");
+    }
+}
+
 /// As long as the candidate's, the stable generation's requests take.
 fn both_hang(count: u32) -> Calm {
     let mut calm = hangs(count);
