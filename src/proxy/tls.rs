@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use webpki::EndEntityCert;
 use super::names::{Asked, ByName, Names};
 use super::shown;
 use super::socket::Socket;
-use crate::link::message::{Identity, TlsOffer};
+use crate::link::message::{ClientAuthorities, Identity, TlsOffer};
 
 /// What is agreed on by ALPN (RFC 7301).
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -40,13 +40,26 @@ fn provider() -> &'static Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(library::default_provider()))
 }
 
-/// Seals session tickets: one for the whole process, so that a client resumes also after its certificate
-/// was renewed. Its keys change by themselves, and are nowhere else.
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
-    static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
-    TICKETER
-        .get_or_init(|| library::Ticketer::new().ok())
-        .clone()
+/// Seals session tickets. Its keys change by themselves, and are nowhere else.
+type Ticketer = dyn ProducesTickets;
+
+/// The ticketer for clients that are asked for certificates like this: one for all listeners that ask the same,
+/// for as long as one does, so that a client resumes also after our certificate was renewed. A ticket says that a
+/// client's certificate was verified, or that none was asked for, so it is worth nothing where another is wanted: at
+/// another listener, or after its authorities have changed (RFC 8446 §4.6.1, CVE-2025-23419).
+fn ticketer(clients: Option<&ClientAuthorities>) -> Option<Arc<Ticketer>> {
+    type Known = (Option<ClientAuthorities>, Weak<Ticketer>);
+    static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+    // It is whole after each step.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(_, ticketer)| ticketer.strong_count() > 0);
+    let same = known.iter().find(|(of, _)| of.as_ref() == clients);
+    if let Some(ticketer) = same.and_then(|(_, ticketer)| ticketer.upgrade()) {
+        return Some(ticketer);
+    }
+    let ticketer = library::Ticketer::new().ok()?;
+    known.push((clients.cloned(), Arc::downgrade(&ticketer)));
+    Some(ticketer)
 }
 
 /// How the clients of a listener are greeted.
@@ -134,7 +147,7 @@ pub(crate) fn config(offer: &TlsOffer) -> Result<Arc<ServerConfig>, String> {
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(offer)?));
-    if let Some(ticketer) = ticketer() {
+    if let Some(ticketer) = ticketer(offer.clients.as_ref()) {
         config.ticketer = ticketer;
         // Tickets do what it would do, and other loops and planes need nothing of it.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use remuda::link::message::{AcceptError, Network, Sample, ToPlane};
+use remuda::link::message::{AcceptError, Network, Sample, TlsOffer, ToPlane};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     ClientConfig, HandshakeKind, ProtocolVersion, SupportedProtocolVersion,
@@ -293,6 +293,58 @@ fn clients_show_certificates_where_they_must() {
         assert_refused(&mut plane, if required { 4 } else { 2 });
     }
     assert_eq!(a.requests().len(), 2 + 4);
+}
+
+#[test]
+fn t23_a_ticket_is_worth_nothing_where_another_certificate_is_wanted_of_the_client() {
+    let a = Worker::named("a");
+    let (authority, other) = (Authority::new(), Authority::new());
+    let ours = authority.identity(&["me"]);
+    let of = |clients| TlsOffer {
+        clients,
+        ..offer(&[&authority.identity(&["a"])])
+    };
+    let plane_of = |clients| serving(&[open(1, a.address)], of(clients));
+    let (asks_nobody, asks) = (plane_of(None), plane_of(Some(authority.of_clients(false))));
+    let mut wants = plane_of(Some(authority.of_clients(true)));
+    let resumed = |plane: &Plane, config: &Arc<ClientConfig>| {
+        let mut client = greet(plane.address, config, "a");
+        let greeted = client.stream.write_all(ASK.as_bytes());
+        let mut first = [0; 1];
+        greeted
+            .and_then(|()| client.stream.read_exact(&mut first))
+            .ok()?;
+        let kind = client.stream.conn.handshake_kind().expect("done");
+        Some(kind == HandshakeKind::Resumed)
+    };
+    for versions in [ONLY_12, ONLY_13] {
+        for elsewhere in [&asks_nobody, &asks] {
+            let mut trust = authority.client();
+            trust.versions = versions;
+            let without = trust.config();
+            assert_eq!(resumed(elsewhere, &without), Some(false));
+            assert_eq!(resumed(elsewhere, &without), Some(true), "it has tickets");
+            assert_eq!(resumed(&wants, &without), None, "{versions:?}");
+        }
+        let mut trust = authority.client();
+        (trust.versions, trust.shows) = (versions, Some(&ours));
+        let with = trust.config();
+        assert_eq!(resumed(&wants, &with), Some(false));
+        assert_eq!(resumed(&wants, &with), Some(true), "where it was verified");
+        // Nobody is to be taken for verified who was verified for somebody else.
+        assert_eq!(resumed(&asks_nobody, &with), Some(false), "{versions:?}");
+        wants.send(&ToPlane::Tls {
+            offers: vec![of(Some(other.of_clients(true)))],
+            last: true,
+        });
+        wants.sample();
+        assert_eq!(resumed(&wants, &with), None, "its authority has gone");
+        wants.send(&ToPlane::Tls {
+            offers: vec![of(Some(authority.of_clients(true)))],
+            last: true,
+        });
+        wants.sample();
+    }
 }
 
 #[test]
