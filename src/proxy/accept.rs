@@ -3,7 +3,6 @@
 //! A listener is never shut down and its flags are never touched: other planes and the supervisor hold
 //! the same open file description (F03, F05). To stop is to empty the queue, then close our own copy.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -11,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use socket2::{SockAddr, SockRef};
+use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::oneshot;
@@ -102,7 +101,7 @@ pub(super) async fn run(
     listener: Listener,
     mut open: oneshot::Receiver<()>,
 ) {
-    let mut reserve = File::open("/dev/null").ok();
+    let mut reserve = spare();
     let mut pause = PAUSE;
     loop {
         let limit = lp.table().front.max_connections;
@@ -140,7 +139,7 @@ pub(super) async fn run(
             // It lasts: one is told so, the others wait in the queue.
             drop(reserve.take());
             turn_away(&lp, &listener).await;
-            reserve = File::open("/dev/null").ok();
+            reserve = spare();
         }
         if lp.stops_within(pause).await {
             break;
@@ -157,6 +156,12 @@ pub(super) async fn run(
     }
     lp.counters.accepting.fetch_sub(1, Ordering::AcqRel);
     lp.shared.wake.notify_one();
+}
+
+/// A descriptor to let go of when there is no other left. A socket, because a plane opens no file (T16).
+fn spare() -> Option<OwnedFd> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).ok()?;
+    Some(socket.into())
 }
 
 fn longer(pause: Duration) -> Duration {
