@@ -45,11 +45,15 @@ impl ProcStat {
     }
 }
 
-/// Descriptors a process has open. A directory listing, so for a scrape and not for a loop.
+/// Descriptors a process has open. A directory listing on kernels before 6.2, so for a scrape and not for a loop.
 #[must_use]
 pub fn open_descriptors(pid: u32) -> Option<u64> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    u64::try_from(entries.count()).ok()
+    let path = format!("/proc/{pid}/fd");
+    // Where the size is their number it can be seen of a process that nobody may look into, as our planes are.
+    match fs::metadata(&path).ok()?.len() {
+        0 => u64::try_from(fs::read_dir(&path).ok()?.count()).ok(),
+        count => Some(count),
+    }
 }
 
 fn parse(text: &str) -> Option<ProcStat> {
