@@ -443,13 +443,15 @@ async fn t15_another_user_is_for_good() {
         assert!(error.starts_with("cannot become user 0"), "{error}");
         return;
     }
-    let mut recipe = sh("id -u; id -g; id -G; grep NoNewPrivs /proc/self/status; pwd");
+    let mut recipe = sh(
+        "id -u; id -g; id -G; grep NoNewPrivs /proc/self/status; grep -c 'Cap.*0000000000000000$' /proc/self/status; pwd",
+    );
     recipe.user = Some("65534".into());
     recipe.group = Some("65534".into());
     recipe.cwd = Some(Path::new("/").to_owned());
     let ran = within(hands.run(&recipe)).await.expect("runs");
     assert_eq!(
-        ran.out, "65534\n65534\n65534\nNoNewPrivs:\t1\n/\n",
+        ran.out, "65534\n65534\n65534\nNoNewPrivs:\t1\n5\n/\n",
         "{}",
         ran.error
     );

@@ -108,7 +108,7 @@ fn not_spared_by_the_oom_killer() {
     }
 }
 
-/// Groups, group, user, in this order, each checked (T15).
+/// Groups, group, user, in this order, each checked, and none of the capabilities that would lead back (T15).
 fn switch_user(identity: &Identity) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
@@ -118,9 +118,17 @@ fn switch_user(identity: &Identity) -> Result<(), Failure> {
     }
     let what = format!("become user {uid} with group {gid}");
     let wrong = |errno: nix::Error| failed(&what, &errno.into());
+    if !uid.is_root() {
+        // As long as we may.
+        sys::bound_capabilities(0);
+    }
     unistd::setgroups(&groups).map_err(wrong)?;
     unistd::setresgid(gid, gid, gid).map_err(wrong)?;
     unistd::setresuid(uid, uid, uid).map_err(wrong)?;
+    if !uid.is_root() {
+        // The kernel takes root's from who is root no more, and from nobody those that he was given otherwise.
+        sys::keep_capabilities(0).map_err(|error| failed(&what, &error))?;
+    }
 
     let user = unistd::getresuid().map_err(wrong)?;
     let group = unistd::getresgid().map_err(wrong)?;

@@ -6,11 +6,13 @@
     reason = "the one folder where it is allowed; every block says why it is sound"
 )]
 
+mod capabilities;
 mod descriptors;
 mod process;
 pub mod procstat;
 mod sockets;
 
+pub use capabilities::{bound_capabilities, keep_capabilities};
 pub use descriptors::{
     MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, number_descriptors, recv_with_fds,
     send_with_fds,
