@@ -9,6 +9,7 @@ fn main() -> ExitCode {
         Some("shim") => remuda::shim::run(),
         Some("demo-child") => remuda::demo::become_child(),
         Some("demo-worker") => remuda::demo::run_worker(),
+        Some("cleanup") => remuda::supervisor::run_cleanup(),
         Some("proxy") => remuda::proxy::run_from_stdin(),
         _ => remuda::cli::main(),
     }

@@ -56,4 +56,4 @@ mod websocket;
 pub(crate) use self::access_log::{
     FIELDS as LOG_FIELDS, Format as LogFormat, Unfit as UnfitLogFormat,
 };
-pub use self::plane::{run, run_from_stdin, serve_here};
+pub use self::plane::{run_from_stdin, serve_here};

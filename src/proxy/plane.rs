@@ -30,20 +30,22 @@ use super::tls::{self, Greeting};
 use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
-    AccessLog, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample, Table, TlsOffer,
-    ToPlane, WorkerSample,
+    AccessLog, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample,
+    Table, TlsOffer, ToPlane, WorkerSample,
 };
-use crate::supervisor::orphans::Estate;
+use crate::supervisor::Cleanup;
 
 /// How often it is looked whether anything changed.
 const SAMPLE: Duration = Duration::from_millis(100);
 /// More loops than that are a mistake.
 const MAX_LOOPS: u32 = 256;
 
-/// `remuda proxy`: the life of a plane over the given channel, as a process of its own.
+/// `remuda proxy` as the supervisor starts it: the life of a plane as a process of its own, whose channel is its
+/// stdin.
 #[must_use]
-pub fn run(channel: StdStream) -> ExitCode {
-    let estate = Estate::told(std::env::args_os().skip(2));
+pub fn run_from_stdin() -> ExitCode {
+    // Through `/proc/self/fd` we would be called by that file's number.
+    let _ = nix::sys::prctl::set_name(c"remuda");
     // Fails only if we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
     // If we are stopped we cannot see that our supervisor is gone, and would keep the port. Where this
@@ -51,21 +53,27 @@ pub fn run(channel: StdStream) -> ExitCode {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGCONT);
     raise_descriptor_limit();
     crate::supervisor::protect::plane();
-    let served = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                ignore_signals()?;
-                let mut terminate = signal(SignalKind::terminate())?;
-                let stop = async move {
-                    terminate.recv().await;
-                };
-                serve(channel, stop, estate).await
-            })
-        });
+    let arguments: Vec<_> = std::env::args_os().skip(2).collect();
+    let cleanup = match arguments.as_slice() {
+        [supervisor, directory, ..] => Cleanup::start(supervisor, directory).map(Some),
+        _ => Ok(None),
+    };
+    crate::supervisor::install_log();
+    let cleanup = cleanup.unwrap_or_else(|error| {
+        tracing::error!(%error, "nobody will tidy up if the supervisor is killed");
+        None
+    });
+    let served = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|channel| run(channel.into()));
+    match (&served, cleanup) {
+        (Ok(End::Orphaned), Some(cleanup)) => cleanup.settle(),
+        (Ok(End::Drained) | Err(_), Some(cleanup)) => cleanup.dismiss(),
+        (_, None) => {}
+    }
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the data plane failed");
             ExitCode::FAILURE
@@ -73,19 +81,18 @@ pub fn run(channel: StdStream) -> ExitCode {
     }
 }
 
-/// `remuda proxy` as the supervisor starts it: the channel is its stdin.
-#[must_use]
-pub fn run_from_stdin() -> ExitCode {
-    // Through `/proc/self/fd` we would be called by that file's number.
-    let _ = nix::sys::prctl::set_name(c"remuda");
-    crate::supervisor::install_log();
-    match io::stdin().as_fd().try_clone_to_owned() {
-        Ok(channel) => run(channel.into()),
-        Err(error) => {
-            tracing::error!(%error, "no channel on stdin");
-            ExitCode::FAILURE
-        }
-    }
+fn run(channel: StdStream) -> io::Result<End> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            ignore_signals()?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let stop = async move {
+                terminate.recv().await;
+            };
+            serve(channel, stop).await
+        })
 }
 
 /// The life of a plane within this process, until it has drained or its supervisor is gone. Blocks.
@@ -96,7 +103,8 @@ pub fn serve_here(channel: StdStream) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(channel, pending(), None))
+        .block_on(serve(channel, pending()))?;
+    Ok(())
 }
 
 /// Signals that people send to `remuda`, meaning the supervisor.
@@ -124,12 +132,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// `estate` is what we see to if the supervisor goes before us.
-async fn serve(
-    channel: StdStream,
-    stop: impl Future<Output = ()>,
-    estate: Option<Estate>,
-) -> io::Result<()> {
+/// Until everything has ended.
+async fn serve(channel: StdStream, stop: impl Future<Output = ()>) -> io::Result<End> {
     channel.set_nonblocking(true)?;
     let (mut receiver, mut sender) = Channel::new(UnixStream::from_std(channel)?).split();
     let hello = FromPlane::Hello {
@@ -143,11 +147,8 @@ async fn serve(
     let end = plane.attend(&mut receiver, stop).await?;
     if let End::Orphaned = end {
         plane.finish_alone().await?;
-        if let Some(estate) = estate {
-            estate.settle().await;
-        }
     }
-    Ok(())
+    Ok(end)
 }
 
 async fn greeting(receiver: &mut Receiver) -> io::Result<u32> {

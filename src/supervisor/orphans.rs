@@ -1,20 +1,19 @@
-//! What a supervisor that was killed left: workers, and paths. Its plane, which finishes what is in flight
-//! first, ends and removes them; if that was killed too, the next start does.
+//! What a supervisor that was killed left: workers, and paths. When its plane has finished what is in flight,
+//! the process beside that ([`super::cleanup`]) ends and removes them; if the plane was killed too, the next
+//! start does.
 //!
 //! The workers have been sent SIGTERM by the kernel when their parent died. What ignores it, outlives its
 //! parent or sits in a session of its own is found by the marker that every worker's environment bears,
 //! and signalled by a handle that no reused number can mislead.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::remains::{left_by, signal_all};
+use super::remains::{is_alive, left_by, signal_all};
 use super::runtime_dir;
 
 /// From SIGTERM to SIGKILL.
@@ -24,14 +23,12 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Looks at a tree that forks while it is being killed.
 const LAST_LOOKS: u32 = 20;
 
-/// What a plane must see to if its supervisor goes before it.
+/// What is to be seen to if a supervisor goes before its plane.
 #[derive(Debug)]
 pub(crate) struct Estate {
     /// See [`super::remains::our_name`].
     supervisor: String,
     directory: PathBuf,
-    /// As long as it is held, whoever starts next leaves the workers to us.
-    _hold: Option<Flock<File>>,
 }
 
 impl Estate {
@@ -40,14 +37,22 @@ impl Estate {
         let supervisor = arguments.next()?.into_string().ok()?;
         let directory = PathBuf::from(arguments.next()?);
         Some(Self {
-            _hold: runtime_dir::hold(&directory),
             supervisor,
             directory,
         })
     }
 
-    /// Ends the workers, then removes the paths.
+    /// Ends the workers, then removes the paths. Nothing as long as the supervisor lives: it has only let go
+    /// of its plane.
     pub(crate) async fn settle(self) {
+        let limit = Instant::now() + GRACE;
+        // Its sockets are closed a moment before it is gone.
+        while is_alive(&self.supervisor) {
+            if Instant::now() >= limit {
+                return;
+            }
+            sleep(LOOK).await;
+        }
         end_workers(self.supervisor.clone()).await;
         let limit = Instant::now() + GRACE;
         while !runtime_dir::clear_after(&self.directory, &self.supervisor) && Instant::now() < limit

@@ -14,9 +14,7 @@ pub(super) fn supervisor() {
     if score() == Some(0) {
         let _ = fs::write(SCORE, SUPERVISOR);
     }
-    // Its environment and its memory hold the operator's secrets: no core dump, no look by others of our
-    // user (T14).
-    let _ = prctl::set_dumpable(false);
+    secrets();
 }
 
 /// For a plane, which has inherited its supervisor's score. Raising one is always permitted.
@@ -24,6 +22,13 @@ pub(crate) fn plane() {
     if score().map(|score| score.to_string()).as_deref() == Some(SUPERVISOR) {
         let _ = fs::write(SCORE, PLANE);
     }
+    secrets();
+}
+
+/// Environment and memory hold the operator's secrets, and a plane's the keys of certificates: no core dump, no
+/// look by others of our user, which workers may be (T14).
+pub(super) fn secrets() {
+    let _ = prctl::set_dumpable(false);
 }
 
 const SCORE: &str = "/proc/self/oom_score_adj";

@@ -148,6 +148,14 @@ pub(super) fn our_name() -> String {
     format!("{pid}.{started}")
 }
 
+/// Whether a process of this name lives.
+pub(super) fn is_alive(name: &str) -> bool {
+    let parts = name.split_once('.');
+    let numbers = parts.and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
+    let stat = numbers.and_then(|(pid, started)| Some((ProcStat::of(pid)?, started)));
+    stat.is_some_and(|(stat, started): (_, u64)| stat.started == started && !stat.is_dead())
+}
+
 /// Every living process that bears the marker of a supervisor that is gone, whoever is its parent now.
 /// Never we ourselves.
 #[must_use]

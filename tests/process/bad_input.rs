@@ -264,8 +264,8 @@ fn boot_says(knob: &str, words: &[&str]) {
     assert_eq!(instance.get("/").status, 200);
     let dir = instance.dir.path().to_owned();
     instance.wait("nothing of the others", |status| {
-        // Supervisor, data plane, two workers.
-        workers(app(status)).count() == 2 && processes_of(&dir).len() <= 4
+        // Supervisor, data plane and who tidies up, two workers.
+        workers(app(status)).count() == 2 && processes_of(&dir).len() <= 5
     });
     instance.signal(Signal::SIGTERM);
     assert_eq!(instance.ended().code(), Some(0));
