@@ -13,7 +13,7 @@
 //! ```text
 //!                  public sockets (owned by the supervisor, shared by fd passing)
 //!                           │ accept
-//!  clients ───────────▶  remuda proxy          data plane: every client byte; no decisions
+//!  clients ───────────▶  remuda proxy          data plane: every client byte; no decisions, no rights
 //!                        │        ▲ │
 //!               requests │  table │ ▼ facts, counters (`link`)
 //!                        ▼        │
@@ -27,7 +27,9 @@
 //!   ([`rollout`]) and carries out the actions the core asks for. It sees no client byte.
 //! * The **data plane** ([`proxy`]) serves HTTP from an immutable routing table that the supervisor
 //!   publishes. It counts, reports and obeys; it never changes which workers exist. It may lower a worker's
-//!   share on its own (full, cold, failing), never raise one.
+//!   share on its own (full, cold, failing), never raise one. Whoever takes it over finds a process that can open,
+//!   start and signal nothing; a process beside it ([`supervisor::run_cleanup`]) tidies up if the supervisor is
+//!   killed.
 //! * A worker is started through the **exec shim** ([`shim`]), the same binary again, which makes the
 //!   session, sets `LISTEN_PID`, closes every other descriptor and then becomes the worker.
 //!

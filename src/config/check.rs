@@ -62,6 +62,7 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
         access_log: check.access_log(),
         admin,
         loops: check.maybe("threads").and_then(count),
+        sandbox: check.yes("sandbox"),
         state_dir: check.path("state_dir"),
         ports: check.ports(),
         shutdown_delay: check.time("shutdown_delay"),

@@ -82,6 +82,13 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Event loops of the data plane. Default: one per core",
             ),
             key(
+                "sandbox",
+                Kind::Bool,
+                "true",
+                "The data plane, which reads what strangers send, cannot open a file, start a program or signal a process\n\
+                 (seccomp, Landlock, no capabilities). Off for a debugger, a profiler, or where a worker cannot be reached",
+            ),
+            key(
                 "ports",
                 Kind::Ports,
                 "\"20000-29999\"",

@@ -242,6 +242,8 @@ pub struct Config {
     pub front: Front,
     /// Event loops of the data plane; `None` is one per core.
     pub loops: Option<u32>,
+    /// Data planes give up what they do not need.
+    pub sandbox: bool,
     /// Where generation numbers are kept across restarts; `None` starts at 1 each time.
     pub state_dir: Option<PathBuf>,
     /// Ports for workers, inclusive.

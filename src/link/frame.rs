@@ -255,6 +255,7 @@ mod tests {
             magic: MAGIC,
             protocol: PROTOCOL,
             build: choices.text(20),
+            confinement: None,
         };
         let sample = FromPlane::Sample {
             answers: Some(number),

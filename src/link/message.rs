@@ -85,6 +85,8 @@ pub enum FromPlane {
         protocol: u32,
         /// Version and revision of the sender.
         build: String,
+        /// What it gave up before; `None` if it was told not to.
+        confinement: Option<Confinement>,
     },
     /// This epoch is in use in every loop, and every gate it shuts is shut.
     Ack(Epoch),
@@ -112,6 +114,28 @@ pub enum FromPlane {
     /// Somebody sent it SIGTERM: it stops accepting and finishes what it has, so that a successor is
     /// needed now.
     Leaving,
+}
+
+/// What keeps a plane from everything that is no business of its own (T16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// No new privileges, and no capability that it does not need.
+    pub privileges: InForce,
+    /// Landlock.
+    pub landlock: InForce,
+    /// The filter of system calls.
+    pub seccomp: InForce,
+}
+
+/// How much of a restriction the kernel keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InForce {
+    /// All that was asked for.
+    Whole,
+    /// What a kernel of its age knows.
+    Part,
+    /// Nothing.
+    Not,
 }
 
 /// Most exchanges one answer lists.

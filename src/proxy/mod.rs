@@ -15,6 +15,7 @@
 mod accept;
 mod access_log;
 mod client;
+mod confine;
 mod connection;
 mod counters;
 mod digits;
@@ -56,4 +57,6 @@ mod websocket;
 pub(crate) use self::access_log::{
     FIELDS as LOG_FIELDS, Format as LogFormat, Unfit as UnfitLogFormat,
 };
+pub use self::confine::confine;
+pub(crate) use self::plane::UNCONFINED;
 pub use self::plane::{run_from_stdin, serve_here};

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::access_log::{Format, Outlet, Writer};
+use super::confine::confine;
 use super::counters::Sums;
 use super::drain::{Draining, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
@@ -30,7 +31,7 @@ use super::tls::{self, Greeting};
 use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
 use crate::link::message::{
-    AccessLog, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample,
+    AccessLog, Confinement, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample,
     Table, TlsOffer, ToPlane, WorkerSample,
 };
 use crate::supervisor::Cleanup;
@@ -39,6 +40,9 @@ use crate::supervisor::Cleanup;
 const SAMPLE: Duration = Duration::from_millis(100);
 /// More loops than that are a mistake.
 const MAX_LOOPS: u32 = 256;
+
+/// The argument, behind those that are for [`Cleanup`], that spares a plane its confinement.
+pub(crate) const UNCONFINED: &str = "unconfined";
 
 /// `remuda proxy` as the supervisor starts it: the life of a plane as a process of its own, whose channel is its
 /// stdin.
@@ -58,6 +62,9 @@ pub fn run_from_stdin() -> ExitCode {
         [supervisor, directory, ..] => Cleanup::start(supervisor, directory).map(Some),
         _ => Ok(None),
     };
+    // From here on we have what a stranger shall have who takes us over. Before the log, which is a second thread.
+    let is_confined = arguments.get(2).is_none_or(|word| word != UNCONFINED);
+    let confinement = is_confined.then(confine);
     crate::supervisor::install_log();
     let cleanup = cleanup.unwrap_or_else(|error| {
         tracing::error!(%error, "nobody will tidy up if the supervisor is killed");
@@ -66,7 +73,7 @@ pub fn run_from_stdin() -> ExitCode {
     let served = io::stdin()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|channel| run(channel.into()));
+        .and_then(|channel| run(channel.into(), confinement));
     match (&served, cleanup) {
         (Ok(End::Orphaned), Some(cleanup)) => cleanup.settle(),
         (Ok(End::Drained) | Err(_), Some(cleanup)) => cleanup.dismiss(),
@@ -81,7 +88,7 @@ pub fn run_from_stdin() -> ExitCode {
     }
 }
 
-fn run(channel: StdStream) -> io::Result<End> {
+fn run(channel: StdStream, confinement: Option<Confinement>) -> io::Result<End> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -91,7 +98,7 @@ fn run(channel: StdStream) -> io::Result<End> {
             let stop = async move {
                 terminate.recv().await;
             };
-            serve(channel, stop).await
+            serve(channel, stop, confinement).await
         })
 }
 
@@ -103,7 +110,7 @@ pub fn serve_here(channel: StdStream) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(channel, pending()))?;
+        .block_on(serve(channel, pending(), None))?;
     Ok(())
 }
 
@@ -133,13 +140,18 @@ fn raise_descriptor_limit() {
 }
 
 /// Until everything has ended.
-async fn serve(channel: StdStream, stop: impl Future<Output = ()>) -> io::Result<End> {
+async fn serve(
+    channel: StdStream,
+    stop: impl Future<Output = ()>,
+    confinement: Option<Confinement>,
+) -> io::Result<End> {
     channel.set_nonblocking(true)?;
     let (mut receiver, mut sender) = Channel::new(UnixStream::from_std(channel)?).split();
     let hello = FromPlane::Hello {
         magic: MAGIC,
         protocol: PROTOCOL,
         build: crate::BUILD.to_owned(),
+        confinement,
     };
     sender.send(&hello, &[]).await?;
     let loops = greeting(&mut receiver).await?;

@@ -200,6 +200,7 @@ impl Supervisor {
 
     fn on_plane_news(&mut self, incarnation: u64, news: News) {
         match news {
+            News::Introduced(confinement) => self.tell_confinement(confinement),
             News::Acknowledged => self.tell_acknowledged(),
             News::Accepting => {
                 let now = self.clock.now();

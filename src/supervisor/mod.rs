@@ -42,6 +42,7 @@ pub mod reaper;
 mod reload;
 pub mod remains;
 pub mod runtime_dir;
+mod sandbox;
 mod shell;
 mod signals;
 pub mod spawn;

@@ -24,6 +24,8 @@ pub(super) struct Notices {
     pub(super) certificates: Option<String>,
     /// The state cannot be kept (F65).
     pub(super) state: Option<String>,
+    /// What the kernel does not forbid the planes.
+    pub(super) sandbox: Option<String>,
 }
 
 impl Notices {
@@ -41,8 +43,10 @@ impl Supervisor {
             config,
             certificates,
             state,
+            sandbox,
         } = &self.notices;
         let read = certificates.iter().chain(config).chain(state);
+        let read = read.chain(sandbox);
         let mut all: Vec<String> = read.chain(restart).cloned().collect();
         all.extend(self.behind(view));
         all.extend(self.strayed());
@@ -156,6 +160,7 @@ pub(super) fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     differs("admin.socket", was.socket != is.socket && !follows);
     differs("metrics", old.metrics != new.metrics);
     differs("threads", old.loops != new.loops);
+    differs("sandbox", old.sandbox != new.sandbox);
     differs("state_dir", old.state_dir != new.state_dir);
     differs("ports", old.ports != new.ports);
     differs("pid_file", old.pid_file != new.pid_file);

@@ -81,3 +81,31 @@ pub(super) async fn end_workers(supervisor: String) {
         sleep(LOOK).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::supervisor::remains::our_name;
+    use crate::supervisor::spec::MARKER;
+
+    #[tokio::test(start_paused = true)]
+    async fn t16_who_tidies_up_touches_nothing_of_a_supervisor_that_lives() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut worker = Command::new("sleep")
+            .arg("1000")
+            .env(MARKER, format!("{}-7", our_name()))
+            .spawn()
+            .expect("spawn");
+        let estate = Estate {
+            supervisor: our_name(),
+            directory: directory.path().to_owned(),
+        };
+        estate.settle().await;
+        let ended = worker.try_wait().expect("ours");
+        worker.kill().expect("ours");
+        worker.wait().expect("ours");
+        assert_eq!(ended, None);
+    }
+}

@@ -25,7 +25,10 @@ use super::listeners::Listeners;
 use super::premises::Found;
 use super::remains::our_name;
 use crate::link::channel::Channel;
-use crate::link::message::{FromPlane, MAGIC, PROTOCOL, Sample, Table, TlsOffer, ToPlane};
+use crate::link::message::{
+    Confinement, FromPlane, MAGIC, PROTOCOL, Sample, Table, TlsOffer, ToPlane,
+};
+use crate::proxy::UNCONFINED;
 use crate::rollout::{Epoch, InFlight, Moment, WorkerId};
 
 /// How long a plane may take to acknowledge a table (`DESIGN` §2).
@@ -48,8 +51,7 @@ const FREE_FAILURES: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Planes {
     image: Rc<Image>,
-    runtime_dir: PathBuf,
-    loops: u32,
+    terms: Terms,
     listeners: Option<Listeners>,
     offers: Vec<TlsOffer>,
     log: Option<OpenLog>,
@@ -62,6 +64,17 @@ pub(super) struct Planes {
     start_at: Option<Moment>,
     last_tick: Moment,
     stopping: bool,
+}
+
+/// What every plane is started with.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// Our own directory, which somebody must tidy up if we are killed.
+    pub(super) runtime_dir: PathBuf,
+    /// Its event loops.
+    pub(super) loops: u32,
+    /// It gives up what it does not need (T16).
+    pub(super) sandbox: bool,
 }
 
 /// A message, and the descriptors that go beside it.
@@ -123,6 +136,8 @@ impl PlaneState {
 /// What follows from a plane's message.
 #[derive(Debug)]
 pub(super) enum News {
+    /// It is one of ours, and has given up so much.
+    Introduced(Option<Confinement>),
     /// The common epoch may have moved.
     Acknowledged,
     /// It serves now.
@@ -144,8 +159,7 @@ impl Planes {
     #[must_use]
     pub(super) fn new(
         image: Rc<Image>,
-        runtime_dir: PathBuf,
-        loops: u32,
+        terms: Terms,
         listeners: Listeners,
         offers: Vec<TlsOffer>,
         log: Option<OpenLog>,
@@ -153,8 +167,7 @@ impl Planes {
     ) -> Self {
         Self {
             image,
-            runtime_dir,
-            loops,
+            terms,
             listeners: Some(listeners),
             offers,
             log,
@@ -204,11 +217,14 @@ impl Planes {
         }
         // What it needs to tidy up after us, should we be killed.
         let name = our_name();
-        let arguments = [
+        let mut arguments = vec![
             OsStr::new("proxy"),
             name.as_ref(),
-            self.runtime_dir.as_ref(),
+            self.terms.runtime_dir.as_ref(),
         ];
+        if !self.terms.sandbox {
+            arguments.push(OsStr::new(UNCONFINED));
+        }
         let tuned = allocator::variable(allocator::ours().as_deref());
         let pid = self.image.spawn_self(&arguments, theirs, &[tuned])?;
         let (outbox, queue) = mpsc::channel(OUTBOX);
@@ -217,7 +233,7 @@ impl Planes {
             protocol: PROTOCOL,
             build: crate::BUILD.to_owned(),
             incarnation,
-            loops: self.loops,
+            loops: self.terms.loops,
         };
         let mut first = vec![(hello, Vec::new())];
         if let Some(open) = &self.log {
@@ -376,11 +392,15 @@ impl Planes {
                 magic,
                 protocol,
                 build,
+                confinement,
             } => {
-                if magic == MAGIC && protocol == PROTOCOL && build == crate::BUILD {
-                    News::Nothing
-                } else {
+                if magic != MAGIC || protocol != PROTOCOL || build != crate::BUILD {
                     News::Broken(format!("its hello is that of another program ({build})"))
+                } else if plane.state == PlaneState::Starting {
+                    News::Introduced(confinement)
+                } else {
+                    // It has seen clients since, and is not to change its story.
+                    News::Nothing
                 }
             }
             FromPlane::Ack(epoch) => {
@@ -391,10 +411,11 @@ impl Planes {
                 }
             }
             FromPlane::Accepting => {
-                if plane.state == PlaneState::Starting {
-                    plane.state = PlaneState::Accepting;
-                    plane.served = true;
+                if plane.state != PlaneState::Starting {
+                    return News::Nothing;
                 }
+                plane.state = PlaneState::Accepting;
+                plane.served = true;
                 News::Accepting
             }
             FromPlane::Pong(number) => {
@@ -702,4 +723,66 @@ async fn converse(
     };
     // Nobody listens only when the supervisor ends.
     let _ = inputs.send(Input::PlaneClosed { incarnation, why }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plane that has just been started, in a set of its own.
+    fn set() -> Planes {
+        let (outbox, _nobody) = mpsc::channel(1);
+        let (inputs, _no_loop) = mpsc::channel(1);
+        let mut planes = Planes::new(
+            Rc::new(Image::open().expect("we have a file")),
+            Terms {
+                runtime_dir: PathBuf::new(),
+                loops: 1,
+                sandbox: true,
+            },
+            Listeners::bind(&[]).expect("none"),
+            Vec::new(),
+            None,
+            inputs,
+        );
+        let plane = Plane {
+            pid: 1,
+            state: PlaneState::Starting,
+            started_at: Moment::default(),
+            sample: Sample::default(),
+            outbox,
+            served: false,
+            acknowledged: Epoch(0),
+            counted: Epoch(0),
+            unacknowledged: VecDeque::new(),
+            pings: Pings::default(),
+        };
+        planes.set.insert(1, plane);
+        planes
+    }
+
+    #[test]
+    fn t17_a_plane_is_introduced_and_accepts_once_and_what_it_says_again_is_no_news() {
+        let mut planes = set();
+        let hello = FromPlane::Hello {
+            magic: MAGIC,
+            protocol: PROTOCOL,
+            build: crate::BUILD.to_owned(),
+            confinement: None,
+        };
+        assert!(matches!(
+            planes.hear(1, hello.clone()),
+            News::Introduced(None)
+        ));
+        assert!(matches!(
+            planes.hear(1, FromPlane::Accepting),
+            News::Accepting
+        ));
+        // Each of these would be a line of the log and an event, as often as it likes.
+        assert!(matches!(planes.hear(1, hello), News::Nothing));
+        assert!(matches!(
+            planes.hear(1, FromPlane::Accepting),
+            News::Nothing
+        ));
+    }
 }

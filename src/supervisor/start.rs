@@ -25,7 +25,7 @@ use super::manager::{self, Manager};
 use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
-use super::planes::Planes;
+use super::planes::{Planes, Terms};
 use super::premises::{Entry, OwnPidFile, OwnToken, Premises};
 use super::protect;
 use super::reaper::Reaper;
@@ -185,7 +185,6 @@ async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> 
         0 | 1 => Naming::Left,
         _ => Naming::First,
     };
-    let loops = config.loops.unwrap_or_else(cores);
     let mut supervisor = Supervisor {
         clock,
         core: Core::new(u64::from(std::process::id())),
@@ -193,8 +192,11 @@ async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> 
         notices: Notices::default(),
         planes: Planes::new(
             Rc::clone(&image),
-            premises.runtime.path().to_owned(),
-            loops,
+            Terms {
+                runtime_dir: premises.runtime.path().to_owned(),
+                loops: config.loops.unwrap_or_else(cores),
+                sandbox: config.sandbox,
+            },
             bound,
             offers,
             log,

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use super::control::Supervisor;
 use super::table;
+use crate::link::message::Confinement;
 use crate::rollout::{Epoch, Fact, InFlight, Moment, Outcomes, ServiceName, WorkerId};
 
 /// What the core was told last, so that it is told only news.
 #[derive(Default)]
 pub(super) struct Told {
     acknowledged: Epoch,
+    /// What the operator was told of the planes' sandbox.
+    pub(super) confinement: Option<Option<Confinement>>,
     pub(super) loads: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
     pub(super) traffic: BTreeMap<(ServiceName, u64), Outcomes>,
 }

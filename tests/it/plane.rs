@@ -91,15 +91,17 @@ impl Plane {
 
     /// A plane in a process of its own, and its pid. It has no runtime directory to tidy up.
     pub(crate) fn start_process() -> (Self, Pid) {
-        Self::start_program(Command::new(env!("CARGO_BIN_EXE_remuda")), 2)
+        Self::start_program(Command::new(env!("CARGO_BIN_EXE_remuda")), 2, &[])
     }
 
-    /// The same, by a command that runs our program, such as one that counts what it does.
-    pub(crate) fn start_program(mut program: Command, loops: u32) -> (Self, Pid) {
+    /// The same, by a command that runs our program, such as one that counts what it does, and with more
+    /// arguments.
+    pub(crate) fn start_program(mut program: Command, loops: u32, more: &[&str]) -> (Self, Pid) {
         let mut pid = 0;
         let plane = Self::start_as(loops, |theirs| {
             let mut child = program
                 .args(["proxy", &Self::our_name(), "/nonexistent"])
+                .args(more)
                 .stdin(OwnedFd::from(theirs))
                 .spawn()
                 .expect("spawn");

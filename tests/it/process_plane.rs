@@ -70,7 +70,7 @@ fn log_of_an_odd_client(filter: Option<&str>) -> String {
     if let Some(filter) = filter {
         program.env("REMUDA_LOG", filter);
     }
-    let (mut plane, _) = Plane::start_program(program, 1);
+    let (mut plane, _) = Plane::start_program(program, 1, &[]);
     plane.publish(&[(10_000, &[open(1, a.address)])]);
     plane.accept();
     let mut raw = Raw::connect(plane.address);

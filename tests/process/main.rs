@@ -28,6 +28,7 @@ mod planes;
 mod programs;
 mod reloads;
 mod routing;
+mod sandbox;
 mod steering;
 mod stopping;
 mod supervision;
