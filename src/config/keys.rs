@@ -98,7 +98,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "shutdown_delay",
                 TIME,
                 "\"0s\"",
-                "From a stop to the listeners' closing, with /readyz already failing, so that a load balancer can look away",
+                "From a stop to the listeners' closing, with /readyz already failing, so that a load balancer can look away; clients that were there before are let go meanwhile, each with an answer",
             ),
             key(
                 "stop_timeout",

@@ -69,6 +69,9 @@ pub enum ToPlane {
     Sample(u64),
     /// Send what is in flight. Answered by `Exchanges` with the same number.
     Exchanges(u64),
+    /// You will be told to drain in so long. Serve as before, but let those clients go, each with an answer, that
+    /// are here already.
+    Announce(Duration),
     /// Stop: accept until the queue is empty, stop accepting, finish what is in flight within the
     /// limits of the table, answer `Drained`, exit.
     Drain,

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::digits::Address;
+use super::drain::Habit;
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
 use super::head::AnswerHead;
@@ -67,6 +68,8 @@ pub(super) struct Client {
     /// Since when it sends no more, on the same clock.
     ended: Cell<Option<u64>>,
     last_write: Cell<u64>,
+    /// Of its pauses between an answer and the next request.
+    habit: Cell<Habit>,
     /// When the socket under a connection of many streams last took a byte.
     last_taken: Cell<u64>,
     /// Since when half a head is here though other requests are in flight, on the same clock.
@@ -107,6 +110,7 @@ impl Client {
             since: Cell::new(lp.now()),
             ended: Cell::new(None),
             last_write: Cell::new(0),
+            habit: Cell::default(),
             last_taken: Cell::new(0),
             half_head: Cell::new(None),
             watched: Cell::new(false),
@@ -212,8 +216,28 @@ impl Client {
     /// A first byte of a head is there.
     pub(super) fn head_begins(&self) {
         if self.phase.get() == Phase::Idle {
+            // Before its first answer it did not pause: it connected.
+            if self.last_write.get() > 0 {
+                let pause = self.lp.now().saturating_sub(self.idle_since());
+                self.habit.set(self.habit.get().after(pause));
+            }
             self.turn(Phase::Head);
         }
+    }
+
+    /// Since when it waits for nothing, if it is idle.
+    pub(super) fn idle_since(&self) -> u64 {
+        self.since.get().max(self.last_write.get())
+    }
+
+    /// What is known of when it sends its next request.
+    pub(super) fn habit(&self) -> Habit {
+        self.habit.get()
+    }
+
+    /// It is a connection of HTTP/2: what crosses our goodbye is served.
+    pub(super) fn is_served_to_its_end(&self) {
+        self.habit.set(Habit::Served);
     }
 
     /// On a connection of many streams: since when half a head is here, if it is.

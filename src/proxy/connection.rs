@@ -172,11 +172,17 @@ async fn next_head(
 ) -> Result<Next, Rejection> {
     poll_fn(|cx| {
         client.listen(cx);
-        if client.is_killed() || (client.is_closing() && client.phase().0 == Phase::Idle) {
+        if client.is_killed() {
             return Poll::Ready(Ok(Next::End));
         }
         let view = lp.table();
-        inlet.poll_head(cx, &view.front, may_switch, || client.head_begins())
+        let head = inlet.poll_head(cx, &view.front, may_switch, || client.head_begins());
+        let ends = client.is_closing() && client.phase().0 == Phase::Idle;
+        // The last look: what came by now is answered, with a goodbye (F46).
+        if head.is_pending() && ends && !client.has_unread() {
+            return Poll::Ready(Ok(Next::End));
+        }
+        head
     })
     .await
 }

@@ -24,7 +24,7 @@ use super::accept::{self, Listener};
 use super::access_log::{Log, Outlet};
 use super::client::{Client, Phase};
 use super::counters::LoopCounters;
-use super::drain::Draining;
+use super::drain::{Draining, Habit, Notice};
 use super::live::{Clock, Registry, millis};
 use super::park::{Line, Lot};
 use super::pick::Random;
@@ -74,6 +74,8 @@ pub(super) enum Order {
     Accept,
     /// Show that you turn.
     Turn,
+    /// Let clients go that are here, and go on accepting others.
+    Announce(Notice),
     /// Stop accepting and let everything end.
     Drain(Draining),
 }
@@ -174,6 +176,7 @@ pub(super) struct Loop {
     /// Of them, by number, those that are looked at in each turn: who has something in flight.
     watched: RefCell<Vec<u64>>,
     pub(super) draining: Cell<Option<Draining>>,
+    notice: Cell<Option<Notice>>,
     pub(super) log: Log,
     view: RefCell<Rc<View>>,
     greetings: RefCell<Arc<Greetings>>,
@@ -206,6 +209,7 @@ impl Loop {
             clients: RefCell::default(),
             watched: RefCell::default(),
             draining: Cell::new(None),
+            notice: Cell::new(None),
             log: Log::default(),
             view: RefCell::default(),
             greetings: RefCell::default(),
@@ -269,6 +273,17 @@ impl Loop {
         }
     }
 
+    /// Whether this client's next answer is its last one here.
+    pub(super) fn lets_go(&self, client: u64) -> bool {
+        self.draining.get().is_some() || self.is_noticed(client)
+    }
+
+    /// Whether this client is let go before the drain begins.
+    fn is_noticed(&self, client: u64) -> bool {
+        let notice = self.notice.get();
+        notice.is_some_and(|notice| notice.lets_go(client, self.now()))
+    }
+
     /// Resolves when this loop is to accept no more.
     pub(super) async fn until_accepting_stops(&self) {
         let stop = self.stop.notified();
@@ -312,6 +327,7 @@ impl Loop {
                 self.begin_to_accept();
             }
             Order::Turn => {}
+            Order::Announce(notice) => self.notice.set(Some(notice)),
             Order::Drain(draining) => {
                 self.draining.set(Some(draining));
                 self.stopped.set(true);
@@ -436,12 +452,16 @@ impl Loop {
             client.kill();
         }
         let (phase, since) = client.phase();
+        let number = client.entry.number();
+        if client.habit() == Habit::Served && self.is_noticed(number) && !client.is_closing() {
+            client.close();
+        }
         match phase {
             Phase::Idle => {
-                let idle_since = since.max(client.last_write());
+                let idle_since = client.idle_since();
                 let limit = idle_since.saturating_add(millis(front.idle_timeout));
                 let close_at = self.draining.get().map_or(limit, |draining| {
-                    draining.close_at(client.entry.number(), idle_since)
+                    draining.close_at(number, idle_since, client.habit())
                 });
                 if now >= close_at {
                     client.close_if_idle();
@@ -462,7 +482,7 @@ impl Loop {
             }
             Phase::Spare => {}
             Phase::Streams => {
-                let leaves = |d: Draining| now >= d.close_at(client.entry.number(), 0);
+                let leaves = |d: Draining| now >= d.close_at(number, 0, client.habit());
                 if self.draining.get().is_some_and(leaves) {
                     client.close();
                 }

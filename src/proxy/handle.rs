@@ -164,7 +164,7 @@ fn redirect<Answered: Written>(
         status,
         Term::Redirected,
     );
-    returning.closes = unread || lp.draining.get().is_some();
+    returning.closes = unread || lp.lets_go(client.entry.number());
     (returning, Reply::bare(text))
 }
 
@@ -182,7 +182,7 @@ pub(super) fn answer_bare<Answered: Written>(
     if unread {
         client.leave_unread();
     }
-    let close = unread || lp.draining.get().is_some();
+    let close = unread || lp.lets_go(client.entry.number());
     let request_id = lp.request_id();
     let term = match (error.reason, about) {
         (ProxyReason::Unavailable, _) => Term::RefusedParking,
@@ -226,7 +226,8 @@ async fn pass<Answered: Written>(
         return switch(held, agreed, returning, origin, client, fresh);
     }
     let exchange = Rc::clone(&held.0);
-    if exchange.lp.draining.get().is_some() || !exchange.upload.is_complete() {
+    let leaves = exchange.lp.lets_go(client.entry.number());
+    if leaves || !exchange.upload.is_complete() {
         // The rest of an unread body would be taken for the next request, or has to be thrown away.
         returning.closes = true;
     }
@@ -281,7 +282,7 @@ fn refuse<Answered: Written>(
     exchange.refuse(error.status, error.reason);
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
-        || exchange.lp.draining.get().is_some();
+        || exchange.lp.lets_go(exchange.live().number());
     let pages = &exchange.service.rules.pages;
     let (returning, text) = respond::answer(error, &origin.request_id, close, pages, into);
     (returning, Reply::ours(text, held))

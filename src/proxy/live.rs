@@ -100,6 +100,11 @@ impl Registry {
         entry
     }
 
+    /// The number of the connection that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// A connection is closed.
     pub(super) fn leave(&self, entry: &Entry) {
         self.clients.remove(&entry.number);

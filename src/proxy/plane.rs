@@ -23,8 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::access_log::{Format, Outlet, Writer};
 use super::confine::confine;
 use super::counters::Sums;
-use super::drain::{Draining, orphan_limit};
+use super::drain::{Draining, Notice, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
+use super::live::millis;
 use super::names::Names;
 use super::table::{Gates, Published};
 use super::tls::{self, Greeting};
@@ -297,6 +298,7 @@ impl Plane {
                 };
                 self.tell(&exchanges).await
             }
+            ToPlane::Announce(due) => self.announce(due).await,
             ToPlane::Drain => self.drain(false).await,
         }
     }
@@ -404,6 +406,12 @@ impl Plane {
             .await?;
         self.tell(&FromPlane::Ack(epoch)).await?;
         self.tell_sample(None, self.sample()).await
+    }
+
+    async fn announce(&mut self, due: Duration) -> Result<(), Trouble> {
+        let later = self.shared.live.next();
+        let notice = Notice::new(self.shared.clock.now(), millis(due), later);
+        self.all(|| Ok(Order::Announce(notice))).await
     }
 
     /// Ends by itself; who holds the listeners must know, or nobody would accept meanwhile.

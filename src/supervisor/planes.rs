@@ -517,6 +517,14 @@ impl Planes {
         }
     }
 
+    /// Tells every plane that it will be told to finish.
+    pub(super) fn announce(&self, due: Duration) {
+        for plane in self.set.values() {
+            // One that does not read it loses nothing but time.
+            plane.say(ToPlane::Announce(due));
+        }
+    }
+
     /// Tells every plane to finish, closes our own copies of the listeners and starts no other plane.
     pub(super) fn drain(&mut self) {
         self.stopping = true;

@@ -57,6 +57,9 @@ impl Supervisor {
             (None, false) => {
                 let serves_until = now + self.config.shutdown_delay;
                 let deadline = serves_until + self.config.stop_timeout;
+                if now < serves_until {
+                    self.planes.announce(self.config.shutdown_delay);
+                }
                 // Neither this nor a stop is ever refused.
                 let _ = self.command(Command::Halt(Halt {
                     since: now,

@@ -1,7 +1,13 @@
 //! A stop while requests are in flight: it takes no orders and says what it waits for.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 
+use super::support::http::Client;
 use super::support::instance::{Instance, Start};
 
 /// Every order is refused as a reload is, and by signal with a line in the log.
@@ -68,6 +74,97 @@ fn f39_within_the_shutdown_delay_no_orders_are_taken_though_it_serves() {
     });
     takes_no_orders(&mut instance);
     assert_eq!(instance.get("/").status, 200);
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0));
+}
+
+/// How a client's connection ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Its last answer said so.
+    Told,
+    /// A request got no answer, though nothing had said that none could follow.
+    Lost(Duration),
+}
+
+/// A client that keeps its connection, sends a request at its own pace, and never looks whether the connection
+/// still stands.
+fn paced(
+    address: SocketAddr,
+    pace: Duration,
+    served: &'static AtomicUsize,
+) -> JoinHandle<(End, Duration)> {
+    let mut client = Client::tcp(address).expect("it accepts");
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        // Half a pace, a whole one, three quarters, and again.
+        for quarters in [2, 4, 3].into_iter().cycle() {
+            let Ok(answer) = client.get("/") else {
+                return (End::Lost(pace), begun.elapsed());
+            };
+            served.fetch_add(1, Ordering::Relaxed);
+            if answer.header("connection") == Some("close") {
+                return (End::Told, begun.elapsed());
+            }
+            std::thread::sleep(pace * quarters / 4);
+        }
+        unreachable!("it goes on until it is told, or fails")
+    })
+}
+
+/// So many clients, of all paces up to `slowest`.
+fn of_all_paces(
+    instance: &Instance,
+    count: u32,
+    slowest: Duration,
+) -> (Vec<JoinHandle<(End, Duration)>>, &'static AtomicUsize) {
+    let served: &'static AtomicUsize = Box::leak(Box::default());
+    let clients = (1..=count)
+        .map(|n| paced(instance.address, slowest * n / count, served))
+        .collect();
+    (clients, served)
+}
+
+fn assert_all_told(clients: Vec<JoinHandle<(End, Duration)>>) {
+    let ends = clients.into_iter().map(|client| client.join());
+    let lost: Vec<_> = ends
+        .map(|end| end.expect("it ends").0)
+        .filter(|end| *end != End::Told)
+        .collect();
+    assert_eq!(lost, [], "of these paces");
+}
+
+#[test]
+fn f46_clients_that_send_now_and_then_hear_of_a_stop_by_an_answer_and_lose_no_request() {
+    let mut instance = Start::default().ready();
+    let (clients, served) = of_all_paces(&instance, 60, Duration::from_millis(2_000));
+    instance.wait("them to be under way", |_| {
+        served.load(Ordering::Relaxed) >= 300
+    });
+    instance.signal(Signal::SIGTERM);
+    let stops = Instant::now();
+    assert_all_told(clients);
+    assert_eq!(instance.ended().code(), Some(0));
+    let took = stops.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn f46_within_the_shutdown_delay_answers_let_clients_go_that_were_there_before() {
+    let mut instance = Start::default().top("shutdown_delay = \"60s\"\n").ready();
+    let mut before = instance.client();
+    assert_eq!(before.get("/").expect("served").header("connection"), None);
+    instance.signal(Signal::SIGTERM);
+    instance.wait("the stop", |status| status["state"] == "stopping");
+    let mut later = instance.client();
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while before.get("/").expect("served").header("connection") != Some("close") {
+        assert!(Instant::now() < deadline, "it is never told");
+        let kept = later.get("/").expect("served");
+        assert_eq!(kept.header("connection"), None);
+    }
+    assert_eq!(before.rest().expect("closed"), b"");
+    assert_eq!(later.get("/").expect("served").status, 200);
     instance.signal(Signal::SIGTERM);
     assert_eq!(instance.ended().code(), Some(0));
 }

@@ -81,6 +81,7 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
     let Some(mut connection) = greeted else {
         return End::Cut;
     };
+    client.is_served_to_its_end();
     client.turn(Phase::Idle);
     let streams = Streams::new(lp, client);
     let _end = streams.until_dropped();
