@@ -178,6 +178,7 @@ fn the_systemd_unit_is_valid() {
         "KillMode=mixed",
         "RestartPreventExitStatus=78",
         "RuntimeDirectory=remuda",
+        "FileDescriptorStoreMax=",
     ] {
         assert!(unit.contains(line), "{line}");
     }
@@ -185,16 +186,18 @@ fn the_systemd_unit_is_valid() {
     let file = dir.path().join("remuda.service");
     // The program is not installed here; `verify` looks for it.
     fs::write(&file, unit.replace("/usr/bin/remuda", "/bin/true")).unwrap();
+    let socket = dir.path().join("remuda.socket");
+    fs::write(&socket, committed("remuda.socket")).unwrap();
     match Command::new("systemd-analyze")
         .arg("verify")
-        .arg(&file)
+        .args([&file, &socket])
         .output()
     {
         Ok(done) => {
             let said = String::from_utf8_lossy(&done.stderr);
             let ours: Vec<&str> = said
                 .lines()
-                .filter(|line| line.contains("remuda.service"))
+                .filter(|line| line.contains("remuda.s"))
                 .collect();
             assert!(ours.is_empty(), "{ours:?}");
         }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use nix::fcntl::OFlag;
 
 /// Variables that are addressed to us and would mislead a helper.
-pub(super) const OURS_ALONE: [&str; 7] = [
+pub(super) const OURS_ALONE: [&str; 8] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -23,6 +23,7 @@ pub(super) const OURS_ALONE: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
+    "FDSTORE",
 ];
 
 /// An open handle on our program file.

@@ -1,5 +1,6 @@
-//! The public sockets: bound once at start, held until the end of the stop, shared with every plane by
-//! descriptor. Never `shutdown` (F03), never toggled back to blocking (F05); only we make and remove paths (F04).
+//! The public sockets: bound once at start, or taken over from who bound them for us, held until the end of the stop,
+//! shared with every plane by descriptor. Never `shutdown` (F03), never toggled back to blocking (F05); only who bound
+//! a path makes and removes it (F04).
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Socket, Type};
 
 use super::belonging::Belonging;
+use super::inherited::{Inherited, Taken};
 use super::premises::{Found, is_free};
 use super::unix_socket;
 use crate::link::message::{PublicListener, ToPlane};
@@ -20,10 +22,12 @@ const BACKLOG: i32 = 4096;
 /// A public socket's mode: whoever reaches its directory may connect, as with a TCP port.
 const MODE: u32 = 0o666;
 
-/// All public sockets. Dropping them closes ours and removes the paths.
+/// All public sockets. Dropping them closes ours and removes the paths that we made.
 #[derive(Debug)]
 pub struct Listeners {
     bound: Vec<Bound>,
+    /// Something is kept for us that is no listener any more.
+    forgets: bool,
 }
 
 #[derive(Debug)]
@@ -31,19 +35,34 @@ struct Bound {
     address: PublicListener,
     fd: OwnedFd,
     path: Option<Belonging>,
+    owner: Owner,
+}
+
+/// Whose a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Ours, in this life or the one before.
+    Us,
+    /// The service manager's, which goes on holding it, and whose the path is.
+    Manager,
 }
 
 impl Listeners {
-    /// Binds them all.
+    /// Binds them all, but for those that are inherited.
     ///
     /// # Errors
     /// One sentence for each that cannot be bound; none is kept then.
-    pub fn bind(wanted: &[PublicListener]) -> Result<Self, Vec<String>> {
+    pub fn bind(wanted: &[PublicListener], inherited: Inherited) -> Result<Self, Vec<String>> {
         let (mut bound, mut wrong) = (Vec::new(), Vec::new());
-        for address in wanted {
-            let one = match address {
-                PublicListener::Tcp(address) => bind_tcp(*address),
-                PublicListener::Unix(path) => bind_unix(path),
+        let (taken, remarks, forgets) = inherited.take(wanted);
+        for remark in remarks {
+            tracing::warn!("{remark}");
+        }
+        for (address, taken) in wanted.iter().zip(taken) {
+            let one = match (taken, address) {
+                (Some(taken), _) => Ok(Bound::from(taken)),
+                (None, PublicListener::Tcp(address)) => bind_tcp(*address),
+                (None, PublicListener::Unix(path)) => bind_unix(path),
             };
             match one {
                 Ok(one) => bound.push(one),
@@ -51,7 +70,7 @@ impl Listeners {
             }
         }
         if wrong.is_empty() {
-            Ok(Self { bound })
+            Ok(Self { bound, forgets })
         } else {
             Err(wrong)
         }
@@ -76,7 +95,7 @@ impl Listeners {
             let PublicListener::Unix(path) = &one.address else {
                 continue;
             };
-            if one.path.as_ref().is_some_and(Belonging::is_there) {
+            if one.owner == Owner::Manager || one.path.as_ref().is_some_and(Belonging::is_there) {
                 continue;
             }
             if !is_free(path) {
@@ -127,10 +146,37 @@ impl Listeners {
         self.bound[place].path = None;
     }
 
+    /// Those that a service manager may keep for our next life. A path is bound anew by that, so it has no use for
+    /// the old socket.
+    pub(super) fn to_be_kept(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ours =
+            |one: &&Bound| one.owner == Owner::Us && matches!(one.address, PublicListener::Tcp(_));
+        self.bound.iter().filter(ours).map(|one| one.fd.as_fd())
+    }
+
+    /// Whether something is kept for us that is no listener any more.
+    pub(super) fn forgets(&self) -> bool {
+        self.forgets
+    }
+
     /// The descriptors, for a plane.
     #[must_use]
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.bound.iter().map(|one| one.fd.as_fd()).collect()
+    }
+}
+
+impl From<Taken> for Bound {
+    fn from(taken: Taken) -> Self {
+        Self {
+            address: taken.address,
+            fd: taken.fd,
+            path: None,
+            owner: match taken.kept {
+                true => Owner::Us,
+                false => Owner::Manager,
+            },
+        }
     }
 }
 
@@ -140,6 +186,7 @@ fn bind_unix(path: &Path) -> Result<Bound, String> {
         address: PublicListener::Unix(path.to_owned()),
         fd: listener.into(),
         path: Some(kept),
+        owner: Owner::Us,
     })
 }
 
@@ -161,6 +208,7 @@ fn bind_tcp(address: SocketAddr) -> Result<Bound, String> {
             address: PublicListener::Tcp(address),
             fd: socket.into(),
             path: None,
+            owner: Owner::Us,
         })
     };
     bound().map_err(|error| explain(address, &error))
@@ -192,8 +240,12 @@ mod tests {
 
     use nix::sys::socket::{getsockopt, sockopt::TcpCongestion};
 
-    use super::{Found, Listeners};
+    use super::{Found, Inherited, Listeners};
     use crate::link::message::{PublicListener, ToPlane};
+
+    fn nothing() -> Inherited {
+        Inherited::default()
+    }
 
     fn any_port() -> PublicListener {
         PublicListener::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -201,21 +253,21 @@ mod tests {
 
     #[test]
     fn connections_queue_and_a_taken_address_is_explained() {
-        let listeners = Listeners::bind(&[any_port()]).expect("binds");
+        let listeners = Listeners::bind(&[any_port()], nothing()).expect("binds");
         let [PublicListener::Tcp(address)] = listeners.addresses()[..] else {
             panic!("one TCP address")
         };
         assert_ne!(address.port(), 0);
         TcpStream::connect(address).expect("queued");
-        let wrong =
-            Listeners::bind(&[PublicListener::Tcp(address), any_port()]).expect_err("taken");
+        let wrong = Listeners::bind(&[PublicListener::Tcp(address), any_port()], nothing())
+            .expect_err("taken");
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].contains("is in use; `ss"), "{}", wrong[0]);
     }
 
     #[test]
     fn what_goes_to_a_client_on_this_host_is_not_paced() {
-        let listeners = Listeners::bind(&[any_port()]).expect("binds");
+        let listeners = Listeners::bind(&[any_port()], nothing()).expect("binds");
         let [PublicListener::Tcp(address)] = listeners.addresses()[..] else {
             panic!("one TCP address")
         };
@@ -232,10 +284,10 @@ mod tests {
         let path = directory.path().join("public.sock");
         let wanted = [PublicListener::Unix(path.clone())];
         let alive = UnixListener::bind(&path).expect("bind");
-        let wrong = Listeners::bind(&wanted).expect_err("alive");
+        let wrong = Listeners::bind(&wanted, nothing()).expect_err("alive");
         assert!(wrong[0].contains("another process listens"), "{}", wrong[0]);
         drop(alive);
-        let listeners = Listeners::bind(&wanted).expect("stale");
+        let listeners = Listeners::bind(&wanted, nothing()).expect("stale");
         let mode = std::fs::metadata(&path)
             .expect("there")
             .permissions()
@@ -252,7 +304,8 @@ mod tests {
     fn f04_a_path_that_another_has_taken_over_is_not_removed() {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("public.sock");
-        let listeners = Listeners::bind(&[PublicListener::Unix(path.clone())]).expect("binds");
+        let listeners =
+            Listeners::bind(&[PublicListener::Unix(path.clone())], nothing()).expect("binds");
         std::fs::remove_file(&path).expect("remove");
         let _other = UnixListener::bind(&path).expect("bind");
         drop(listeners);
@@ -264,7 +317,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("public.sock");
         let wanted = [any_port(), PublicListener::Unix(path.clone())];
-        let mut listeners = Listeners::bind(&wanted).expect("binds");
+        let mut listeners = Listeners::bind(&wanted, nothing()).expect("binds");
         let look = |listeners: &mut Listeners| {
             let mut found = Found::default();
             let places = listeners.look_after(&mut found);
@@ -295,7 +348,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("precious");
         std::fs::write(&path, "data").expect("write");
-        Listeners::bind(&[PublicListener::Unix(path.clone())]).expect_err("no socket");
+        Listeners::bind(&[PublicListener::Unix(path.clone())], nothing()).expect_err("no socket");
         assert_eq!(std::fs::read(&path).expect("there"), b"data");
     }
 }

@@ -1,10 +1,12 @@
-//! What the service manager that started us hears: ready, reloading, stopping, and one line of status.
+//! What the service manager that started us hears: ready, reloading, stopping, and one line of status; and what it
+//! keeps for our next life: listeners, so that clients wait while we are dead and nobody is refused (F32).
 //!
 //! The protocol of sd_notify(3), by a socket that never blocks: a manager that does not listen costs its
 //! news and not our loop. `NOTIFY_SOCKET` stays in our environment and is handed to nobody.
 
 use std::env;
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -12,8 +14,12 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::inherited::KEPT;
 use crate::rollout::Moment;
+use crate::sys;
 
+/// Beyond the deadline of a stop: what SIGKILL has not ended is looked at, and the last words are written.
+const LAST_STEPS: Duration = Duration::from_secs(15);
 /// No watchdog makes us do nothing else.
 const OFTEN_ENOUGH: Duration = Duration::from_millis(10);
 
@@ -25,6 +31,9 @@ pub(super) struct Manager {
     stops: bool,
     status: String,
     watchdog: Option<Watchdog>,
+    /// So many descriptors it keeps at most.
+    room: usize,
+    keeps: bool,
 }
 
 /// It wants to hear that we live.
@@ -32,19 +41,6 @@ pub(super) struct Manager {
 struct Watchdog {
     every: Duration,
     due: Moment,
-}
-
-/// How many sockets a manager opened for us, as sd_listen_fds(3) has it. We take none of them over, and who
-/// connects to one waits in vain, so that it must be said.
-pub(super) fn sockets_given() -> Option<u32> {
-    let [pid, count] = ["LISTEN_PID", "LISTEN_FDS"].map(env::var);
-    given(pid.ok()?.as_str(), count.ok()?.as_str(), std::process::id())
-}
-
-fn given(pid: &str, count: &str, ours: u32) -> Option<u32> {
-    // The variables are inherited by children, for whom they are not meant.
-    let for_us = pid.parse() == Ok(ours);
-    count.parse().ok().filter(|count| for_us && *count > 0)
 }
 
 impl Manager {
@@ -57,6 +53,7 @@ impl Manager {
             Ok(socket) => Self {
                 socket: Some(socket),
                 watchdog: watchdog(),
+                room: room(env::var("FDSTORE").ok().as_deref()),
                 ..Self::default()
             },
             Err(error) => {
@@ -106,12 +103,50 @@ impl Manager {
         }
     }
 
-    /// A stop begins.
-    pub(super) fn stops(&mut self) {
+    /// A stop begins, which takes so long at most: more than a manager may allow that does not know our config.
+    pub(super) fn stops(&mut self, at_most: Duration) {
         if !self.stops {
             self.stops = true;
-            self.tell(&["STOPPING=1".to_owned()]);
+            let micros = (at_most + LAST_STEPS).as_micros();
+            let longer = format!("EXTEND_TIMEOUT_USEC={micros}");
+            self.tell(&["STOPPING=1".to_owned(), longer]);
         }
+    }
+
+    /// Has it keep these listeners, in place of what it keeps if that is not right any more.
+    pub(super) fn keep<'fd>(
+        &mut self,
+        listeners: impl Iterator<Item = BorrowedFd<'fd>>,
+        anew: bool,
+    ) {
+        if anew {
+            self.tell_to_forget();
+        }
+        for fd in listeners.take(self.room) {
+            self.keeps = true;
+            // A listener never hangs up, and need not be watched for it.
+            let news = format!("FDSTORE=1\nFDNAME={KEPT}\nFDPOLL=0");
+            let Some(socket) = &self.socket else {
+                return;
+            };
+            if let Err(error) = sys::send_with_fds(socket.as_fd(), news.as_bytes(), &[fd]) {
+                tracing::warn!(
+                    "the service manager does not keep a listener for us, so that clients are refused should we die: {error}"
+                );
+            }
+        }
+    }
+
+    /// The listeners are closed for good: whoever connects is to be refused now, and go elsewhere, and not to wait
+    /// for a life that may never come.
+    pub(super) fn forgets(&mut self) {
+        if std::mem::take(&mut self.keeps) {
+            self.tell_to_forget();
+        }
+    }
+
+    fn tell_to_forget(&self) {
+        self.tell(&["FDSTOREREMOVE=1".to_owned(), format!("FDNAME={KEPT}")]);
     }
 
     /// Says that the control loop turns, whenever that is due: one that hangs falls silent.
@@ -143,6 +178,11 @@ impl Manager {
             }
         }
     }
+}
+
+/// How many descriptors it keeps for us (`FileDescriptorStoreMax=`).
+fn room(told: Option<&str>) -> usize {
+    told.and_then(|told| told.parse().ok()).unwrap_or(0)
 }
 
 fn watchdog() -> Option<Watchdog> {
@@ -181,13 +221,13 @@ fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
 mod tests {
     use std::time::Duration;
 
-    use super::{every, given};
+    use super::{every, room};
 
     #[test]
-    fn sockets_are_given_to_the_process_that_is_named() {
-        assert_eq!(given("7", "2", 7), Some(2));
-        for (pid, count) in [("8", "2"), ("7", "0"), ("", "2"), ("7", "two")] {
-            assert_eq!(given(pid, count, 7), None, "{pid} {count}");
+    fn f32_nothing_is_kept_where_there_is_no_room() {
+        assert_eq!(room(Some("16")), 16);
+        for odd in [None, Some(""), Some("0"), Some("-1"), Some("many")] {
+            assert_eq!(room(odd), 0, "{odd:?}");
         }
     }
 

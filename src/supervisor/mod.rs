@@ -20,6 +20,7 @@ pub mod console;
 mod control;
 pub mod handle;
 pub mod image;
+pub mod inherited;
 mod input;
 mod journal;
 mod ledgers;

@@ -18,10 +18,11 @@ use super::console::{Console, Stream};
 use super::control::{Identity, Outlets, Reread, Supervisor};
 use super::handle::Handle;
 use super::image::Image;
+use super::inherited::Inherited;
 use super::journal::{Journal, Naming};
 use super::listeners::Listeners;
 use super::logging::{self, Form};
-use super::manager::{self, Manager};
+use super::manager::Manager;
 use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
@@ -60,6 +61,7 @@ const ASKS: usize = 64;
 /// be ended.
 #[must_use]
 pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
+    let inherited = Inherited::of_environment();
     protect::supervisor();
     let form = Form::of_stderr(json);
     let console = match Console::start() {
@@ -73,11 +75,6 @@ pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
     if let Err(error) = sys::close_on_exec_from(3) {
         tracing::warn!("descriptors that we were given cannot be kept from our children: {error}");
     }
-    if let Some(count) = manager::sockets_given() {
-        tracing::warn!(
-            "{count} sockets were opened for us (LISTEN_FDS); remuda opens its own, and serves none of these"
-        );
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -86,7 +83,10 @@ pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
         Err(error) => return refuse(&console, form, &format!("cannot start: {error}")),
     };
     let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, serve(config, reread, console.clone(), form));
+    let outcome = local.block_on(
+        &runtime,
+        serve(config, reread, console.clone(), form, inherited),
+    );
     // Tasks hold sockets and child handles; they go before the last words.
     drop(local);
     match outcome {
@@ -104,7 +104,13 @@ fn refuse(console: &Console, form: Form, why: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> Result<(), String> {
+async fn serve(
+    config: Config,
+    reread: Reread,
+    console: Console,
+    form: Form,
+    inherited: Inherited,
+) -> Result<(), String> {
     let clock = Clock::start();
     let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
     let image = Image::open().map_err(|error| format!("cannot open our own program: {error}"))?;
@@ -117,7 +123,9 @@ async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> 
 
     let (certificates, offers) = Certificates::read(&config, clock.now())?;
     let runtime = RuntimeDir::open(&config.admin.runtime_dir)?;
-    let bound = Listeners::bind(&config.listen).map_err(|wrong| wrong.join("\n"))?;
+    let bound = Listeners::bind(&config.listen, inherited).map_err(|wrong| wrong.join("\n"))?;
+    let mut manager = Manager::of_environment();
+    manager.keep(bound.to_be_kept(), bound.forgets());
     let log = access_log::open(&config.access_log)?;
     let doors = open_doors(&config).await?;
     let (token, own_token) = token(&config, &runtime)?;
@@ -245,7 +253,7 @@ async fn serve(config: Config, reread: Reread, console: Console, form: Form) -> 
         refused_due: Moment::default(),
         premises,
         console: console.clone(),
-        manager: Manager::of_environment(),
+        manager,
         last_read: config.clone(),
         config,
         reread,

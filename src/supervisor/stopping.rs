@@ -52,7 +52,9 @@ impl Supervisor {
     /// Begins to stop, or hurries a stop that goes on.
     pub(super) fn stop(&mut self, at_once: bool) {
         let now = self.clock.now();
-        self.manager.stops();
+        let config = &self.config;
+        self.manager
+            .stops(config.shutdown_delay + config.stop_timeout);
         match (&self.stopping, at_once) {
             (None, false) => {
                 let serves_until = now + self.config.shutdown_delay;
@@ -99,12 +101,18 @@ impl Supervisor {
             phase: Phase::Now(now + NOW_GRACE),
             deadline: now + LAST_GRACE,
         });
-        self.planes.drain();
+        self.close_listeners();
         let pids: Vec<u32> = self.planes.iter().map(|(_, plane)| plane.pid).collect();
         for pid in pids {
             self.workers.reaper().terminate(pid);
         }
         let _ = self.command(Command::Stop(Stop::Now));
+    }
+
+    /// No client is accepted any more once planes have emptied the queues.
+    fn close_listeners(&mut self) {
+        self.planes.drain();
+        self.manager.forgets();
     }
 
     /// Moves the stop on.
@@ -114,7 +122,7 @@ impl Supervisor {
         };
         match stopping.phase {
             Phase::Announced(until) if now >= until => {
-                self.planes.drain();
+                self.close_listeners();
                 self.stopping = Some(Stopping {
                     phase: Phase::Planes,
                     ..stopping

@@ -173,6 +173,20 @@ pub fn copy_above(fd: &OwnedFd, lowest: usize) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// The descriptors that whoever started us left open for us, from 3 on, close-on-exec from now on; each that is not
+/// open is an error. To be called once, before this process opens anything.
+pub fn given_descriptors(count: usize) -> impl Iterator<Item = io::Result<OwnedFd>> {
+    let numbers = (3..RawFd::MAX).take(count);
+    numbers.map(|number| {
+        // SAFETY: F_SETFD touches a flag only; a number that is not open gives EBADF.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, and since nothing was opened by this process yet nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    })
+}
+
 /// Gives up a number without closing it: it may be one that is about to be given to another descriptor.
 fn leave_open(fd: OwnedFd) {
     let _number = fd.into_raw_fd();

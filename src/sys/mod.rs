@@ -14,8 +14,8 @@ mod sockets;
 
 pub use capabilities::{bound_capabilities, keep_capabilities};
 pub use descriptors::{
-    MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, number_descriptors, recv_with_fds,
-    send_with_fds,
+    MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, given_descriptors, number_descriptors,
+    recv_with_fds, send_with_fds,
 };
 pub use process::{
     Pidfd, WaitStatus, begin_session, die_with_parent, page_size, reap_one, reset_signals,

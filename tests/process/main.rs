@@ -21,6 +21,7 @@ mod certificates;
 mod demo;
 mod drains;
 mod health;
+mod inherited;
 mod limits;
 mod listeners;
 mod manager;

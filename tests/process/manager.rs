@@ -96,6 +96,9 @@ fn a_service_manager_hears_ready_reloading_and_stopping() {
 
     instance.signal(Signal::SIGTERM);
     heard.until("STOPPING=1");
+    let longer = heard.until("EXTEND_TIMEOUT_USEC=");
+    let micros: u64 = longer[20..].parse().expect("a number");
+    assert!(micros > 60_000_000, "beyond `stop_timeout`: {micros}");
     assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
     heard.read();
     assert!(

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,6 +27,8 @@ pub(crate) struct Instance {
     open_files: Option<u32>,
     env: Vec<(String, OsString)>,
     within: Option<PathBuf>,
+    /// Sockets that a service manager has opened for it, with their names.
+    pub(crate) given: Vec<(OwnedFd, String)>,
 }
 
 /// What to start.
@@ -39,6 +43,8 @@ pub(crate) struct Start {
     open_files: Option<u32>,
     env: Vec<(String, OsString)>,
     within: Option<PathBuf>,
+    /// Sockets that a service manager has opened for it, with their names.
+    pub(crate) given: Vec<(OwnedFd, String)>,
 }
 
 impl Default for Start {
@@ -57,6 +63,7 @@ impl Default for Start {
             open_files: None,
             env: Vec::new(),
             within: None,
+            given: Vec::new(),
         }
     }
 }
@@ -136,6 +143,12 @@ impl Start {
         self
     }
 
+    /// Hands it a socket as a service manager does, under this name.
+    pub(crate) fn given(mut self, socket: impl Into<OwnedFd>, name: &str) -> Self {
+        self.given.push((socket.into(), name.to_owned()));
+        self
+    }
+
     /// Starts and waits until the wanted workers are ready, and the data plane accepts.
     pub(crate) fn ready(self) -> Instance {
         let mut instance = self.launch();
@@ -186,7 +199,15 @@ impl Start {
         std::fs::create_dir_all(dir.path().join("run")).expect("the directory is writable");
         let said = Arc::new(Mutex::new(String::new()));
         let within = self.within.as_deref();
-        let child = spawn(&dir, &self.flags, self.open_files, &self.env, within, &said);
+        let child = spawn(
+            &dir,
+            &self.flags,
+            self.open_files,
+            &self.env,
+            within,
+            &self.given,
+            &said,
+        );
         let mut instance = Instance {
             child,
             dir,
@@ -197,6 +218,7 @@ impl Start {
             open_files: self.open_files,
             env: self.env,
             within: self.within,
+            given: self.given,
         };
         instance.find_listener();
         instance
@@ -209,19 +231,24 @@ fn spawn(
     open_files: Option<u32>,
     env: &[(String, OsString)],
     within: Option<&Path>,
+    given: &[(OwnedFd, String)],
     said: &Arc<Mutex<String>>,
 ) -> Child {
-    let mut command = match open_files {
-        None => Command::new(env!("CARGO_BIN_EXE_remuda")),
-        Some(limit) => {
-            let mut shell = Command::new("/bin/sh");
-            shell
-                .arg("-c")
-                .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
-                .arg(env!("CARGO_BIN_EXE_remuda"));
-            shell
-        }
+    let in_shell = |first: &str| {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("{first}; exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_remuda"));
+        shell
     };
+    let mut command = match (open_files, given) {
+        (None, []) => Command::new(env!("CARGO_BIN_EXE_remuda")),
+        (Some(limit), _) => in_shell(&format!("ulimit -n {limit}")),
+        // The shell's pid is that of the program it becomes.
+        (None, _) => in_shell("export LISTEN_PID=$$"),
+    };
+    hand_over(&mut command, given);
     if let Some(within) = within {
         command.current_dir(within);
     }
@@ -244,6 +271,32 @@ fn spawn(
     listen_to(child.stdout.take().expect("piped"), said);
     child
 }
+
+/// From descriptor 3 on.
+fn hand_over(command: &mut Command, given: &[(OwnedFd, String)]) {
+    if given.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = given.iter().map(|(_, name)| name.as_str()).collect();
+    command
+        .env("LISTEN_FDS", names.len().to_string())
+        .env("LISTEN_FDNAMES", names.join(":"));
+    // Above all numbers that are to be given.
+    let above = |(fd, _): &(OwnedFd, String)| remuda::sys::copy_above(fd, 100).expect("a copy");
+    let copies: Vec<OwnedFd> = given.iter().map(above).collect();
+    let numbered = move || {
+        for (number, copy) in (3..).zip(&copies) {
+            // SAFETY: a child that is about to exec gives a descriptor another number.
+            if unsafe { libc::dup2(copy.as_raw_fd(), number) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: dup2 may be called between fork and exec.
+    unsafe { command.pre_exec(numbered) };
+}
+
 fn listen_to(pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) {
     let said = Arc::clone(said);
     std::thread::spawn(move || {
@@ -271,6 +324,7 @@ impl Instance {
             self.open_files,
             &self.env,
             self.within.as_deref(),
+            &self.given,
             &self.said,
         );
         self.find_listener();
