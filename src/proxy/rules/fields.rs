@@ -97,17 +97,84 @@ pub(super) fn is_forwarding(name: &[u8]) -> bool {
         )
 }
 
+/// Fields by which proxies, balancers and CDNs say what they know of a client, and which frameworks and their
+/// middleware believe: from anybody else they are a pretence. Those that only some user's own setup knows
+/// (`Remote-User`), and those that clients send by right (`X-HTTP-Method-Override`), are not among them.
+pub(super) fn is_of_proxies(name: &[u8]) -> bool {
+    is_forwarding(name) || is_address(name) || is_of_tls(name) || overrides_target(name)
+}
+
+/// Who the client is, or by what scheme it came.
+fn is_address(name: &[u8]) -> bool {
+    matches!(
+        name,
+        // Rails, PHP and Java read these.
+        b"client-ip"
+            | b"x-cluster-client-ip"
+            | b"x-forwarded"
+            | b"forwarded-for"
+            | b"proxy-client-ip"
+            | b"wl-proxy-client-ip"
+            | b"x-remote-ip"
+            | b"x-remote-addr"
+            | b"x-originating-ip"
+            // What ASP.NET and ingress controllers move the first proxy's word to.
+            | b"x-original-for"
+            | b"x-original-forwarded-for"
+            | b"x-original-host"
+            | b"x-original-proto"
+            // Cloudflare, Fastly, Akamai, Azure, Google, Fly, DigitalOcean, Netlify, Envoy.
+            | b"cf-connecting-ip"
+            | b"cf-connecting-ipv6"
+            | b"cf-pseudo-ipv4"
+            | b"fastly-client-ip"
+            | b"x-azure-clientip"
+            | b"x-azure-socketip"
+            | b"x-appengine-user-ip"
+            | b"fly-client-ip"
+            | b"do-connecting-ip"
+            | b"x-nf-client-connection-ip"
+            | b"x-envoy-external-address"
+            | b"x-scheme"
+            | b"x-url-scheme"
+    )
+}
+
+/// What was seen of the client's TLS.
+fn is_of_tls(name: &[u8]) -> bool {
+    const FAMILIES: [&[u8]; 3] = [b"x-ssl-", b"ssl-client-", b"x-amzn-mtls-"];
+    FAMILIES.iter().any(|family| name.starts_with(family))
+        || matches!(
+            name,
+            b"x-client-cert"
+                | b"x-client-verify"
+                | b"x-client-dn"
+                | b"x-arr-clientcert"
+                | b"x-arr-ssl"
+        )
+}
+
+/// Another target than the one that we have routed by: URL rewriters on IIS set the first two, some PHP frameworks
+/// believe them; gunicorn takes the last two of whoever reaches it from this host, which is us.
+fn overrides_target(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"x-original-url" | b"x-rewrite-url" | b"x-original-uri" | b"script_name" | b"path_info"
+    )
+}
+
 /// A name that a worker with CGI-like variables cannot tell from one of ours, or from framing:
 /// `X_Forwarded_For` becomes `HTTP_X_FORWARDED_FOR` too. Such a field never goes on.
 pub(super) fn is_disguised(name: &[u8]) -> bool {
     // Quickly: they all begin so.
-    let may_be = matches!(name.first(), Some(b'c' | b'f' | b'h' | b'p' | b't' | b'x'));
+    const FIRSTS: &[u8] = b"cdfhpstwx";
+    let may_be = name.first().is_some_and(|first| FIRSTS.contains(first));
     if !may_be || !name.contains(&b'_') {
         return false;
     }
     let dash = |b: &u8| if *b == b'_' { b'-' } else { *b };
     let plain: Vec<u8> = name.iter().map(dash).collect();
-    is_forwarding(&plain)
+    is_of_proxies(&plain)
         || matches!(
             &plain[..],
             b"content-length" | b"transfer-encoding" | b"proxy-connection" | b"http2-settings"
@@ -146,7 +213,7 @@ pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
             | b"if-unmodified-since"
             | b"if-range"
     );
-    !forbidden && !is_hop_by_hop(name) && !is_forwarding(name) && !is_disguised(name)
+    !forbidden && !is_hop_by_hop(name) && !is_of_proxies(name) && !is_disguised(name)
 }
 
 /// Trailers without those that may not stand there.

@@ -271,7 +271,7 @@ fn put_end_to_end(head: &mut BytesMut, all: &Fields, trusted: bool, edits: &Fiel
                 | b"client-cert-chain"
         );
         // What it says of others is passed on.
-        let forged = !trusted && fields::is_forwarding(name);
+        let forged = !trusted && fields::is_of_proxies(name);
         let goes_on = !written_by_us && !forged && !named.strips(name);
         goes_on && !fields::is_disguised(name) && !edits.touches(name)
     });

@@ -299,6 +299,76 @@ fn t7_forwarding_fields_of_strangers_are_dropped() {
 }
 
 #[test]
+fn t7_what_frameworks_believe_of_proxies_is_dropped_from_strangers_under_any_name() {
+    let passes = |name: &str, origin: &Origin| {
+        let text = format!("GET / HTTP/1.1\nHost: a\n{name}: 6.6.6.6");
+        head_from(&text, origin).contains("6.6.6.6")
+    };
+    for name in [
+        "CF-Connecting-IP",
+        "CF-Connecting-IPv6",
+        "CF-Pseudo-IPv4",
+        "Client-IP",
+        "DO-Connecting-IP",
+        "Fastly-Client-IP",
+        "Fly-Client-IP",
+        "Forwarded-For",
+        "Front-End-Https",
+        "Proxy-Client-IP",
+        "SSL-Client-Verify",
+        "True-Client-IP",
+        "WL-Proxy-Client-IP",
+        "X-Amzn-Mtls-Clientcert-Subject",
+        "X-Appengine-User-IP",
+        "X-ARR-ClientCert",
+        "X-Azure-ClientIP",
+        "X-Client-Cert",
+        "X-Client-IP",
+        "X-Client-Verify",
+        "X-Cluster-Client-IP",
+        "X-Envoy-External-Address",
+        "X-Forwarded",
+        "X-Forwarded-Client-Cert",
+        "X-Original-For",
+        "X-Original-URL",
+        "X-Real-IP",
+        "X-Remote-Addr",
+        "X-Rewrite-URL",
+        "X-SSL-Client-S-DN",
+        "X-SSL-Client-Verify",
+        "X-URL-Scheme",
+    ] {
+        assert!(!passes(name, &origin()), "{name}");
+        assert!(passes(name, &trusted()), "{name}");
+        assert!(!trailer_allowed(name.to_lowercase().as_bytes()), "{name}");
+        // A worker with CGI-like variables knows them as one.
+        let disguised = name.replace('-', "_");
+        assert!(!passes(&disguised, &origin()), "{disguised}");
+    }
+    // Those that gunicorn takes by these very names.
+    for name in ["SCRIPT_NAME", "PATH_INFO", "script_name"] {
+        assert!(
+            !passes(name, &origin()) && passes(name, &trusted()),
+            "{name}"
+        );
+    }
+    for name in [
+        "X-HTTP-Method-Override",
+        "X-Requested-With",
+        "X-Original-Filename",
+        "X-Client-Version",
+        "Remote-User",
+        "CF-Ray",
+        "Client-Hint",
+        "Script-Name",
+        "X_Custom",
+        "SSL",
+    ] {
+        assert!(passes(name, &origin()), "{name}");
+    }
+}
+
+#[test]
 fn t7_a_trusted_peers_word_is_kept_and_added_to() {
     let lines: Vec<String> = head_from(SPOOFED, &trusted())
         .lines()
