@@ -15,15 +15,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::accept::Accepted;
-use super::access_log::Term;
+use super::access_log::{Seen, Term};
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
 use super::event_loop::{Loop, after_the_others};
-use super::front::{Answering, Inlet, Next, Wants};
+use super::front::{Answering, Inlet, Next, Refused, Wants};
 use super::h2;
 use super::handle::{answer_bare, handle};
 use super::reply::Reply;
-use super::rules::{Rejection, Returning};
+use super::rules::Returning;
 use super::socket::Socket;
 use super::tunnel;
 use super::upload::Source;
@@ -94,7 +94,7 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
         Ok(Next::Head(head)) => Ok(head),
         Ok(Next::Preface) => return After::Http2,
         Ok(Next::End) => return After::Close { said: false },
-        Err(rejection) => Err(rejection),
+        Err(refused) => Err(refused),
     };
     // It is large: whoever makes it puts it here.
     let mut answered = None;
@@ -112,8 +112,8 @@ async fn turn(lp: &Rc<Loop>, client: &Rc<Client>, inlet: &Rc<Inlet>, may_switch:
             until_gone(lp, client, inlet, answer, &mut answered).await;
             wants
         }
-        Err(rejection) => {
-            answered = Some(refuse(lp, client, rejection));
+        Err(refused) => {
+            answered = Some(refuse(lp, client, refused));
             Wants::default()
         }
     };
@@ -169,7 +169,7 @@ async fn next_head(
     client: &Rc<Client>,
     inlet: &Rc<Inlet>,
     may_switch: bool,
-) -> Result<Next, Rejection> {
+) -> Result<Next, Refused> {
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {
@@ -218,10 +218,11 @@ async fn until_gone(
 }
 
 /// The answer to a head that nobody else gets to see.
-fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, rejection: Rejection) -> (Returning, Reply) {
+fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, refused: Refused) -> (Returning, Reply) {
     lp.count_unreadable();
     let into = lp.pool.buffers.take_answer();
-    answer_bare(lp, client, rejection.into(), true, None, into)
+    let seen = Seen::Line(&refused.line);
+    answer_bare(lp, client, refused.rejection.into(), true, seen, into)
 }
 
 /// What is left to do when there is no further request.
@@ -241,7 +242,10 @@ async fn finish(
         (After::Close { .. }, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {
                 let status = StatusCode::REQUEST_TIMEOUT;
-                lp.log.bare(client, None, None, status, Term::ClientHead);
+                // Of half a line it is not known where it would have ended.
+                let line = unread.iter().position(|byte| *byte == b'\n');
+                let seen = Seen::Line(line.map_or(b"", |end| &unread[..end]));
+                lp.log.bare(client, None, seen, status, Term::ClientHead);
                 let _ = Box::pin(timeout(LINGER, socket.write_all(TOO_SLOW))).await;
             }
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
 
-use super::access_log::Term;
+use super::access_log::{Seen, Term};
 use super::client::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
@@ -136,7 +136,14 @@ fn turn_away<Answered: Written>(
             ProxyError::no_service()
         }
     };
-    answer_bare(lp, client, error, framing.has_body(), Some(request), into)
+    answer_bare(
+        lp,
+        client,
+        error,
+        framing.has_body(),
+        Seen::Head(request),
+        into,
+    )
 }
 
 /// A request that came without TLS, and should come again with it.
@@ -160,7 +167,7 @@ fn redirect<Answered: Written>(
     lp.log.bare(
         client,
         Some(&request_id),
-        Some(request),
+        Seen::Head(request),
         status,
         Term::Redirected,
     );
@@ -169,13 +176,13 @@ fn redirect<Answered: Written>(
 }
 
 /// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by
-/// nobody if it is `unread`, and the connection ends. `about` is the head, if it could be read.
+/// nobody if it is `unread`, and the connection ends.
 pub(super) fn answer_bare<Answered: Written>(
     lp: &Loop,
     client: &Client,
     error: ProxyError,
     unread: bool,
-    about: Option<&RequestHead>,
+    seen: Seen<'_>,
     into: Answered,
 ) -> (Returning<Answered>, Reply) {
     client.begin_bare();
@@ -184,13 +191,13 @@ pub(super) fn answer_bare<Answered: Written>(
     }
     let close = unread || lp.lets_go(client.entry.number());
     let request_id = lp.request_id();
-    let term = match (error.reason, about) {
+    let term = match (error.reason, seen) {
         (ProxyReason::Unavailable, _) => Term::RefusedParking,
-        (_, Some(_)) => Term::RefusedRoute,
-        (_, None) => Term::RefusedRequest,
+        (_, Seen::Head(_)) => Term::RefusedRoute,
+        (_, Seen::Line(_)) => Term::RefusedRequest,
     };
     lp.log
-        .bare(client, Some(&request_id), about, error.status, term);
+        .bare(client, Some(&request_id), seen, error.status, term);
     let (returning, text) = respond::answer(error, &request_id, close, &[], into);
     (returning, Reply::bare(text))
 }

@@ -152,6 +152,12 @@ fn what_is_answered_by_nobody_has_its_line_too() {
     });
     for (request, status) in [
         ("nonsense\r\n\r\n", 400),
+        ("\x16\x03\x01 /tls HTTP/1.1\r\n\r\n", 400),
+        ("GET /spaced out?token=secret HTTP/1.1\r\n\r\n", 400),
+        ("PUT /query?token=secret HTTP/1.1\r\nbad\r\n\r\n", 400),
+        ("GET /esc\x1b[2J\"# HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+        ("GET /old HTTP/3.0\r\nHost: here\r\n\r\n", 505),
+        ("GET /bare HTTP/1.1\nHost: here\n\n", 400),
         ("GET /x HTTP/1.1\r\nHost: there\r\n\r\n", 404),
         ("GET /a HTTP/1.1\r\nHost: here\r\nHost: here\r\n\r\n", 400),
         (
@@ -173,12 +179,23 @@ fn what_is_answered_by_nobody_has_its_line_too() {
         ends(&lines),
         expected(&[
             (None, 400, "refused_request"),
+            (Some("/spaced"), 400, "refused_request"),
+            (Some("/query"), 400, "refused_request"),
+            (Some("/esc\u{1b}[2J\""), 400, "refused_request"),
+            (Some("/old"), 505, "refused_request"),
+            (Some("/bare"), 400, "refused_request"),
             (Some("/x"), 404, "refused_route"),
             (Some("/a"), 400, "refused_request"),
             (Some("/b"), 413, "refused_request"),
-            (None, 408, "client_head"),
+            (Some("/slow"), 408, "client_head"),
         ])
     );
+    let told = |path, name: &str| of(&lines, path)[name].clone();
+    assert_eq!(told("/query", "method"), "PUT");
+    assert_eq!(told("/query", "proto"), "HTTP/1.1");
+    assert_eq!(told("/spaced", "method"), "GET");
+    assert_eq!(told("/spaced", "proto"), Value::Null);
+    assert!(!format!("{lines:?}").contains("secret"), "{lines:?}");
     let stranger = of(&lines, "/x");
     assert_eq!(stranger["host"], "there");
     assert_eq!(

@@ -237,9 +237,9 @@ fn write_early(out: &mut Vec<u8>, field: Early, known: &Known<'_>) {
     }
 }
 
-/// The request line, made again; a head that could not be read has none.
+/// The request line, made again, as far as it could be read.
 fn request(out: &mut Vec<u8>, known: &Known<'_>) {
-    if known.proto.is_empty() {
+    if known.method.is_empty() {
         return out.push(b'-');
     }
     value(out, known.method.as_bytes());
@@ -249,8 +249,10 @@ fn request(out: &mut Vec<u8>, known: &Known<'_>) {
         out.push(b'?');
         value(out, known.query);
     }
-    out.push(b' ');
-    out.extend_from_slice(known.proto.as_bytes());
+    if !known.proto.is_empty() {
+        out.push(b' ');
+        out.extend_from_slice(known.proto.as_bytes());
+    }
 }
 
 fn write_late(out: &mut Vec<u8>, field: Late, facts: &Facts) {

@@ -78,6 +78,15 @@ pub(super) struct About<'a> {
     pub(super) host: &'a str,
 }
 
+/// What came of a request's head.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// All of it, and it is one.
+    Head(&'a RequestHead),
+    /// Its first line, or nothing: the head was refused.
+    Line(&'a [u8]),
+}
+
 /// Where the lines of all loops go, and how they look.
 #[derive(Debug, Clone)]
 pub(super) struct Outlet {
@@ -124,7 +133,7 @@ impl Log {
         let mut book = self.0.borrow_mut();
         let book = book.as_mut()?;
         let mut notes = book.spare.pop().unwrap_or_default();
-        book.note(&mut notes, client, about, Some(request), began);
+        book.note(&mut notes, client, about, Seen::Head(request), began);
         Some(notes)
     }
 
@@ -145,7 +154,7 @@ impl Log {
         &self,
         client: &Client,
         request_id: Option<&RequestId>,
-        request: Option<&RequestHead>,
+        seen: Seen<'_>,
         status: StatusCode,
         term: Term,
     ) {
@@ -159,7 +168,7 @@ impl Log {
             host: "",
         };
         let mut notes = Notes::default();
-        book.note(&mut notes, client, about, request, Instant::now());
+        book.note(&mut notes, client, about, seen, Instant::now());
         let facts = Facts {
             status: status.as_u16(),
             bytes_in: 0,
@@ -190,7 +199,7 @@ impl Book {
         notes: &mut Notes,
         client: &Client,
         about: About<'_>,
-        request: Option<&RequestHead>,
+        seen: Seen<'_>,
         began: Instant,
     ) {
         let format = &self.outlet.format;
@@ -209,8 +218,9 @@ impl Book {
             referer: &[],
             trace_id: &[],
         };
-        if let Some(request) = request {
-            known.read(request, format.query);
+        match seen {
+            Seen::Head(request) => known.read(request, format.query),
+            Seen::Line(line) => known.read_line(line, format.query),
         }
         format.note(notes, &known);
     }

@@ -4,11 +4,13 @@
 use http::Version;
 
 use super::time::Stamp;
-use crate::proxy::head::RequestHead;
+use crate::proxy::head::{RequestHead, is_token};
 
 /// Longest value that is kept of one field. A longer one is an attack or a cookie in disguise, and a
 /// line must have an end.
 const LONGEST: usize = 4096;
+/// Longest method that is kept of a line that is none of HTTP's; the longest registered one has 17 letters.
+const LONGEST_METHOD: usize = 32;
 /// Notes that grew beyond this are not kept for another request.
 const SMALL: usize = 4096;
 /// `00-`, 32 digits of the trace, `-`, 16 of the parent, `-`, 2 of the flags.
@@ -100,6 +102,36 @@ impl<'a> Known<'a> {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
             _ => "HTTP/1.1",
+        };
+    }
+
+    /// Adds what can be read of the first line of a head that was refused, up to where it is malformed.
+    pub(super) fn read_line(&mut self, line: &'a [u8], query: bool) {
+        let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+        let mut next = || words.next().unwrap_or_default();
+        let (method, target, proto) = (next(), next(), next());
+        let is_method = (1..=LONGEST_METHOD).contains(&method.len());
+        let (true, Ok(method)) = (
+            is_method && method.iter().all(|byte| is_token(*byte)),
+            str::from_utf8(method),
+        ) else {
+            return;
+        };
+        // One word alone is anything, a greeting of another protocol for one.
+        if !target.starts_with(b"/") {
+            return;
+        }
+        self.method = method;
+        let mut parts = target.splitn(2, |byte| matches!(byte, b'?' | b'#'));
+        self.path = short(parts.next().unwrap_or_default());
+        if query {
+            self.query = short(parts.next().unwrap_or_default());
+        }
+        self.proto = match proto {
+            b"HTTP/1.0" => "HTTP/1.0",
+            b"HTTP/1.1" => "HTTP/1.1",
+            b"HTTP/2.0" => "HTTP/2.0",
+            _ => "",
         };
     }
 }

@@ -122,6 +122,49 @@ fn what_is_not_known_is_null_and_a_query_that_is_not_kept_has_no_key() {
 }
 
 #[test]
+fn of_a_refused_head_the_first_line_is_told_as_far_as_it_can_be_read() {
+    let long = format!("GET /{} HTTP/1.1", "a".repeat(9_000));
+    let method = format!("{} / HTTP/1.1", "M".repeat(33));
+    for (came, expected) in [
+        ("GET /a?b=c HTTP/1.1\r\n", ("GET", "/a", "b=c", "HTTP/1.1")),
+        ("GET /a HTTP/1.0", ("GET", "/a", "", "HTTP/1.0")),
+        ("get /a#b", ("get", "/a", "b", "")),
+        ("GET /a b HTTP/1.1", ("GET", "/a", "", "")),
+        ("POST  /a HTTP/1.1", ("", "", "", "")),
+        ("GET http://u:secret@h/ HTTP/1.1", ("", "", "", "")),
+        ("SSH-2.0-OpenSSH", ("", "", "", "")),
+        ("G(T /a HTTP/1.1", ("", "", "", "")),
+        (&method, ("", "", "", "")),
+        (" /a HTTP/1.1", ("", "", "", "")),
+        ("", ("", "", "", "")),
+        (&long, ("GET", &long[4..4 + 4096], "", "HTTP/1.1")),
+    ] {
+        let stamp = stamp();
+        let mut known = unreadable(&stamp);
+        known.read_line(came.as_bytes(), true);
+        let text = |bytes| str::from_utf8(bytes).expect("ASCII");
+        let read = (
+            known.method,
+            text(known.path),
+            text(known.query),
+            known.proto,
+        );
+        assert_eq!(read, expected, "{came}");
+        let shown = line(LogFormat::Common, false, &FACTS, &known);
+        let empty = expected.0.is_empty();
+        assert_eq!(shown.contains("\"-\""), empty, "{shown}");
+    }
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let stamp = stamp();
+        let mut known = unreadable(&stamp);
+        known.read_line(bytes, true);
+        let shown = line(LogFormat::Json, true, &FACTS, &known);
+        serde_json::from_str::<Value>(&shown).expect("an object");
+        assert_eq!(shown.lines().count(), 1);
+    });
+}
+
+#[test]
 fn common_and_combined_are_what_analysers_read() {
     let no_time = |line: String| {
         let (before, rest) = line.split_once('[').expect("a time");

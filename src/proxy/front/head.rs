@@ -3,7 +3,7 @@
 //! A proxy before us, or a worker, may take a bare LF for a line's end, or one of a Content-Length and a
 //! Transfer-Encoding for the other's superior. Nothing of the kind gets further.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode, Uri, Version};
 
 use crate::link::message::Front;
@@ -25,6 +25,15 @@ pub(in crate::proxy) struct Head {
     pub(in crate::proxy) must_upgrade: bool,
 }
 
+/// A head that is refused.
+#[derive(Debug)]
+pub(in crate::proxy) struct Refused {
+    /// What to answer.
+    pub(in crate::proxy) rejection: Rejection,
+    /// Its first line as it came, or what came of it: for the log, which believes none of it.
+    pub(in crate::proxy) line: Bytes,
+}
+
 /// An empty line before a head is no part of it (RFC 9112 §2.2).
 pub(super) fn skip_empty_lines(came: &mut BytesMut, searched: &mut usize) {
     while came.starts_with(BLANK) {
@@ -37,32 +46,41 @@ pub(super) fn skip_empty_lines(came: &mut BytesMut, searched: &mut usize) {
 /// between calls and starts at 0.
 ///
 /// # Errors
-/// The rejection to answer with.
+/// What to answer, and to what.
 pub(super) fn take(
     came: &mut BytesMut,
     searched: &mut usize,
     front: &Front,
-) -> Result<Option<Head>, Rejection> {
-    match section_end(came, searched) {
-        Some(end) => parse(came.split_to(end), front).map(Some),
-        None if came.len() > front.max_head as usize => Err(too_large(came, front)),
-        None => Ok(None),
-    }
+) -> Result<Option<Head>, Refused> {
+    let is_too_large = |length| length > front.max_head as usize;
+    let (rejection, line) = match section_end(came, searched) {
+        Some(end) if is_too_large(end) => (too_large(&came[..end], front), first_line(came)),
+        Some(end) => {
+            let mut fields = came.split_to(end);
+            let first = first_line(&mut fields);
+            match parse(&first, fields, front) {
+                Ok(head) => return Ok(Some(head)),
+                Err(rejection) => (rejection, first),
+            }
+        }
+        None if is_too_large(came.len()) => (too_large(came, front), first_line(came)),
+        None => return Ok(None),
+    };
+    Err(Refused { rejection, line })
 }
 
-/// Parses a whole head, from its first line to its empty line.
+/// Takes the first line with its end off the front, or all if it has none.
+fn first_line(head: &mut BytesMut) -> Bytes {
+    let end = memchr::memchr(b'\n', head).map_or(head.len(), |lf| lf + 1);
+    head.split_to(end).freeze()
+}
+
+/// Parses a whole head: its first line, and what is behind it to its empty line.
 ///
 /// # Errors
 /// The rejection to answer with.
-fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection> {
+fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
-    if head.len() > front.max_head as usize {
-        return Err(too_large(&head, front));
-    }
-    let Some(lf) = memchr::memchr(b'\n', &head) else {
-        return bad("no request line");
-    };
-    let first = head.split_to(lf + 1).freeze();
     let Some(line) = first.strip_suffix(b"\r\n") else {
         return bad("bare LF in a head");
     };
@@ -91,7 +109,7 @@ fn parse(mut head: BytesMut, front: &Front) -> Result<Head, Rejection> {
         return bad("malformed target");
     };
     let most = usize::try_from(front.max_headers).unwrap_or(usize::MAX);
-    let fields = match Fields::parse(head, most) {
+    let fields = match Fields::parse(fields, most) {
         Ok(fields) => fields,
         Err(Unfit::Malformed(why)) => return bad(why),
         Err(Unfit::TooMany) => {
@@ -149,9 +167,9 @@ mod tests {
     use super::*;
 
     fn status(head: &str) -> Result<Framing, u16> {
-        parse(BytesMut::from(head), &Front::default())
-            .map(|head| head.framing)
-            .map_err(|rejection| rejection.status.as_u16())
+        take(&mut BytesMut::from(head), &mut 0, &Front::default())
+            .map(|head| head.expect("a whole one").framing)
+            .map_err(|refused| refused.rejection.status.as_u16())
     }
 
     #[test]

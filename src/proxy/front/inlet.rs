@@ -9,12 +9,11 @@ use std::{fmt, io};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::head::{self, Head};
+use super::head::{self, Head, Refused};
 use super::proxy_protocol::{self, Header};
 use crate::link::message::Front;
 use crate::proxy::client::CONTINUE;
 use crate::proxy::h1::{Decoder, LARGE, Outbox, Piece, READ};
-use crate::proxy::rules::Rejection;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pool;
 
@@ -141,7 +140,7 @@ impl Inlet {
         front: &Front,
         may_be_preface: bool,
         begun: impl Fn(),
-    ) -> Poll<Result<Next, Rejection>> {
+    ) -> Poll<Result<Next, Refused>> {
         let inner = &mut *self.inner.borrow_mut();
         loop {
             head::skip_empty_lines(&mut inner.came, &mut inner.searched);

@@ -19,5 +19,5 @@ mod inlet;
 mod proxy_protocol;
 
 pub(super) use answer::{Answering, Wants};
-pub(super) use head::Head;
+pub(super) use head::{Head, Refused};
 pub(super) use inlet::{Broken, Inlet, Next};

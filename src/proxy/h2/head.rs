@@ -3,12 +3,12 @@
 use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SEC_WEBSOCKET_KEY, TRAILER, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version};
 
 use crate::proxy::digits::Digits;
-use crate::proxy::front::Head;
+use crate::proxy::front::{Head, Refused};
 use crate::proxy::head::{Fields, RequestHead};
-use crate::proxy::rules::{self, Framing, Rejection, RequestId, Returning, Written};
+use crate::proxy::rules::{self, Framing, RequestId, Returning, Written};
 
 /// The field that every answer has.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -16,23 +16,34 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A request's head. `ends` if no body follows; `id` makes one of 32 digits, most of them by chance.
 ///
 /// # Errors
-/// The rejection to answer with.
+/// What to answer, and to what, told as HTTP/1.1 would.
 pub(super) fn request(
     mut parts: Parts,
     ends: bool,
     id: impl FnOnce() -> RequestId,
-) -> Result<Head, Rejection> {
+) -> Result<Head, Refused> {
     let must_upgrade = becomes_upgrade(&mut parts, id);
     let ends = ends || must_upgrade;
-    let fields = Fields::from_map(&parts.headers)
-        .ok_or_else(|| rules::reject(StatusCode::BAD_REQUEST, "byte in a field value"))?;
+    let refused = |method: &Method, uri: &Uri, rejection| {
+        let line = format!("{method} {} HTTP/2.0", uri.path());
+        Refused {
+            rejection,
+            line: line.into(),
+        }
+    };
+    let Some(fields) = Fields::from_map(&parts.headers) else {
+        let rejection = rules::reject(StatusCode::BAD_REQUEST, "byte in a field value");
+        return Err(refused(&parts.method, &parts.uri, rejection));
+    };
     let request = Box::new(RequestHead {
         method: parts.method,
         uri: parts.uri,
         version: Version::HTTP_2,
         fields,
     });
-    let framing = match rules::framing(&request)? {
+    let framing = rules::framing(&request)
+        .map_err(|rejection| refused(&request.method, &request.uri, rejection))?;
+    let framing = match framing {
         // The frames delimit it.
         Framing::Empty if !ends => Framing::Chunked,
         framing => framing,

@@ -15,6 +15,7 @@ use super::duplex::Duplex;
 use super::head::{self, Sent};
 use super::inflow::Inflow;
 use super::streams::{Accepted, Ending, Open};
+use crate::proxy::access_log::Seen;
 use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
@@ -41,9 +42,11 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
                 None => return,
             }
         }
-        Err(rejection) => {
+        Err(refused) => {
             lp.count_unreadable();
-            answer_bare(lp, client, rejection.into(), true, None, Sent::new())
+            let seen = Seen::Line(&refused.line);
+            let error = refused.rejection.into();
+            answer_bare(lp, client, error, true, seen, Sent::new())
         }
     };
     if let Some(upgrade) = client.take_upgrade() {
