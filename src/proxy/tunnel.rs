@@ -1,5 +1,6 @@
 //! An upgraded connection: bytes both ways, each way ended on its own, until both have ended or a drain's
-//! limit is over. Then both connections are closed, a WebSocket's with a close frame if none is under way (F47).
+//! limit is over. Then both connections are closed, those of a WebSocket each with a close frame, where no frame is
+//! under way (F47).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,9 +14,9 @@ use tokio::time::timeout;
 
 use super::client::Upgrade;
 use super::exchange::Exchange;
-use super::websocket::{Frames, SERVICE_RESTART};
+use super::websocket::{Frames, SERVICE_RESTART, going_away};
 
-/// How long a client has to take the close frame and to leave: it belongs to the drain's limit, which is over.
+/// How long both ends have to take the close frame and to leave: it belongs to the drain's limit, which is over.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Carries bytes until the tunnel's end. `early` are bytes the client sent behind its request.
@@ -24,15 +25,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Upgrade {
-        mut worker,
+        worker,
         websocket,
         held,
     } = upgrade;
     let exchange = Rc::clone(&held.0);
-    let mut client = Counted {
+    let mut client = Side {
         socket,
         frames: websocket.then(Frames::default),
-        exchange: Rc::clone(&exchange),
+        counts: Some(Rc::clone(&exchange)),
+    };
+    let mut worker = Side {
+        socket: worker,
+        frames: websocket.then(Frames::default),
+        counts: None,
     };
     let carried = {
         let carry = async {
@@ -49,11 +55,15 @@ where
             carried = carry => Some(carried),
         }
     };
-    drop(worker);
     match carried {
         None => {
+            let [a, b, c, d, ..] = exchange.lp.random.next().to_le_bytes();
+            let to_worker = going_away([a, b, c, d]);
+            let parting = async {
+                tokio::join!(client.part(&SERVICE_RESTART), worker.part(&to_worker));
+            };
             // Who does not take it is cut without.
-            let _ = timeout(GOODBYE, client.part()).await;
+            let _ = timeout(GOODBYE, parting).await;
             return;
         }
         // How a tunnel ends is the two ends' affair: an error is a close without a goodbye.
@@ -63,15 +73,16 @@ where
     held.0.ends_whole();
 }
 
-/// The client's side, counted.
-struct Counted<S> {
+/// One side.
+struct Side<S> {
     socket: S,
     /// What it was sent, if it is a WebSocket.
     frames: Option<Frames>,
-    exchange: Rc<Exchange>,
+    /// Where its bytes are counted; those of the worker's side are the same.
+    counts: Option<Rc<Exchange>>,
 }
 
-impl<S> Counted<S> {
+impl<S> Side<S> {
     fn count_written<'a>(
         &mut self,
         slices: impl IntoIterator<Item = &'a [u8]>,
@@ -80,7 +91,9 @@ impl<S> Counted<S> {
         let Poll::Ready(Ok(bytes)) = written else {
             return;
         };
-        self.exchange.progress(0, *bytes as u64);
+        if let Some(exchange) = &self.counts {
+            exchange.progress(0, *bytes as u64);
+        }
         let Some(frames) = &mut self.frames else {
             return;
         };
@@ -93,22 +106,26 @@ impl<S> Counted<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Counted<S> {
-    /// Tells the client of a WebSocket that the service restarts, and lets it leave: what it still sends is
-    /// thrown away, for a close with something unread would take our frame back.
-    async fn part(&mut self) -> io::Result<()> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
+    /// Tells this end of a WebSocket why it is over, and lets it leave: what it still sends is thrown away, for a
+    /// close with something unread would take our frame back.
+    async fn part(mut self, farewell: &[u8]) {
         if !self.frames.as_ref().is_some_and(Frames::may_end) {
-            return Ok(());
+            return;
         }
-        self.write_all(&SERVICE_RESTART).await?;
-        self.shutdown().await?;
-        let mut rest = [0; 1024];
-        while self.socket.read(&mut rest).await? > 0 {}
-        Ok(())
+        let leaves = async {
+            self.write_all(farewell).await?;
+            self.shutdown().await?;
+            let mut rest = [0; 1024];
+            while self.socket.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // If it is gone already it needs no farewell.
+        let _ = leaves.await;
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Side<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,14 +134,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
         let bytes = buffer.filled().len() - before;
-        if bytes > 0 {
-            self.exchange.progress(bytes as u64, 0);
+        if let (1.., Some(exchange)) = (bytes, &self.counts) {
+            exchange.progress(bytes as u64, 0);
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Side<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

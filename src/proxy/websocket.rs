@@ -5,6 +5,13 @@
 /// know it come back after a random while, and tell it from a connection that broke.
 pub(super) const SERVICE_RESTART: [u8; 4] = [FIN | CLOSE, 2, 0x03, 0xf4];
 
+/// A close frame with the status 1001, "going away", for a worker: what it hears when a client's page is left. As it
+/// stands for a client's it is masked (§5.3), though there is nothing in it that anybody could have chosen.
+pub(super) fn going_away(mask: [u8; 4]) -> [u8; 8] {
+    let [a, b, c, d] = mask;
+    [FIN | CLOSE, MASKED | 2, a, b, c, d, a ^ 0x03, b ^ 0xe9]
+}
+
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
 const CLOSE: u8 = 0x8;
@@ -127,6 +134,7 @@ mod tests {
         for bytes in [
             &frame(0x88, 2, false)[..],
             &SERVICE_RESTART,
+            &going_away([1, 2, 3, 4]),
             b"message 0",
             b"hello",
         ] {

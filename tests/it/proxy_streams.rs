@@ -144,6 +144,57 @@ fn f47_a_close_frame_comes_between_frames_or_not_at_all() {
 }
 
 #[test]
+fn f47_the_worker_of_a_tunnel_that_is_cut_is_told_between_frames_or_not_at_all() {
+    const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ";
+    for (protocol, sent, told) in [
+        ("websocket", &b""[..], true),
+        ("websocket", b"\x81\x85maskHEllo", true),
+        ("websocket", b"\x81\x85maskHEll", false),
+        ("websocket", b"\x88\x82maskHE", false),
+        ("other", b"", false),
+    ] {
+        let (tell, heard) = std::sync::mpsc::channel();
+        let listens = Worker::scripted(move |_, stream| {
+            write(stream, &format!("{HEAD}{protocol}\r\n\r\n"));
+            let mut all = Vec::new();
+            let end = stream.read_to_end(&mut all);
+            let _ = tell.send((all, end.is_ok()));
+            false
+        });
+        let mut plane = Plane::serving_by(&[open(1, listens.address)], |plane| {
+            plane.rules.drain.tunnel = Duration::from_millis(300);
+            plane.rules.edits.upgrades.push("other".to_owned());
+        });
+        let mut client = plane.client();
+        let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: ";
+        // A part of it comes with the request, the rest behind it.
+        let (early, later) = sent.split_at(sent.len() / 2);
+        client.send(&format!("{ask}{protocol}\r\n\r\n"));
+        client.stream.write_all(early).expect("open");
+        assert_eq!(client.head().expect("a head").status, 101, "{protocol}");
+        client.stream.write_all(later).expect("open");
+        plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+        let begun = Instant::now();
+        while plane.exchanges()[0].bytes_in != sent.len() as u64 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it never came");
+        }
+        plane.publish(&[(0, &[shut(1, listens.address)])]);
+        let (all, whole) = heard.recv().expect("it hears the end");
+        let rest = all.strip_prefix(sent).expect("what was sent comes first");
+        assert!(whole, "no reset");
+        if !told {
+            assert_eq!(rest, b"", "{protocol} {sent:?}");
+            continue;
+        }
+        let [0x88, 0x82, mask @ .., one, two] = rest else {
+            panic!("a close frame, masked: {rest:?}")
+        };
+        assert_eq!([one ^ mask[0], two ^ mask[1]], 1001_u16.to_be_bytes());
+        assert_eq!(mask.len(), 4);
+    }
+}
+
+#[test]
 fn f47_a_tunnel_whose_ends_talk_on_and_on_is_cut_when_the_drain_took_long_enough() {
     const HEAD: &str =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
