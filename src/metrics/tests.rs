@@ -272,7 +272,9 @@ fn t17_strange_samples_are_refused_and_make_no_series() {
         UNIX_EPOCH,
     );
     let text = metrics.render();
-    assert!(!text.contains("999"), "{text}");
+    // The revision of this build may have such digits.
+    let mut series = text.lines().filter(|line| !line.contains("build_info"));
+    assert!(!series.any(|line| line.contains("999")), "{text}");
     assert!(text.contains(r#"code="other",method="other",role="none""#));
     assert_eq!(metrics.state().planes.load(WorkerId(999)), Load::default());
 }

@@ -12,6 +12,7 @@ use super::support::checker::assert_clean;
 use super::support::http::Client;
 use super::support::instance::{Start, processes_of};
 use super::support::load::{Load, Mix};
+use super::support::watch::workers;
 
 /// The process of the plane that accepts.
 pub(super) fn plane(status: &Value) -> Option<i32> {
@@ -73,7 +74,12 @@ fn f33_a_running_rollout_goes_on_when_the_plane_dies() {
     instance.wait("the rollout to complete", |status| {
         status["services"]["app"]["rollout"]["state"] == "completed"
     });
-    assert!(instance.get("/").text().contains(" g2 "));
+    // A successor that begins to accept at that very moment hears of it a moment later.
+    instance.wait("generation 1 to be gone", |status| {
+        workers(&status["services"]["app"]).all(|worker| worker["generation"] == 2)
+    });
+    let answer = instance.get("/");
+    assert!(answer.text().contains(" g2 "), "{answer:?}");
 }
 
 #[test]
