@@ -736,6 +736,7 @@ async fn converse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::inherited::Inherited;
 
     /// A plane that has just been started, in a set of its own.
     fn set() -> Planes {
@@ -748,7 +749,7 @@ mod tests {
                 loops: 1,
                 sandbox: true,
             },
-            Listeners::bind(&[]).expect("none"),
+            Listeners::bind(&[], Inherited::default()).expect("none"),
             Vec::new(),
             None,
             inputs,
