@@ -19,6 +19,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const PROTOCOL_ERROR: u32 = 1;
 const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
+const REFUSED_STREAM: u32 = 7;
 
 /// A plane in a process of its own, whose memory is nobody else's.
 struct Target {
@@ -258,6 +259,108 @@ fn t10_resets_that_wait_for_each_request_to_begin_end_the_connection() {
     }
     assert_eq!(target.plane.sample().abused, 2);
     door.open();
+}
+
+#[test]
+fn f52_calls_whose_deadline_is_shorter_than_a_slow_worker_takes_are_no_flood() {
+    let (slow, door) = slow_but_well();
+    let mut target = Target::new(&slow);
+    let mut raw = Raw::connect(target.plane.address);
+    let asks = |id| Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &fields(&ROOT));
+    let resets = |id| Frame::new(RST_STREAM, 0, id, &8_u32.to_be_bytes());
+    // Somebody else waits for longer behind the same connection.
+    raw.stream.write_all(&asks(id(0)).bytes()).expect("sent");
+    for round in 0..5 {
+        let ids = || (1..=80).map(|n| id(80 * round + n));
+        let all = |make: &dyn Fn(u32) -> Frame| -> Vec<u8> {
+            ids().flat_map(|id| make(id).bytes()).collect()
+        };
+        raw.stream.write_all(&all(&asks)).expect("sent");
+        // Their deadline, which is what is tried here.
+        std::thread::sleep(Duration::from_millis(450));
+        raw.stream.write_all(&all(&resets)).expect("sent");
+    }
+    let sample = target
+        .plane
+        .until(|sample| worker(sample, 1).in_flight.total() == 1);
+    assert_eq!(sample.abused, 0);
+    door.open();
+    assert_eq!(raw.of(id(0)).status(), Some(200));
+}
+
+#[test]
+fn t10_who_gives_up_too_much_begins_nothing_more_and_others_behind_it_are_served_to_the_end() {
+    let (slow, door) = slow_but_well();
+    let mut target = Target::new(&slow);
+    let mut raw = Raw::connect(target.plane.address);
+    let asks = |id| Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &fields(&ROOT));
+    raw.stream.write_all(&asks(id(0)).bytes()).expect("sent");
+    let reset = |id| Frame::new(RST_STREAM, 0, id, &8_u32.to_be_bytes());
+    let all: Vec<u8> = (1..=300)
+        .flat_map(|n| [asks(id(n)), reset(id(n))])
+        .flat_map(|frame| frame.bytes())
+        .collect();
+    // In small parts: what is given up before it was seen is no work.
+    for part in all.chunks(all.len() / 60) {
+        raw.stream.write_all(part).expect("sent");
+        raw.send(PING, 0, 0, &[7; 8]);
+        raw.until(PING);
+    }
+    target.plane.until(|sample| sample.abused == 1);
+    door.open();
+    assert_eq!(raw.of(id(0)).status(), Some(200));
+    raw.stream
+        .write_all(&asks(id(1_000)).bytes())
+        .expect("sent");
+    let last = raw.of(id(1_000));
+    assert_eq!((last.kind, last.number(0)), (RST_STREAM, REFUSED_STREAM));
+}
+
+#[test]
+fn small_pieces_that_wait_for_a_worker_cost_their_client_nothing_else() {
+    let a = Worker::scripted(|request, stream| reply(stream, &request.body.len().to_string()));
+    for (streams, pieces, size) in [(1, 25_000, 5), (4, 5_000, 20), (40, 400, 1)] {
+        let mut target = Target::new(&a);
+        target.plane.publish(&[]);
+        let mut raw = Raw::connect(target.plane.address);
+        // Our windows are for those who have heard of them.
+        raw.send(SETTINGS, END_STREAM, 0, &[]);
+        let post = fields(&ROOT.map(|(name, value)| match name {
+            ":method" => (name, "POST"),
+            _ => (name, value),
+        }));
+        let ids = || (0..streams).map(id);
+        for id in ids() {
+            raw.send(HEADERS, END_HEADERS, id, &post);
+        }
+        let small = vec![b'x'; size];
+        let round: Vec<u8> = ids()
+            .flat_map(|id| Frame::new(DATA, 0, id, &small).bytes())
+            .collect();
+        for _ in 0..pieces {
+            raw.stream.write_all(&round).expect("sent");
+        }
+        for id in ids() {
+            raw.send(DATA, END_STREAM, id, &[]);
+        }
+        raw.send(PING, 0, 0, &[7; 8]);
+        raw.until(PING);
+        target.plane.publish(&[(10_000, &[open(1, a.address)])]);
+        let mut wanted: Vec<u32> = ids().collect();
+        while !wanted.is_empty() {
+            let frame = raw.next().expect("the connection lives");
+            if frame.kind == HEADERS {
+                assert_eq!(frame.status(), Some(200), "{streams} {size}");
+            } else if frame.kind == DATA {
+                let body = (pieces * size).to_string().into_bytes();
+                assert_eq!(frame.payload, body, "{streams} {size}");
+                wanted.retain(|id| *id != frame.stream);
+            }
+        }
+        assert_eq!(target.plane.sample().abused, 0);
+        let cost = target.memory().saturating_sub(target.held);
+        assert!(cost < COST, "{cost} for {streams} of {size}");
+    }
 }
 
 #[test]

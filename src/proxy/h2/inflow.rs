@@ -1,29 +1,75 @@
 //! The body of a request on a stream, as the worker takes it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 
 use crate::proxy::client::Client;
 use crate::proxy::front::Broken;
 use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
 
+/// A piece smaller than this is put together with its neighbours while it waits.
+const SMALL: usize = 256;
+
 /// A request's body. The client's window opens as it is taken, and no sooner.
+///
+/// What the worker does not take yet waits here rather than in `h2`, which holds each piece as it came: of small
+/// ones the windows allow a hundred thousand, whose holding costs far more than they are, and who sends messages of
+/// a few bytes while its worker is busy, or is replaced, does nothing wrong.
 #[derive(Debug)]
 pub(in crate::proxy) struct Inflow {
     stream: RefCell<RecvStream>,
+    waiting: RefCell<Waiting>,
     client: Rc<Client>,
     /// The client waits for a 100.
     expects: Cell<bool>,
+    /// More may come that is to wait here.
+    gathers: Cell<bool>,
+}
+
+/// What came and was not taken.
+#[derive(Debug, Default)]
+struct Waiting {
+    pieces: VecDeque<Bytes>,
+    /// Small ones behind those.
+    small: BytesMut,
+    /// What comes behind all of them.
+    broken: Option<h2::Error>,
+}
+
+impl Waiting {
+    fn add(&mut self, data: Bytes) {
+        if data.len() < SMALL {
+            return self.small.extend_from_slice(&data);
+        }
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+        self.pieces.push_back(data);
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        let small = || (!self.small.is_empty()).then(|| self.small.split().freeze());
+        self.pieces.pop_front().or_else(small)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty() && self.broken.is_none()
+    }
 }
 
 impl Inflow {
-    pub(super) fn new(stream: RecvStream, client: Rc<Client>) -> Rc<Self> {
+    /// Of a stream that is to become a tunnel nothing is gathered.
+    pub(super) fn new(stream: RecvStream, client: Rc<Client>, is_tunnel: bool) -> Rc<Self> {
         Rc::new(Self {
+            gathers: Cell::new(!is_tunnel && !stream.is_end_stream()),
             stream: RefCell::new(stream),
+            waiting: RefCell::default(),
             client,
             expects: Cell::new(false),
         })
@@ -39,15 +85,45 @@ impl Inflow {
         self.expects.set(expects_continue);
     }
 
+    /// Fetches what came, and has it wait. To be called whenever the stream's task is woken, which it then is by
+    /// what comes.
+    pub(super) fn gather(&self, cx: &mut Context<'_>) {
+        if !self.gathers.get() {
+            return;
+        }
+        let waiting = &mut *self.waiting.borrow_mut();
+        let stream = &mut *self.stream.borrow_mut();
+        while let Poll::Ready(data) = stream.poll_data(cx) {
+            match data {
+                Some(Ok(data)) => waiting.add(data),
+                Some(Err(error)) => {
+                    waiting.broken = Some(error);
+                    return self.gathers.set(false);
+                }
+                None => return self.gathers.set(false),
+            }
+        }
+    }
+
     /// The next piece of it.
     pub(in crate::proxy) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
         if self.expects.replace(false) {
             self.client.inform_continue();
         }
+        let waiting = &mut *self.waiting.borrow_mut();
         let stream = &mut *self.stream.borrow_mut();
         let left = |error: h2::Error| Broken::Left(io::Error::other(error));
-        while let Some(data) = ready!(stream.poll_data(cx)) {
-            let data = data.map_err(left)?;
+        loop {
+            let data = match waiting.next() {
+                Some(data) => data,
+                None => match waiting.broken.take() {
+                    Some(error) => return Poll::Ready(Err(left(error))),
+                    None => match ready!(stream.poll_data(cx)) {
+                        Some(data) => data.map_err(left)?,
+                        None => break,
+                    },
+                },
+            };
             // It is on its way to the worker, who takes it before we ask again.
             let released = stream.flow_control().release_capacity(data.len());
             released.map_err(left)?;
@@ -68,6 +144,6 @@ impl Inflow {
 
     /// Whether the last byte was taken, as far as can be told from what is here.
     pub(in crate::proxy) fn is_over(&self) -> bool {
-        self.stream.borrow().is_end_stream()
+        self.waiting.borrow().is_empty() && self.stream.borrow().is_end_stream()
     }
 }

@@ -18,6 +18,10 @@ const PER_MILLISECOND: u64 = 1;
 /// A piece of a body, or a window, smaller than this is small.
 const SMALL: u32 = 256;
 
+/// After so many small pieces their streams have a turn. `h2`, which holds them until then, has room for four times
+/// as many (see [`SMALL_PIECES`](super::SMALL_PIECES)).
+const MANY_PIECES: u32 = 4 << 10;
+
 /// The account of a connection.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -27,6 +31,8 @@ pub(super) struct Meter {
     /// Until when time has paid, on the plane's clock.
     paid: u64,
     overdrawn: bool,
+    /// Small pieces of bodies that came since somebody asked.
+    small: u32,
     /// Since when a head is half here, on the same clock.
     half_head: Option<u64>,
 }
@@ -39,6 +45,7 @@ impl Meter {
             left: BURST,
             paid: now,
             overdrawn: false,
+            small: 0,
             half_head: None,
         }
     }
@@ -51,10 +58,12 @@ impl Meter {
         let left = &mut self.left;
         *left = left.saturating_add(time).min(BURST);
         let overdrawn = &mut self.overdrawn;
+        let small = &mut self.small;
         let was_whole = self.came.pass(bytes, |frame| {
             let price = frame.price();
             *overdrawn |= price > *left;
             *left = left.saturating_sub(price);
+            *small += u32::from(frame.kind == DATA && frame.length < SMALL);
         });
         let since = self.half_head.filter(|_| !was_whole).unwrap_or(now);
         self.half_head = self.came.are_within_head().then_some(since);
@@ -72,6 +81,16 @@ impl Meter {
     /// Since when the client owes the rest of a head, or of another frame that is no piece of a body.
     pub(super) fn half_head(&self) -> Option<u64> {
         self.half_head
+    }
+
+    /// So many small pieces of bodies came that their streams should have a turn, to take them. Asked again, it counts
+    /// from the begin.
+    pub(super) fn has_many_pieces(&mut self) -> bool {
+        let many = self.small >= MANY_PIECES;
+        if many {
+            self.small = 0;
+        }
+        many
     }
 
     /// It has sent too much for what it asked for. It stays so.
@@ -261,6 +280,20 @@ mod tests {
         // A clock that goes back brings nothing.
         meter.came(&ping, 0);
         assert!(meter.is_overdrawn());
+    }
+
+    #[test]
+    fn small_pieces_are_many_from_a_number_on_and_large_ones_never() {
+        let mut meter = greeted(0);
+        let (small, large) = (frame(DATA, 0, b"x"), frame(DATA, 0, &[0; 256]));
+        for _ in 0..2 {
+            for _ in 0..MANY_PIECES {
+                assert!(!meter.has_many_pieces());
+                meter.came(&small, 0);
+                meter.came(&large, 0);
+            }
+            assert!(meter.has_many_pieces());
+        }
     }
 
     #[test]

@@ -85,27 +85,31 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
     client.turn(Phase::Idle);
     let streams = Streams::new(lp, client);
     let _end = streams.until_dropped();
-    let (mut told, mut gives_up) = (None, false);
+    let (mut told, mut abused, mut gives_up) = (None, false, false);
     loop {
         let next = poll_fn(|cx| {
             client.listen(cx);
             if client.is_killed() {
                 return Poll::Ready(None);
             }
-            if client.is_closing() && told.is_none() {
+            // Who gives up too much begins nothing more here. Others may be behind the same connection, whose streams
+            // are served to their end.
+            if (client.is_closing() || streams.are_abused()) && told.is_none() {
                 told = Some(lp.now());
                 // Two steps: the client is told, and what it had sent by then is still served (F45).
                 connection.graceful_shutdown();
             }
-            let abused = streams.are_abused() || wire.is_abused();
-            if abused && !std::mem::replace(&mut gives_up, true) {
+            let floods = wire.is_abused();
+            if (floods || streams.are_abused()) && !std::mem::replace(&mut abused, true) {
                 lp.counters.abused();
+            }
+            if floods && !std::mem::replace(&mut gives_up, true) {
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
             connection.poll_accept(cx).map_ok(Box::new)
         });
         match next.await {
-            Some(Ok(mut accepted)) if told.is_some_and(|at| lp.now() > at + HINT) => {
+            Some(Ok(mut accepted)) if abused || told.is_some_and(|at| lp.now() > at + HINT) => {
                 // It does not take the hint, and would hold a drain for ever.
                 accepted.1.send_reset(Reason::REFUSED_STREAM);
             }

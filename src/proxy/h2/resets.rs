@@ -7,6 +7,9 @@
 //! has had more done anyway: a proxy that brings many clients by one connection may lose some of each
 //! hundred.
 //!
+//! The longer a stream was open, the less its reset counts, and from [`PATIENCE`] on nothing: those are few, because
+//! the streams that may be open are. They are no flood, but calls whose deadline is shorter than a slow worker takes.
+//!
 //! An answer that has begun was work that was asked for and done. To give up its rest is how a call of gRPC
 //! is left, and saves work; what the frames cost is the meter's affair.
 
@@ -16,6 +19,9 @@ const BURST: u32 = 200;
 const PER_SECOND: u32 = 50;
 /// So many answers pay for one.
 const FOR_ONE: u32 = 8;
+
+/// A stream that was open for so long, in milliseconds, was waited for.
+const PATIENCE: u64 = 300;
 
 /// One reset, in parts that a millisecond pays a whole number of.
 const RESET: u32 = 1_000;
@@ -40,14 +46,15 @@ impl Resets {
         }
     }
 
-    /// A request was given up before its answer began.
-    pub(super) fn given_up(&mut self, now: u64) {
+    /// A request that came at `since` was given up before its answer began.
+    pub(super) fn given_up(&mut self, since: u64, now: u64) {
         let time = now.saturating_sub(self.paid);
         self.paid = self.paid.max(now);
         let time = u32::try_from(time).unwrap_or(u32::MAX);
         self.pay(time.saturating_mul(PER_MILLISECOND));
-        self.overdrawn |= self.left < RESET;
-        self.left = self.left.saturating_sub(RESET);
+        let price = price(now.saturating_sub(since));
+        self.overdrawn |= self.left < price;
+        self.left = self.left.saturating_sub(price);
     }
 
     /// One was answered to its end.
@@ -65,6 +72,14 @@ impl Resets {
     }
 }
 
+/// What a reset of a stream counts that was open for so long.
+fn price(open: u64) -> u32 {
+    // The clock goes by tenths of a second, so that what was reset at once may seem to be as old as one.
+    let waited = open.saturating_sub(PATIENCE / 3);
+    let rest = (PATIENCE * 2 / 3).saturating_sub(waited);
+    u32::try_from(u64::from(RESET) * rest / (PATIENCE * 2 / 3)).unwrap_or(RESET)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +90,8 @@ mod tests {
         let mut resets = Resets::new(7_000);
         (0..10 * per_second).find(|number| {
             (0..answered).for_each(|_| resets.answered());
-            resets.given_up(7_000 + number * 1_000 / per_second);
+            let now = 7_000 + number * 1_000 / per_second;
+            resets.given_up(now, now);
             resets.are_too_many()
         })
     }
@@ -100,7 +116,8 @@ mod tests {
             let mut resets = Resets::new(0);
             for number in 0..100 * per_second {
                 (0..answered).for_each(|_| resets.answered());
-                resets.given_up(number * 1_000 / per_second);
+                let now = number * 1_000 / per_second;
+                resets.given_up(now, now);
             }
             assert!(!resets.are_too_many(), "{per_second} {answered}");
         }
@@ -111,13 +128,33 @@ mod tests {
         let mut resets = Resets::new(0);
         (0..10_000).for_each(|_| resets.answered());
         for _ in 0..200 {
-            resets.given_up(u64::MAX);
+            resets.given_up(u64::MAX, u64::MAX);
         }
         assert!(!resets.are_too_many());
         // A clock that goes back brings nothing.
-        resets.given_up(0);
+        resets.given_up(0, 0);
         assert!(resets.are_too_many());
         resets.answered();
         assert!(resets.are_too_many(), "it stays so");
+    }
+
+    #[test]
+    fn a_stream_that_was_waited_for_is_no_flood() {
+        for (open, each) in [
+            (0, 1_000),
+            (100, 1_000),
+            (200, 500),
+            (299, 5),
+            (300, 0),
+            (u64::MAX, 0),
+        ] {
+            assert_eq!(price(open), each, "{open}");
+        }
+        let mut resets = Resets::new(0);
+        (0..1_000_000).for_each(|_| resets.given_up(1_000, 1_300));
+        assert!(!resets.are_too_many());
+        // Those that are given up at once count beside them.
+        (0..201).for_each(|_| resets.given_up(1_300, 1_300));
+        assert!(resets.are_too_many());
     }
 }

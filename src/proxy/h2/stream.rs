@@ -16,7 +16,6 @@ use super::head::{self, Sent};
 use super::inflow::Inflow;
 use super::streams::{Accepted, Ending, Open};
 use crate::proxy::access_log::Seen;
-use crate::proxy::client::Client;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
 use crate::proxy::rules::Returning;
@@ -29,15 +28,16 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
     let (request, mut respond) = *accepted;
     let (parts, body) = request.into_parts();
     let of_head = parts.method == Method::HEAD;
+    let of_tunnel = parts.method == Method::CONNECT;
     let head = head::request(parts, body.is_end_stream(), || lp.request_id());
     // Kept to the end: without it the client would be told that nobody wants the rest of its body.
-    let inflow = Inflow::new(body, Rc::clone(client));
+    let inflow = Inflow::new(body, Rc::clone(client), of_tunnel);
     let (returning, reply) = match head {
         Ok(head) => {
             let source = Source::Stream(Rc::clone(&inflow));
             // Pinned here: as an argument it would be moved, and it is large.
             let answer = pin!(handle(lp, client, source, head, Sent::new));
-            match until_gone(open, client, &mut respond, answer).await {
+            match until_gone(open, &inflow, &mut respond, answer).await {
                 Some(answer) => answer,
                 None => return,
             }
@@ -58,16 +58,26 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
         }
         return;
     }
-    open.ended(answer::send(lp, client, &mut respond, returning, reply, of_head).await);
+    let sending = answer::send(lp, client, &mut respond, returning, reply, of_head);
+    let mut sending = pin!(sending);
+    let sent = poll_fn(|cx| {
+        let sent = sending.as_mut().poll(cx);
+        if sent.is_pending() {
+            inflow.gather(cx);
+        }
+        sent
+    });
+    open.ended(sent.await);
 }
 
 /// A request's answer; `None` if the client gives it up before it begins, or is given up.
 async fn until_gone(
     open: &Open<'_>,
-    client: &Rc<Client>,
+    inflow: &Inflow,
     respond: &mut SendResponse<Bytes>,
     mut answer: Pin<&mut impl Future<Output = (Returning<Sent>, Reply)>>,
 ) -> Option<(Returning<Sent>, Reply)> {
+    let client = open.client;
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {
@@ -82,6 +92,7 @@ async fn until_gone(
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
+        inflow.gather(cx);
         answer::inform(client, respond);
         Poll::Pending
     })

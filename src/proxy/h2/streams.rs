@@ -137,6 +137,8 @@ async fn work(streams: Rc<Streams>, seat: Rc<Seat>) {
 pub(super) struct Open<'a> {
     pub(super) streams: &'a Streams,
     pub(super) client: &'a Rc<Client>,
+    /// Since when, on the plane's clock.
+    since: u64,
     end: Cell<Ending>,
 }
 
@@ -162,6 +164,7 @@ impl<'a> Open<'a> {
         Self {
             streams,
             client,
+            since: streams.lp.now(),
             end: Cell::new(Ending::Other),
         }
     }
@@ -177,7 +180,10 @@ impl Drop for Open<'_> {
         let streams = self.streams;
         match self.end.get() {
             Ending::Other => {}
-            Ending::Unanswered => streams.resets.borrow_mut().given_up(streams.lp.now()),
+            Ending::Unanswered => {
+                let now = streams.lp.now();
+                streams.resets.borrow_mut().given_up(self.since, now);
+            }
             Ending::Whole => streams.resets.borrow_mut().answered(),
         }
         self.client.turn(Phase::Spare);

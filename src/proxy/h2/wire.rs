@@ -73,6 +73,11 @@ impl AsyncRead for Wire {
             }
             return Poll::Pending;
         }
+        if inner.meter.has_many_pieces() {
+            // The streams, which know already, come first.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         if inner.unread.is_empty() {
             ready!(Pin::new(&mut inner.socket).poll_read(cx, buffer))?;
