@@ -299,12 +299,12 @@ fn t10_who_gives_up_too_much_begins_nothing_more_and_others_behind_it_are_served
     let asks = |id| Frame::new(HEADERS, END_HEADERS | END_STREAM, id, &fields(&ROOT));
     raw.stream.write_all(&asks(id(0)).bytes()).expect("sent");
     let reset = |id| Frame::new(RST_STREAM, 0, id, &8_u32.to_be_bytes());
-    let all: Vec<u8> = (1..=300)
+    let all: Vec<u8> = (1..=450)
         .flat_map(|n| [asks(id(n)), reset(id(n))])
         .flat_map(|frame| frame.bytes())
         .collect();
     // In small parts: what is given up before it was seen is no work.
-    for part in all.chunks(all.len() / 60) {
+    for part in all.chunks(all.len() / 90) {
         raw.stream.write_all(part).expect("sent");
         raw.send(PING, 0, 0, &[7; 8]);
         raw.until(PING);
@@ -326,7 +326,8 @@ fn small_pieces_that_wait_for_a_worker_cost_their_client_nothing_else() {
         let mut target = Target::new(&a);
         target.plane.publish(&[]);
         let mut raw = Raw::connect(target.plane.address);
-        // Our windows are for those who have heard of them.
+        // The windows are for those who have heard of them.
+        raw.until(WINDOW_UPDATE);
         raw.send(SETTINGS, END_STREAM, 0, &[]);
         let post = fields(&ROOT.map(|(name, value)| match name {
             ":method" => (name, "POST"),

@@ -77,7 +77,7 @@ enum End {
 /// Serves streams until there is no further one.
 async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
     client.turn(Phase::Head);
-    let greeted = greet(&lp.table().front, client, wire.clone()).await;
+    let greeted = greet(&lp.table().front, client, wire).await;
     let Some(mut connection) = greeted else {
         return End::Cut;
     };
@@ -106,7 +106,11 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
             if floods && !std::mem::replace(&mut gives_up, true) {
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
-            connection.poll_accept(cx).map_ok(Box::new)
+            let next = connection.poll_accept(cx);
+            if next.is_pending() {
+                wire.goes_on(cx);
+            }
+            next.map_ok(Box::new)
         });
         match next.await {
             Some(Ok(mut accepted)) if abused || told.is_some_and(|at| lp.now() > at + HINT) => {
@@ -132,7 +136,7 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
 }
 
 /// Exchanges settings; `None` if the client does not, or not in time.
-async fn greet(front: &Front, client: &Client, socket: Wire) -> Option<Connection<Wire, Bytes>> {
+async fn greet(front: &Front, client: &Client, wire: &Wire) -> Option<Connection<Wire, Bytes>> {
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -142,14 +146,18 @@ async fn greet(front: &Front, client: &Client, socket: Wire) -> Option<Connectio
         .enable_connect_protocol()
         .data_frame_budget(SMALL_PIECES)
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
-        .handshake(socket);
+        .handshake(wire.clone());
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {
         client.listen(cx);
         if client.is_killed() {
             return Poll::Ready(None);
         }
-        handshake.as_mut().poll(cx).map(Result::ok)
+        let greeted = handshake.as_mut().poll(cx);
+        if greeted.is_pending() {
+            wire.goes_on(cx);
+        }
+        greeted.map(Result::ok)
     })
     .await
 }

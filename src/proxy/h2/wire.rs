@@ -30,6 +30,8 @@ struct Inner {
     meter: Meter,
     /// No more is read.
     deaf: bool,
+    /// Nothing is read until the streams have had a turn.
+    rests: bool,
 }
 
 impl Wire {
@@ -41,12 +43,21 @@ impl Wire {
             unread,
             meter: Meter::new(lp.now()),
             deaf: false,
+            rests: false,
         })))
     }
 
     /// The client sends what nobody asked for, and is not listened to any more.
     pub(super) fn is_abused(&self) -> bool {
         self.0.borrow().meter.is_overdrawn()
+    }
+
+    /// If it rests: has the task polled again, and read on then. To be called when every stream that came has begun,
+    /// so that each takes what is its own before.
+    pub(super) fn goes_on(&self, cx: &Context<'_>) {
+        if std::mem::take(&mut self.inner().rests) {
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// The socket, if nobody else has it any more.
@@ -73,9 +84,8 @@ impl AsyncRead for Wire {
             }
             return Poll::Pending;
         }
-        if inner.meter.has_many_pieces() {
-            // The streams, which know already, come first.
-            cx.waker().wake_by_ref();
+        inner.rests |= inner.meter.has_many_pieces();
+        if inner.rests {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
