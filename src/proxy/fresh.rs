@@ -81,7 +81,8 @@ impl<S: Plain> Fresh<S> {
         }
     }
 
-    /// What it does without waiting; `None` if that is to be asked of what the driver knows.
+    /// What a fresh one does without waiting; `None` if that is to be asked of what the driver knows.
+    #[cold]
     fn at_once<T>(
         &mut self,
         attempt: impl FnOnce(&mut S) -> io::Result<T>,
@@ -104,6 +105,7 @@ impl<S: Plain> Fresh<S> {
     }
 
     /// The socket as the driver knows it, from now on.
+    #[cold]
     fn known(&mut self) -> io::Result<Pin<&mut S::Known>> {
         if self.is_fresh()
             && let State::Fresh(socket) = std::mem::replace(&mut self.0, State::Closed)
@@ -130,6 +132,9 @@ impl<S: Plain> AsyncRead for Fresh<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let fresh = self.get_mut();
+        if let State::Known(socket) = &mut fresh.0 {
+            return Pin::new(socket).poll_read(cx, buffer);
+        }
         match fresh.at_once(|socket| sys::receive(socket, buffer)) {
             Some(done) => Poll::Ready(done),
             None => fresh.known()?.poll_read(cx, buffer),
@@ -144,6 +149,9 @@ impl<S: Plain> AsyncWrite for Fresh<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let fresh = self.get_mut();
+        if let State::Known(socket) = &mut fresh.0 {
+            return Pin::new(socket).poll_write(cx, bytes);
+        }
         match fresh.at_once(|socket| socket.write(bytes)) {
             Some(done) => Poll::Ready(done),
             None => fresh.known()?.poll_write(cx, bytes),
@@ -173,6 +181,9 @@ impl<S: Plain> AsyncWrite for Fresh<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let fresh = self.get_mut();
+        if let State::Known(socket) = &mut fresh.0 {
+            return Pin::new(socket).poll_write_vectored(cx, slices);
+        }
         match fresh.at_once(|socket| socket.write_vectored(slices)) {
             Some(done) => Poll::Ready(done),
             None => fresh.known()?.poll_write_vectored(cx, slices),
