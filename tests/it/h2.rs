@@ -300,6 +300,17 @@ impl Raw {
         }
     }
 
+    /// The worker's end of one, which has read the preface and sent its settings.
+    pub(crate) fn accepted(mut stream: TcpStream) -> io::Result<Self> {
+        stream.read_exact(&mut [0; PREFACE.len()])?;
+        let settings = Frame::new(SETTINGS, 0, 0, &[]);
+        stream.write_all(&settings.bytes())?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
+    }
+
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let frame = Frame::new(kind, flags, stream, payload);
         self.stream.write_all(&frame.bytes()).expect("sent");

@@ -19,6 +19,7 @@ mod proxy_h2;
 mod proxy_h2_attacks;
 mod proxy_h2_drain;
 mod proxy_h2c;
+mod proxy_h2c_broken;
 mod proxy_http;
 mod proxy_introduced;
 mod proxy_limits;

@@ -247,23 +247,28 @@ impl Exchange {
         }
     }
 
-    /// No answer came.
+    /// No answer came, or none that is one.
     fn refused(&mut self, error: h2::Error) -> SendError {
         self.broke(&error);
+        // One that has said something has begun.
+        let answered = self.informational > 0;
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         // Streams that a GOAWAY leaves to end go on: this one was behind its last.
         let left = error.is_go_away() && error.is_remote();
         if left || error.is_io() {
             self.place.retire();
         }
-        let kind = match refused {
-            true => SendErrorKind::Refused,
-            false => SendErrorKind::Reset,
+        // It broke HTTP in its answer; on a connection that others used, too, it may have been in another's.
+        let malformed = error.is_library() && (error.is_reset() || self.place.was_alone());
+        let kind = match (malformed, refused) {
+            (true, _) => SendErrorKind::BadAnswer,
+            (false, true) if !answered => SendErrorKind::Refused,
+            (false, _) => SendErrorKind::Reset,
         };
         SendError {
             kind,
-            sent: !(refused || left),
-            answered: false,
+            sent: answered || !(refused || left),
+            answered,
             source: Some(io::Error::other(error)),
         }
     }

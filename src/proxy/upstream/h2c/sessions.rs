@@ -69,6 +69,8 @@ pub(super) struct Session {
     ended: Cell<bool>,
     /// Why it ended, if it should not have.
     broke: Cell<Option<io::ErrorKind>>,
+    /// One request was on it when it ended.
+    ended_alone: Cell<bool>,
     idle_since: Cell<Instant>,
 }
 
@@ -89,6 +91,11 @@ impl Place {
     /// Nothing more is to be begun on it.
     pub(super) fn retire(&self) {
         self.0.ended.set(true);
+    }
+
+    /// The connection has ended, and nobody else was on it then.
+    pub(super) fn was_alone(&self) -> bool {
+        self.0.ended_alone.get()
     }
 
     /// Its stream is reset, by us; later, if it began a moment ago and may be `unseen`.
@@ -225,6 +232,7 @@ impl Sessions {
             leaving: Rc::downgrade(&self.leaving),
             ended: Cell::new(false),
             broke: Cell::new(None),
+            ended_alone: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
         });
         let place = Place::new(&session);
@@ -247,6 +255,7 @@ impl Sessions {
             let session = weak.upgrade();
             if let Some(session) = &session {
                 session.ended.set(true);
+                session.ended_alone.set(session.open.get() == 1);
             }
             let Err(error) = driven else {
                 return;
