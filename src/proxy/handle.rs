@@ -41,10 +41,14 @@ pub(super) async fn handle<Answered: Written>(
     } = head;
     let view = lp.table();
     let target = rules::target(&request, &view.front);
-    if let (Some(port), Ok(target)) = (client.way().redirect, &target)
-        && !target.host.is_empty()
-    {
-        return redirect(lp, client, *target, port, framing, &request, fresh());
+    if let (Some(port), Ok(target)) = (client.way().redirect, &target) {
+        return match target.has_url() {
+            true => redirect(lp, client, *target, port, framing, &request, fresh()),
+            false => {
+                let (error, seen) = (rules::no_url().into(), Seen::Head(&request));
+                answer_bare(lp, client, error, framing.has_body(), seen, fresh())
+            }
+        };
     }
     let service = match &target {
         Ok(target) => view.service_for(target.host, target.path),
@@ -193,8 +197,8 @@ pub(super) fn answer_bare<Answered: Written>(
     let request_id = lp.request_id();
     let term = match (error.reason, seen) {
         (ProxyReason::Unavailable, _) => Term::RefusedParking,
-        (_, Seen::Head(_)) => Term::RefusedRoute,
-        (_, Seen::Line(_)) => Term::RefusedRequest,
+        (_, Seen::Head(_)) if error.status == StatusCode::NOT_FOUND => Term::RefusedRoute,
+        (_, Seen::Head(_) | Seen::Line(_)) => Term::RefusedRequest,
     };
     lp.log
         .bare(client, Some(&request_id), seen, error.status, term);

@@ -117,10 +117,7 @@ pub(super) fn redirect<Head: Written>(
         Some((address, _)) => format!("[{address}]"),
         None => target.host.split(':').next().unwrap_or_default().to_owned(),
     };
-    let path = match target.path {
-        "*" => "/",
-        path => path,
-    };
+    let path = target.path;
     let location = match port {
         443 => format!("https://{name}{path}"),
         port => format!("https://{name}:{port}{path}"),

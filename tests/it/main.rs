@@ -5,6 +5,7 @@
 mod h2;
 mod h2_worker;
 mod http_answers;
+mod http_hops;
 mod http_random;
 mod http_requests;
 mod http_streams;

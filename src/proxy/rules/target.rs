@@ -20,6 +20,13 @@ pub struct Target<'a> {
     pub host: &'a str,
 }
 
+impl Target<'_> {
+    /// Whether a URL says it: one of no host has none, nor has `*`.
+    pub(in crate::proxy) fn has_url(&self) -> bool {
+        !self.host.is_empty() && self.path != "*"
+    }
+}
+
 /// Checks method, target and Host.
 pub(super) fn check<'a>(request: &'a RequestHead, front: &Front) -> Result<Target<'a>, Rejection> {
     if request.method == Method::CONNECT {
