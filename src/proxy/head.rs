@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::header::COOKIE;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 /// Room for so many fields without growing; browsers send a dozen.
 const USUAL: usize = 16;
@@ -131,6 +131,13 @@ pub(super) enum Unfit {
     TooMany,
 }
 
+/// What a value is that begins or ends with white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Padded {
+    Malformed,
+    Trimmed,
+}
+
 impl Fields {
     /// Reads the lines behind a head's first one to its empty line, which must be the end of `section`.
     /// Every line ends in CRLF; nothing else is mended either (T9).
@@ -199,9 +206,19 @@ impl Fields {
         })
     }
 
-    /// Fields that HTTP/2 brought; `None` if a byte is in one that may not be. Crumbs of a cookie become one
-    /// line (RFC 9113 §8.2.3).
-    pub(super) fn from_map(map: &HeaderMap) -> Option<Self> {
+    /// Fields that a client of HTTP/2 sent; `None` if one is malformed: white space at an end of a value is
+    /// nothing that a worker of HTTP/1.1 would see (RFC 9113 §8.2.1). Crumbs of a cookie become one line
+    /// (§8.2.3).
+    pub(super) fn from_client(map: &HeaderMap) -> Option<Self> {
+        Self::from_map(map, Padded::Malformed)
+    }
+
+    /// Fields that a worker of HTTP/2 sent; `None` if a byte is in one that may not be.
+    pub(super) fn from_worker(map: &HeaderMap) -> Option<Self> {
+        Self::from_map(map, Padded::Trimmed)
+    }
+
+    fn from_map(map: &HeaderMap, padded: Padded) -> Option<Self> {
         let mut text = BytesMut::with_capacity(USUAL * 32);
         let mut lines = Vec::with_capacity(map.len());
         let mut filter = Filter::default();
@@ -218,6 +235,9 @@ impl Fields {
             while *name == COOKIE
                 && let Some((_, crumb)) = fields.next_if(|(name, _)| **name == COOKIE)
             {
+                if padded == Padded::Malformed && (is_padded(value) || is_padded(crumb)) {
+                    return None;
+                }
                 text.extend_from_slice(b"; ");
                 text.extend_from_slice(crumb.as_bytes());
             }
@@ -225,6 +245,9 @@ impl Fields {
                 return None;
             }
             let value = text[middle..].trim_ascii();
+            if padded == Padded::Malformed && value.len() < text.len() - middle {
+                return None;
+            }
             let before = text.len() - middle - text[middle..].trim_ascii_start().len();
             let from = middle + before;
             let (name, value) = (Span::new(start, end)?, Span::new(from, from + value.len())?);
@@ -315,6 +338,13 @@ impl Fields {
         text.extend_from_slice(b"\r\n");
         Self::parse(text, usize::MAX).expect("good fields")
     }
+}
+
+/// Whether a value begins or ends with white space.
+pub(super) fn is_padded(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let value = value.as_bytes();
+    blank(value.first()) || blank(value.last())
 }
 
 /// `tchar` of RFC 9110 §5.6.2 in lower case; 0 for any other byte.

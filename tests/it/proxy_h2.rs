@@ -101,6 +101,16 @@ fn t9_what_makes_a_request_ambiguous_is_refused_and_no_worker_sees_it() {
         &[(":authority", "a"), (":path", "/"), ("x", "1\r\ny: 2")],
         &[(":authority", "a"), (":path", "/"), ("x", "1\ny")],
         &[(":authority", "a"), (":path", "/"), ("x", "1\0y")],
+        &[(":authority", "a"), (":path", "/"), ("x", " 1")],
+        &[(":authority", "a"), (":path", "/"), ("x", "1\t")],
+        &[(":authority", "a"), (":path", "/"), ("x", " ")],
+        &[
+            (":authority", "a"),
+            (":path", "/"),
+            ("cookie", "a=b "),
+            ("cookie", "c=d"),
+        ],
+        &[(":path", "/"), ("host", " a")],
         &[(":authority", "a"), (":path", "/"), (":status", "200")],
         &[
             (":authority", "a"),
@@ -282,6 +292,31 @@ fn t10_trailers_are_as_many_as_in_http1() {
     let whole = a.requests();
     let posts = whole.iter().filter(|request| request.method() == "POST");
     assert_eq!(posts.count(), 1, "it never got the other one whole");
+    let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
+    assert_eq!(worker(&sample, 1).failures, 0);
+}
+
+#[test]
+fn t9_trailers_that_begin_or_end_with_white_space_are_malformed() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    for (value, status) in [
+        (" 1", 400),
+        ("1\t", 400),
+        (" ", 400),
+        ("a b", 200),
+        ("", 200),
+    ] {
+        let mut session = Session::connect(plane.address);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-t", HeaderValue::from_static(value));
+        let body = Bytes::from_static(b"body");
+        let answer = session.post(request("POST", "/"), body, Some(trailers));
+        assert_eq!(answer.expect("an answer").status, status, "{value:?}");
+    }
+    let posts = a.requests();
+    let posts = posts.iter().filter(|request| request.method() == "POST");
+    assert_eq!(posts.count(), 2, "it never got the others whole");
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(worker(&sample, 1).failures, 0);
 }

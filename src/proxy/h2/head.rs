@@ -31,8 +31,8 @@ pub(super) fn request(
             line: line.into(),
         }
     };
-    let Some(fields) = Fields::from_map(&parts.headers) else {
-        let rejection = rules::reject(StatusCode::BAD_REQUEST, "byte in a field value");
+    let Some(fields) = Fields::from_client(&parts.headers) else {
+        let rejection = rules::reject(StatusCode::BAD_REQUEST, "malformed field value");
         return Err(refused(&parts.method, &parts.uri, rejection));
     };
     let request = Box::new(RequestHead {

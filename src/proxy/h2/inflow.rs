@@ -12,6 +12,7 @@ use h2::RecvStream;
 use crate::proxy::client::Client;
 use crate::proxy::front::Broken;
 use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
+use crate::proxy::head::is_padded;
 
 /// A piece smaller than this is put together with its neighbours while it waits.
 const SMALL: usize = 256;
@@ -135,6 +136,9 @@ impl Inflow {
             match ready!(stream.poll_trailers(cx)).map_err(left)? {
                 Some(trailers) if trailers.len() > MAX_TRAILER_FIELDS => {
                     return Poll::Ready(Err(Broken::Malformed("too many trailers")));
+                }
+                Some(trailers) if trailers.values().any(is_padded) => {
+                    return Poll::Ready(Err(Broken::Malformed("malformed trailer")));
                 }
                 Some(trailers) => Piece::Trailers(trailers),
                 None => Piece::End,

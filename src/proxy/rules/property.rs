@@ -164,7 +164,7 @@ fn fields(version: Version, pairs: &[(&'static str, Vec<u8>)]) -> Fields {
             let value = HeaderValue::from_bytes(value).expect("no control character");
             map.append(HeaderName::from_static(name), value);
         }
-        return Fields::from_map(&map).expect("no control character");
+        return Fields::from_worker(&map).expect("no control character");
     }
     let mut text = BytesMut::new();
     for (name, value) in pairs {

@@ -104,7 +104,7 @@ where
         .into_parts();
     exchange.answered = true;
     let fields =
-        Fields::from_map(&parts.headers).ok_or_else(|| Some(bad("byte in a field value")))?;
+        Fields::from_worker(&parts.headers).ok_or_else(|| Some(bad("byte in a field value")))?;
     // Checked by `h2`.
     let length = fields
         .all(b"content-length")
@@ -238,7 +238,7 @@ impl Exchange {
 
     fn tell(&self, informational: Response<()>) {
         let (parts, ()) = informational.into_parts();
-        if let Some(fields) = Fields::from_map(&parts.headers) {
+        if let Some(fields) = Fields::from_worker(&parts.headers) {
             self.watch.informational(&AnswerHead {
                 status: parts.status,
                 version: Version::HTTP_2,
