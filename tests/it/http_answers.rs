@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use remuda::link::message::{Exchange, ProxyReason};
 
+use crate::h2::{Session, get};
 use crate::plane::{Plane, open, worker};
 use crate::worker::{Door, Worker, reply, write};
 
@@ -395,6 +396,26 @@ fn a_workers_hop_stays_there_and_cookies_are_untouched() {
     assert_eq!(
         answer.field("x-request-id"),
         a.requests()[0].field("x-request-id")
+    );
+}
+
+#[test]
+fn a_426_says_to_what_a_client_of_http1_is_to_upgrade() {
+    let a = answering(
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, X-Hop\r\nX-Hop: 1\r\nUpgrade: websocket, x/1\r\n\
+          Content-Length: 2\r\n\r\nhi",
+    );
+    let plane = Plane::serving(&[open(1, a.address)]);
+    let answer = plane.get("/");
+    assert_eq!((answer.status, answer.text()), (426, "hi"));
+    assert_eq!(answer.field("upgrade"), Some("websocket, x/1"));
+    assert_eq!(answer.field("connection"), Some("upgrade"));
+    assert_eq!(answer.field("x-hop"), None);
+    let answer = Session::connect(plane.address).ask(get("/"));
+    assert_eq!((answer.status, answer.text()), (426, "hi"));
+    assert_eq!(
+        (answer.field("upgrade"), answer.field("connection")),
+        (None, None)
     );
 }
 

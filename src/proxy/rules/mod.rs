@@ -473,7 +473,7 @@ impl<Head: Written> Returning<Head> {
 }
 
 /// Makes the head for the client from a worker's, in `into`: hop-by-hop fields gone, `X-Request-Id` set,
-/// framing left to the server. A 101 keeps `Connection: upgrade` and `Upgrade`.
+/// framing left to the server. A 101 and a 426 keep `Connection: upgrade` and `Upgrade`.
 ///
 /// # Errors
 /// Why the answer cannot be passed on: the client gets 502 and the worker's connection is closed.
@@ -503,11 +503,24 @@ pub fn answer<Head: Written>(
         head.field(b"connection", b"upgrade");
         head.field(b"upgrade", protocol);
     }
+    if answer.status == StatusCode::UPGRADE_REQUIRED {
+        put_wanted(head, fields);
+    }
     head.field(b"x-request-id", request_id.as_bytes());
     returning.dated = fields.has(b"date");
     returning.length = length.and_then(decimal);
     returning.trailer = fields::trailer_names(fields);
     Ok(returning)
+}
+
+/// The protocols that a worker wants the client to upgrade to, which a 426 must say (RFC 9110 §15.5.22).
+fn put_wanted(head: &mut impl Written, fields: &Fields) {
+    if fields.has(b"upgrade") {
+        head.field(b"connection", b"upgrade");
+    }
+    for protocols in fields.all(b"upgrade") {
+        head.field(b"upgrade", protocols);
+    }
 }
 
 /// The whole head of an informational answer (103 and others), as a client gets it.
