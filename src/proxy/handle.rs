@@ -113,12 +113,15 @@ pub(super) async fn handle<Answered: Written>(
         return refuse(held, ProxyError::too_large(), &origin, fresh());
     }
     let answered = forward(&held.0, &outgoing).await;
+    if must_upgrade
+        && let Ok(answer) = &answered
+        && let Err(why) = rules::agreed(&answer.head, &outgoing)
+    {
+        held.0.blame_worker();
+        let error = ProxyError::new(ProxyReason::Upgrade, why);
+        return refuse(held, error, &origin, fresh());
+    }
     match answered {
-        Ok(answer) if must_upgrade && answer.head.status.is_success() => {
-            held.0.blame_worker();
-            let error = ProxyError::new(ProxyReason::Upgrade, "no 101 to an upgrade");
-            refuse(held, error, &origin, fresh())
-        }
         Ok(answer) => pass(held, answer, &outgoing, &origin, client, fresh).await,
         Err(error) => refuse(held, error, &origin, fresh()),
     }

@@ -14,6 +14,7 @@
 
 mod accept;
 mod access_log;
+mod base64;
 mod client;
 mod confine;
 mod connection;

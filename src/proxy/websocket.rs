@@ -1,5 +1,10 @@
 //! What a tunnel that is cut has to know of WebSocket (RFC 6455): whether a frame of ours may come now, and
-//! which one says that the service restarts.
+//! which one says that the service restarts. And what the answer to a handshake has to say.
+
+use bytes::BytesMut;
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+
+use super::base64;
 
 /// A close frame with the status 1012, "service restart" (RFC 6455 §5.5.1 and §7.4, IANA's registry): clients that
 /// know it come back after a random while, and tell it from a connection that broke.
@@ -10,6 +15,19 @@ pub(super) const SERVICE_RESTART: [u8; 4] = [FIN | CLOSE, 2, 0x03, 0xf4];
 pub(super) fn going_away(mask: [u8; 4]) -> [u8; 8] {
     let [a, b, c, d] = mask;
     [FIN | CLOSE, MASKED | 2, a, b, c, d, a ^ 0x03, b ^ 0xe9]
+}
+
+/// What follows a key before it is hashed (RFC 6455 §1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// What a server says that has read a handshake's key, and so is none of another protocol (RFC 6455 §4.2.2).
+pub(super) fn accept(key: &[u8]) -> BytesMut {
+    let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key);
+    hash.update(GUID);
+    let mut text = BytesMut::new();
+    base64::put(&mut text, hash.finish().as_ref());
+    text
 }
 
 const FIN: u8 = 0x80;
@@ -83,6 +101,12 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_answer_to_the_rfcs_key_is_the_rfcs() {
+        let answer = accept(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
 
     /// A frame of so many bytes.
     fn frame(first: u8, length: usize, masked: bool) -> Vec<u8> {

@@ -514,7 +514,7 @@ fn t11_a_101_only_as_asked() {
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
         "Upgrade: websocket\r\n",
         "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
-        "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
+        "Connection: upgrade\r\nUpgrade: h2c, TLS/1.0\r\n",
     ] {
         client.send(&format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
         assert_eq!(client.answer().text(), "plain", "{fields}");

@@ -14,6 +14,7 @@ use h2::ext::Protocol as Asked;
 use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use remuda::link::message::{Protocol, Sample, WorkerSample};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::h2::{
     END_HEADERS, END_STREAM, Frame, HEADERS, PING, ROOT, RST_STREAM, Raw, Session, fields, get,
@@ -558,6 +559,73 @@ fn a_worker_that_does_not_speak_it_is_502() {
     assert_eq!(session.ask(get("/")).status, 502);
 }
 
+/// The answer to a key that is a proof of having read it (RFC 6455 §4.2.2).
+fn accept(key: &str) -> String {
+    let guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let text = format!("{key}{guid}");
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let digits: Vec<char> = ('A'..='Z')
+        .chain('a'..='z')
+        .chain('0'..='9')
+        .chain(['+', '/'])
+        .collect();
+    // Twenty bytes are 27 digits of six bits, the last of four.
+    let bits = |n: usize| {
+        hash.as_ref()
+            .get(n / 8)
+            .map_or(0, |byte| byte >> (7 - n % 8) & 1)
+    };
+    let digit = |at: usize| (0..6).fold(0, |sum, n| sum << 1 | usize::from(bits(at * 6 + n)));
+    (0..27).map(|at| digits[digit(at)]).chain(['=']).collect()
+}
+
+#[test]
+fn t11_a_worker_that_has_not_read_our_key_is_502() {
+    assert_eq!(
+        accept("dGhlIHNhbXBsZSBub25jZQ=="),
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    type Field = fn(&str) -> String;
+    let cases: [(Field, u16); 5] = [
+        (
+            |key| format!("Sec-WebSocket-Accept: {}\r\n", accept(key)),
+            200,
+        ),
+        (|_| format!("Sec-WebSocket-Accept: {}\r\n", accept("")), 502),
+        (
+            |key| format!("Sec-WebSocket-Accept: {}\r\n", accept(key).to_lowercase()),
+            502,
+        ),
+        (|_| String::new(), 502),
+        (
+            |key| format!("Sec-WebSocket-Accept: {}\r\n", accept(key)).repeat(2),
+            502,
+        ),
+    ];
+    for (number, (field, status)) in cases.into_iter().enumerate() {
+        let worker = Worker::early(move |request, stream| {
+            if request.field("upgrade").is_none() {
+                return crate::worker::reply(stream, "plain");
+            }
+            let field = field(request.field("sec-websocket-key").expect("a key"));
+            let head =
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+            write(stream, &format!("{head}{field}\r\n"));
+            let mut copy = stream.try_clone().expect("a copy");
+            let _ = std::io::copy(stream, &mut copy);
+            false
+        });
+        let mut plane = Plane::serving(&[open(1, worker.address)]);
+        let mut session = Session::connect(plane.address);
+        assert_eq!(session.ask(get("/")).text(), "plain");
+        let (response, up) = session.begin(connect("websocket"), false);
+        let head = session.block(response).expect("an answer");
+        assert_eq!(head.status(), status, "{number}");
+        drop((head, up));
+        plane.until(|sample| sample.services[0].in_flight() == 0);
+    }
+}
+
 /// Sends back what comes, once it has agreed to a WebSocket.
 fn echo() -> Worker {
     Worker::early(|request, stream| {
@@ -565,11 +633,12 @@ fn echo() -> Worker {
         assert_eq!(request.field("connection"), Some("upgrade"));
         let key = request.field("sec-websocket-key").expect("a key");
         assert!(key.len() == 24 && key.ends_with("A=="), "{key}");
-        write(
-            stream,
+        let accept = accept(key);
+        let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
         );
+        write(stream, &head);
         let mut copy = stream.try_clone().expect("a copy");
         let _ = std::io::copy(stream, &mut copy);
         let _ = copy.shutdown(std::net::Shutdown::Both);

@@ -24,6 +24,7 @@ use http::{Method, StatusCode, Version};
 
 use super::digits::{Address, Digits};
 use super::head::{AnswerHead, Fields, RequestHead};
+use super::websocket;
 use crate::link::message::{Edits, FieldEdits, Front};
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
@@ -239,15 +240,18 @@ fn expects_continue(request: &RequestHead) -> Result<bool, Rejection> {
     }
 }
 
-/// The upgrade to ask the worker for: one protocol that we allow, asked as it must be. Any other is left
-/// out, which RFC 9110 §7.8 allows, and the request goes on as a plain one.
+/// The upgrade to ask the worker for: of those that the client lists the first that we allow, asked as it must
+/// be. Any other is left out, which RFC 9110 §7.8 allows, and the request goes on as a plain one.
 fn upgrade<'a>(request: &RequestHead, has_body: bool, allowed: &'a [String]) -> Option<&'a str> {
     if request.version == Version::HTTP_10 || request.method != Method::GET || has_body {
         return None;
     }
-    let asked = request.fields.only(b"upgrade")?;
-    let same = |protocol: &&String| asked.eq_ignore_ascii_case(protocol.as_bytes());
-    let protocol = allowed.iter().find(same)?;
+    // In the client's order.
+    let mut asked = list(request.fields.only(b"upgrade")?);
+    let protocol = asked.find_map(|asked| {
+        let same = |protocol: &&String| asked.eq_ignore_ascii_case(protocol.as_bytes());
+        allowed.iter().find(same)
+    })?;
     has_token(&request.fields, b"connection", b"upgrade").then_some(&**protocol)
 }
 
@@ -549,6 +553,29 @@ pub(super) fn keeps_alive(request: &RequestHead) -> bool {
 /// Whether a client takes trailers (RFC 9110 §6.5.1).
 pub(super) fn takes_trailers(request: &RequestHead) -> bool {
     has_token(&request.fields, b"te", b"trailers")
+}
+
+/// Whether a worker has agreed to an upgrade that its client asked for in another way, with a key of ours if it
+/// is one of WebSocket, or refused it: one that has not read the key may be no WebSocket (RFC 6455 §4.1). A client
+/// that made its key looks itself.
+pub(super) fn agreed(answer: &AnswerHead, to: &Outgoing) -> Result<(), &'static str> {
+    const LABEL: &[u8] = b"\r\nsec-websocket-key: ";
+    if answer.status.is_success() {
+        return Err("no 101 to an upgrade");
+    }
+    let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    if !switches || to.upgrade.as_deref() != Some("websocket") {
+        return Ok(());
+    }
+    let Some(at) = memchr::memmem::find(&to.head, LABEL) else {
+        return Ok(());
+    };
+    let mut key = to.head[at + LABEL.len()..].split(|byte| *byte == b'\r');
+    let expected = websocket::accept(key.next().unwrap_or_default());
+    match answer.fields.only(b"sec-websocket-accept") {
+        Some(said) if *said == *expected => Ok(()),
+        Some(_) | None => Err("101 without the answer to our key"),
+    }
 }
 
 /// A 101 that switches to the protocol asked for, and to nothing else; its name as the worker writes it.

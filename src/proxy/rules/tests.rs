@@ -447,12 +447,25 @@ fn t11_only_a_websocket_upgrade_goes_on() {
         format!("GET / HTTP/1.1\n{websocket}\nUpgrade: websocket"),
         "GET / HTTP/1.1\nHost: a\nUpgrade: websocket".into(),
         "GET / HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: close".into(),
-        "GET / HTTP/1.1\nHost: a\nUpgrade: websocket, h2c\nConnection: upgrade".into(),
+        "GET / HTTP/1.1\nHost: a\nUpgrade: websockets, h2c\nConnection: upgrade".into(),
         "GET / HTTP/1.1\nHost: a\nUpgrade: h2c\nConnection: upgrade, http2-settings".into(),
         "GET / HTTP/1.1\nHost: a\nUpgrade: TLS/1.0\nConnection: upgrade".into(),
     ] {
         assert_eq!(asked(&text), None, "{text}");
         assert!(!head(&text).contains("upgrade"), "{text}");
+    }
+}
+
+#[test]
+fn t11_of_many_protocols_the_first_that_may_be_goes_on_alone() {
+    for offered in ["websocket, foo", "h2c , WebSocket", ", foo,,websocket,"] {
+        let text = format!("GET / HTTP/1.1\nHost: a\nUpgrade: {offered}\nConnection: upgrade");
+        let asked = forward(&text, &origin()).expect("accepted").upgrade;
+        assert_eq!(asked.as_deref(), Some("websocket"), "{offered}");
+        assert_eq!(
+            head(&text),
+            "GET / HTTP/1.1\nhost: a\nupgrade: websocket\nconnection: upgrade\n"
+        );
     }
 }
 
