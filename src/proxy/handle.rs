@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::Body;
 
 use super::access_log::{Seen, Term};
@@ -19,7 +19,7 @@ use super::front::Head;
 use super::head::RequestHead;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Origin, Outgoing, RequestId, Returning, Terms, Written};
+use super::rules::{self, Framing, Hops, Origin, Outgoing, RequestId, Returning, Terms, Written};
 use super::table::View;
 use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
@@ -34,12 +34,13 @@ pub(super) async fn handle<Answered: Written>(
     fresh: impl Fn() -> Answered,
 ) -> (Returning<Answered>, Reply) {
     let Head {
-        request,
+        mut request,
         framing,
         must_upgrade,
         ..
     } = head;
     let view = lp.table();
+    let hops = rules::hop(&mut request);
     let target = rules::target(&request, &view.front);
     if let (Some(port), Ok(target)) = (client.way().redirect, &target) {
         return match target.has_url() {
@@ -58,6 +59,9 @@ pub(super) async fn handle<Answered: Written>(
     let Some(service) = service.map(Rc::clone) else {
         return turn_away(lp, client, &view, framing, &request, fresh());
     };
+    if hops == Hops::Last && target.is_ok() {
+        return answer_here(lp, client, framing, &request, fresh());
+    }
     let trusted = client.ip().is_some_and(|peer| view.front.trusts(peer));
     let given = trusted.then(|| RequestId::given(&request)).flatten();
     let origin = Origin {
@@ -180,6 +184,39 @@ fn redirect<Answered: Written>(
     );
     returning.closes = unread || lp.lets_go(client.entry.number());
     (returning, Reply::bare(text))
+}
+
+/// The answer to a request that asks about who has it when it is out of hops, which we are.
+fn answer_here<Answered: Written>(
+    lp: &Loop,
+    client: &Client,
+    framing: Framing,
+    request: &RequestHead,
+    into: Answered,
+) -> (Returning<Answered>, Reply) {
+    let unread = framing.has_body();
+    if request.method != Method::OPTIONS {
+        let (error, seen) = (rules::nothing_to_trace().into(), Seen::Head(request));
+        let (mut returning, reply) = answer_bare(lp, client, error, unread, seen, into);
+        returning.field("allow", b"OPTIONS");
+        return (returning, reply);
+    }
+    client.begin_bare();
+    if unread {
+        client.leave_unread();
+    }
+    let request_id = lp.request_id();
+    let mut returning = Returning::new(StatusCode::NO_CONTENT, into);
+    returning.field("x-request-id", request_id.as_bytes());
+    lp.log.bare(
+        client,
+        Some(&request_id),
+        Seen::Head(request),
+        returning.status,
+        Term::Complete,
+    );
+    returning.closes = unread || lp.lets_go(client.entry.number());
+    (returning, Reply::bare(Bytes::new()))
 }
 
 /// An answer of ours to what never becomes an exchange. What the client sends behind its head is read by

@@ -261,6 +261,31 @@ impl Fields {
         })
     }
 
+    /// The same with another value for a field; the caller has seen to it that it is clean.
+    pub(super) fn with(&self, name: &[u8], value: &[u8]) -> Self {
+        let mut changed = Self {
+            filter: self.filter,
+            ..Self::default()
+        };
+        let mut text = BytesMut::with_capacity(self.text.len() + value.len());
+        for (known, old) in self.iter() {
+            let start = text.len();
+            text.extend_from_slice(known);
+            let end = text.len();
+            text.extend_from_slice(b": ");
+            let from = text.len();
+            text.extend_from_slice(if known == name { value } else { old });
+            // A head that was read is far shorter than what a span can say.
+            if let (Some(name), Some(value)) = (Span::new(start, end), Span::new(from, text.len()))
+            {
+                changed.lines.push(Line { name, value });
+            }
+            text.extend_from_slice(b"\r\n");
+        }
+        changed.text = text.freeze();
+        changed
+    }
+
     /// All fields: name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let text = &self.text[..];

@@ -724,6 +724,26 @@ fn targets_and_hosts_that_are_good_go_on_as_they_should() {
             "real.example",
         ),
         (
+            "GET http://real.example?q=1 HTTP/1.1\r\nHost: other",
+            "GET /?q=1 ",
+            "real.example",
+        ),
+        (
+            "OPTIONS http://real.example:81 HTTP/1.1\r\nHost: other",
+            "OPTIONS * ",
+            "real.example:81",
+        ),
+        (
+            "OPTIONS http://real.example/ HTTP/1.1\r\nHost: other",
+            "OPTIONS / ",
+            "real.example",
+        ),
+        (
+            "OPTIONS http://real.example?q HTTP/1.1\r\nHost: other",
+            "OPTIONS /?q ",
+            "real.example",
+        ),
+        (
             "GET //evil.example/x HTTP/1.1\r\nHost: a",
             "GET //evil.example/x ",
             "a",

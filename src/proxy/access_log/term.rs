@@ -6,7 +6,7 @@ use crate::link::message::ProxyReason;
 /// How a request ended: who did it, then when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum Term {
-    /// A worker's answer went on to its end, or both ends of a tunnel closed it.
+    /// An answer went on to its end, of a worker or in its place, or both ends of a tunnel closed it.
     Complete,
     /// The client did not send the whole head in time (408).
     ClientHead,

@@ -116,7 +116,12 @@ fn by_us(bytes: &Cut) -> Ours {
 
 fn message(head: &Head) -> Message {
     let request = &head.request;
-    let start = format!("{} {} {:?}", request.method, request.uri, request.version);
+    // To hyper a target without a path is always `/`.
+    let uri = match (request.uri.scheme(), request.uri.path()) {
+        (Some(_), "*") => request.uri.to_string().replace('*', "/"),
+        _ => request.uri.to_string(),
+    };
+    let start = format!("{} {uri} {:?}", request.method, request.version);
     Message::new(start, request.fields.iter())
 }
 

@@ -4,6 +4,7 @@
 //! Transfer-Encoding for the other's superior. Nothing of the kind gets further.
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version};
 
 use crate::link::message::Front;
@@ -105,7 +106,11 @@ fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejecti
     let Ok(method) = Method::from_bytes(method) else {
         return bad("malformed method");
     };
-    let Ok(uri) = Uri::from_maybe_shared(first.slice_ref(target)) else {
+    let uri = match target.first() {
+        Some(b'/') => Uri::from_maybe_shared(first.slice_ref(target)).ok(),
+        _ => uri_of(target, &method),
+    };
+    let Some(uri) = uri else {
         return bad("malformed target");
     };
     let most = usize::try_from(front.max_headers).unwrap_or(usize::MAX);
@@ -131,6 +136,27 @@ fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejecti
         must_upgrade: false,
         request,
     })
+}
+
+/// A target that does not begin with its path. An absolute one may have none: that is `/` for all but OPTIONS,
+/// which so speaks of the server as a whole (RFC 9112 §3.2.1, §3.2.4). http's parser does not tell the two apart.
+fn uri_of(target: &[u8], method: &Method) -> Option<Uri> {
+    let uri = Uri::try_from(target).ok()?;
+    let scheme = memchr::memmem::find(target, b"://");
+    let (Some(scheme), Some(_)) = (scheme, uri.scheme()) else {
+        return Some(uri);
+    };
+    let behind = target.iter().skip(scheme + 3);
+    let mut parts = uri.into_parts();
+    parts.path_and_query = match behind.copied().find(|byte| matches!(byte, b'/' | b'?')) {
+        None if method == Method::OPTIONS => Some(PathAndQuery::from_static("*")),
+        Some(b'?') => {
+            let query = parts.path_and_query.as_ref().and_then(PathAndQuery::query);
+            format!("/?{}", query.unwrap_or_default()).try_into().ok()
+        }
+        None | Some(_) => parts.path_and_query,
+    };
+    Uri::from_parts(parts).ok()
 }
 
 /// What to answer to a head of which already too much has come.

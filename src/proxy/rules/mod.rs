@@ -9,6 +9,7 @@
 //! head that goes on ambiguous, whoever parsed the request (HTTP/2 will not pass there).
 
 mod fields;
+mod hops;
 mod request_id;
 mod target;
 
@@ -29,6 +30,7 @@ use crate::link::message::{Edits, FieldEdits, Front};
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
 pub(super) use fields::{put as put_field, write as write_field};
+pub(super) use hops::{Hops, hop};
 pub use request_id::RequestId;
 pub use target::Target;
 
@@ -173,6 +175,18 @@ pub fn outgoing(
 pub(super) fn misdirected() -> Rejection {
     let why = "the host is another certificate's";
     reject(StatusCode::MISDIRECTED_REQUEST, why)
+}
+
+/// A TRACE that is out of hops: to send back what came could tell a script what it is not to know.
+pub(super) fn nothing_to_trace() -> Rejection {
+    let why = "TRACE is out of hops";
+    reject(StatusCode::METHOD_NOT_ALLOWED, why)
+}
+
+/// It came where every request is sent to `https`, and no URL says it.
+pub(super) fn no_url() -> Rejection {
+    let why = "no URL to send it to";
+    reject(StatusCode::BAD_REQUEST, why)
 }
 
 pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {

@@ -65,8 +65,6 @@ fn path<'a>(request: &'a RequestHead, front: &Front) -> Result<&'a str, Rejectio
     if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
         return Err(reject(StatusCode::BAD_REQUEST, "byte in the target"));
     }
-    // `OPTIONS http://host` without a path means the server as a whole (RFC 9112 §3.2.4), but http's
-    // parser makes the same "/" of it as of `http://host/`, so it goes on as that.
     Ok(path)
 }
 
