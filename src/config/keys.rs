@@ -291,7 +291,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "connections",
                 Kind::Count(1, 10_000_000),
                 "16384",
-                "Most connections at once",
+                "Most connections at once. Those that rest longest make room for new ones",
             ),
             key(
                 "streams",

@@ -4,16 +4,18 @@
 //! the same open file description (F03, F05). To stop is to empty the queue, then close our own copy.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::connection::serve;
 use super::event_loop::Loop;
@@ -66,6 +68,23 @@ impl Listener {
         sys::readable(fd).map(Self)
     }
 
+    /// Resolves when somebody waits in the queue.
+    async fn until_wanted(&self) {
+        // What is known of it may be older than the last accept.
+        while let Ok(mut known) = self.0.readable().await {
+            if self.is_wanted() {
+                return;
+            }
+            known.clear_ready();
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        let mut asked = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
+        // A signal may come between; the next look is soon.
+        poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         let accepted = self.0.async_io(Interest::READABLE, accept).await;
         accepted.map(Accepted::of)
@@ -108,8 +127,18 @@ pub(super) async fn run(
         if lp.shared.connections.load(Ordering::Acquire) >= limit {
             // Those in the queue wait for somebody to leave.
             lp.counters.accept_failed(AcceptError::Limit);
-            if lp.stops_within(pause).await {
-                break;
+            tokio::select! {
+                biased;
+                () = lp.until_accepting_stops() => break,
+                wanted = timeout(pause, listener.until_wanted()) => {
+                    if wanted.is_ok() && lp.make_room() {
+                        // They are gone in a moment.
+                        pause = PAUSE;
+                    }
+                    if wanted.is_ok() && lp.stops_within(pause).await {
+                        break;
+                    }
+                }
             }
             pause = longer(pause);
             continue;
@@ -181,7 +210,7 @@ async fn turn_away(lp: &Rc<Loop>, listener: &Listener) {
         biased;
         accepted = listener.accept() => if let Ok(mut accepted) = accepted {
             let answer = accepted.socket.write_all(BUSY);
-            let _ = tokio::time::timeout(PAUSE, answer).await;
+            let _ = timeout(PAUSE, answer).await;
         },
         () = lp.until_accepting_stops() => {}
         () = tokio::time::sleep(PAUSE) => {}

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::digits::Address;
-use super::drain::Habit;
+use super::drain::{Habit, PARTING};
 use super::event_loop::Loop;
 use super::exchange::{Exchange, Held};
 use super::head::AnswerHead;
@@ -28,6 +28,9 @@ use super::upstream::Tunnel;
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A client that closed its way to us and takes nothing for so long is taken for one that left.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
+
+/// Nobody goes for another who has not rested for so long, in milliseconds.
+const RESTED: u64 = 1_000;
 
 /// What a client is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +84,8 @@ pub(super) struct Client {
     exchange: RefCell<Option<Rc<Exchange>>>,
     upgrade: RefCell<Option<Upgrade>>,
     killed: Cell<bool>,
-    closing: Cell<bool>,
+    /// Since when it is to end as soon as nothing is in flight, on the same clock.
+    closing: Cell<Option<u64>>,
     /// The last request's body was not read to its end.
     unread: Cell<bool>,
     /// Informational answers to the request in flight, until they are written.
@@ -118,7 +122,7 @@ impl Client {
             exchange: RefCell::new(None),
             upgrade: RefCell::new(None),
             killed: Cell::new(false),
-            closing: Cell::new(false),
+            closing: Cell::new(None),
             unread: Cell::new(false),
             informed: RefCell::default(),
             old: Cell::new(false),
@@ -172,7 +176,7 @@ impl Client {
     pub(super) fn begin_anew(&self) {
         self.turn(Phase::Busy);
         self.killed.set(false);
-        self.closing.set(false);
+        self.closing.set(None);
         self.informed.borrow_mut().clear();
         drop(self.upgrade.borrow_mut().take());
     }
@@ -311,7 +315,9 @@ impl Client {
 
     /// Ends it as soon as nothing is in flight.
     pub(super) fn close(&self) {
-        self.closing.set(true);
+        if self.closing.get().is_none() {
+            self.closing.set(Some(self.lp.now()));
+        }
         self.wake();
     }
 
@@ -320,6 +326,29 @@ impl Client {
         if self.phase.get() == Phase::Idle && !self.has_unread() {
             self.close();
         }
+    }
+
+    /// From when on it may be made to go for another, if it rests: nothing is in flight, nor half a head. One that
+    /// has just come, or was just served, may have begun to send. One that was told already is let go when it does
+    /// not hear, or does not take what is left of its last answer.
+    pub(super) fn room_from(&self) -> Option<u64> {
+        let rests = self.phase.get() == Phase::Idle && self.half_head.get().is_none();
+        rests.then(|| match self.closing.get() {
+            None => self.idle_since().saturating_add(RESTED),
+            Some(told) => told.max(self.last_taken.get()).saturating_add(PARTING),
+        })
+    }
+
+    /// Makes room for another: it is told to go, and if it has been already, it goes. Says whether it does.
+    pub(super) fn makes_room(&self) -> bool {
+        if self.has_unread() {
+            return false;
+        }
+        match self.is_closing() {
+            true => self.kill(),
+            false => self.close(),
+        }
+        true
     }
 
     /// Something has come that we have not read. Asked only while the socket is open.
@@ -357,7 +386,7 @@ impl Client {
 
     /// It is to end as soon as nothing is in flight.
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.get()
+        self.closing.get().is_some()
     }
 
     /// The body of its last request was not read to its end.

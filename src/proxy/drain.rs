@@ -24,7 +24,7 @@ const NOTICE: u64 = 10_000;
 
 /// An idle client that was told to leave has so long to say that it has heard, and what is left of its last answer
 /// to move.
-const PARTING: u64 = 3_000;
+pub(super) const PARTING: u64 = 3_000;
 
 /// What is known of when an idle client sends its next request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -41,6 +41,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// [`RESTING_LONG`]: thousands of them would hold up everybody else for milliseconds.
 const PARTS: u32 = 10;
 const RESTING_LONG: Duration = Duration::from_secs(5);
+/// Where there is no place for a new client, so many that rest make room at a time: as many as may come until the
+/// next look, and no more than that need to.
+const ROOM: usize = 8;
 /// Tasks that are run before the kernel is asked what else has come. A request is four steps, so that all that came
 /// at once from some sixty clients is read, sent on and answered in a row (see [`after_the_others`]).
 const STEPS: u32 = 256;
@@ -412,6 +415,23 @@ impl Loop {
     /// The client of this number is to be looked at in each turn.
     pub(super) fn watch(&self, client: u64) {
         self.watched.borrow_mut().push(client);
+    }
+
+    /// Has those that rest longest make room for others, a few of them. Says whether any does.
+    pub(super) fn make_room(&self) -> bool {
+        let clients = self.clients.borrow();
+        let now = self.now();
+        let resting = |client: &Rc<Client>| {
+            let from = client.room_from().filter(|from| *from <= now)?;
+            Some((from, client.entry.number()))
+        };
+        let mut all: Vec<_> = clients.values().filter_map(resting).collect();
+        if all.len() > ROOM {
+            all.select_nth_unstable(ROOM);
+            all.truncate(ROOM);
+        }
+        let first = all.iter().filter_map(|(_, number)| clients.get(number));
+        first.filter(|client| client.makes_room()).count() > 0
     }
 
     fn look_at_clients(&self, view: &View, left: &mut Vec<(WorkerId, u64)>) {

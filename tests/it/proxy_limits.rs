@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use remuda::link::message::AcceptError;
+use remuda::link::message::{AcceptError, Sample};
 
+use crate::h2::{HEADERS, Raw, Session, get};
 use crate::plane::{Plane, open};
-use crate::worker::Worker;
+use crate::worker::{Door, Worker, reply, write};
 
 #[test]
 fn f51_a_head_that_never_ends_is_given_up() {
@@ -89,13 +90,16 @@ fn heads_over_the_limits_are_refused() {
 
 #[test]
 fn over_max_connections_clients_wait_in_the_queue() {
-    let a = Worker::named("a");
+    let a = Worker::scripted(|request, stream| match request.path() {
+        "/slow" => write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nslow"),
+        _ => reply(stream, "a"),
+    });
     let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
         plane.front.max_connections = 1;
     });
     let mut first = plane.client();
-    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(first.answer().text(), "a");
+    first.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(first.head().expect("a head").status, 200);
     let mut second = plane.client();
     second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     plane.until(|sample| {
@@ -106,4 +110,123 @@ fn over_max_connections_clients_wait_in_the_queue() {
     });
     drop(first);
     assert_eq!(second.answer().text(), "a");
+}
+
+/// So many clients may be here. What is slow waits for the door.
+fn full_of(most: u32) -> (Worker, Door, Plane) {
+    let door = Door::new();
+    let opened = door.clone();
+    let a = Worker::scripted(move |request, stream| {
+        if request.path() == "/slow" {
+            opened.wait();
+        }
+        reply(stream, "a")
+    });
+    // Each loop may take one more than that.
+    let mut plane = Plane::start_with(1);
+    plane.front.max_connections = most;
+    plane.publish(&[(10_000, &[open(1, a.address)])]);
+    plane.accept();
+    (a, door, plane)
+}
+
+#[test]
+fn f51_those_that_rest_longest_make_room_for_new_clients_and_none_in_flight_does() {
+    let (_a, door, mut plane) = full_of(20);
+    let mut busy: Vec<_> = (0..3).map(|_| plane.client()).collect();
+    for client in &mut busy {
+        client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let mut streams = Session::connect(plane.address);
+    let (held, _) = streams.begin(get("/slow"), true);
+    plane.until(|sample| sample.services[0].in_flight() == 4);
+    let mut half = plane.client();
+    half.send("GET /half HTTP/1.1\r\n");
+    // In the order in which they rest.
+    let mut silent: Vec<_> = (0..8).map(|_| plane.client()).collect();
+    let mut quiet: Vec<_> = (0..4).map(|_| Session::connect(plane.address)).collect();
+    for session in &mut quiet {
+        assert_eq!(session.ask(get("/")).text(), "a");
+    }
+    let mut idle: Vec<_> = (0..3).map(|_| plane.client()).collect();
+    for client in &mut idle {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().text(), "a");
+    }
+    plane.until(|sample| sample.connections == 20);
+    let mut new: Vec<_> = (0..6).map(|_| plane.client()).collect();
+    for client in &mut new {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for client in &mut new {
+        assert_eq!(client.answer().text(), "a");
+    }
+    for client in silent.iter_mut().take(4) {
+        assert!(client.closed());
+    }
+    // The rest of a head is no beginning.
+    half.send("Host: a\r\n\r\n");
+    assert_eq!(half.answer().text(), "a");
+    door.open();
+    for client in &mut busy {
+        assert_eq!(client.answer().text(), "a");
+    }
+    assert_eq!(streams.answer(held).expect("an answer").text(), "a");
+}
+
+#[test]
+fn f51_a_client_of_http2_that_makes_room_is_told_so() {
+    let (_a, _door, plane) = full_of(2);
+    let mut sessions: Vec<_> = (0..2).map(|_| Session::connect(plane.address)).collect();
+    for session in &mut sessions {
+        assert_eq!(session.ask(get("/")).text(), "a");
+    }
+    for _ in 0..2 {
+        let mut new = plane.client();
+        new.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(new.answer().text(), "a");
+        sessions.push(Session::connect(plane.address));
+        let last = sessions.last_mut().expect("one");
+        assert_eq!(last.ask(get("/")).text(), "a");
+    }
+    for session in &sessions[..2] {
+        assert!(session.ended().is_ok());
+    }
+}
+
+#[test]
+fn f51_one_that_does_not_hear_that_it_is_to_go_is_closed() {
+    let (_a, _door, plane) = full_of(2);
+    // It answers no PING.
+    let mut deaf: Vec<_> = (0..2).map(|_| Raw::connect(plane.address)).collect();
+    for raw in &mut deaf {
+        raw.get(1);
+        assert_eq!(raw.until(HEADERS).status(), Some(200));
+    }
+    let mut new = plane.client();
+    new.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(new.answer().text(), "a");
+}
+
+#[test]
+fn nobody_makes_room_for_nobody() {
+    let (_a, _door, mut plane) = full_of(2);
+    let mut clients: Vec<_> = (0..2).map(|_| plane.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().text(), "a");
+    }
+    // It has looked often enough, and longer than one must have rested.
+    let limit = |sample: &Sample| {
+        sample
+            .accept_errors
+            .iter()
+            .find(|(e, _)| *e == AcceptError::Limit)
+            .map_or(0, |(_, n)| *n)
+    };
+    plane.until(|sample| limit(sample) >= 9);
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer().text(), "a");
+    }
 }
