@@ -56,7 +56,8 @@ impl Frames {
             skip,
             // What is before the first frame has a limit of its own.
             kind: DATA,
-            in_block: false,
+            // The settings belong to what precedes them.
+            in_block: skip > 0,
         }
     }
 
@@ -107,8 +108,10 @@ impl Frames {
             }
             let length = self.length();
             self.kind = self.begin[3];
-            if matches!(self.kind, HEADERS | CONTINUATION) {
-                self.in_block = self.begin[4] & END_HEADERS == 0;
+            match self.kind {
+                HEADERS | CONTINUATION => self.in_block = self.begin[4] & END_HEADERS == 0,
+                SETTINGS => self.in_block = false,
+                _ => {}
             }
             let [.., a, b, c, d] = self.begin;
             each(Frame {
@@ -179,9 +182,9 @@ mod tests {
 
     /// Whether a head is half here behind so many bytes, and whether all is whole there.
     fn state(frames: &[(u8, u8, Vec<u8>)], at: usize) -> (bool, bool) {
-        let (mut begin, mut in_block) = (PREFACE, false);
+        let (mut begin, mut in_block) = (PREFACE, true);
         if at < begin {
-            return (false, false);
+            return (true, false);
         }
         for (kind, flags, payload) in frames {
             let end = begin + HEAD + payload.len();
@@ -190,8 +193,10 @@ mod tests {
                 let begun = at > begin && !of_body;
                 return (in_block || begun, at == begin && !in_block);
             }
-            if matches!(*kind, HEADERS | CONTINUATION) {
-                in_block = flags & END_HEADERS == 0;
+            match *kind {
+                HEADERS | CONTINUATION => in_block = flags & END_HEADERS == 0,
+                SETTINGS => in_block = false,
+                _ => {}
             }
             begin = end;
         }

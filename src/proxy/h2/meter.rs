@@ -161,6 +161,9 @@ mod tests {
     fn greeted(now: u64) -> Meter {
         let mut meter = Meter::new(now);
         meter.came(&[b'P'; PREFACE], now);
+        assert_eq!(meter.half_head(), Some(now), "the settings are owed");
+        meter.came(&frame(SETTINGS, ACK, &[]), now);
+        meter.left = BURST;
         meter
     }
 
