@@ -116,6 +116,48 @@ fn messages_go_both_ways_at_once_and_trailers_come_last() {
     });
 }
 
+#[test]
+fn trailers_behind_a_body_of_known_length_reach_a_client_of_http1_that_takes_them() {
+    let worker = H2Worker::start(Builder::new(), |_, mut stream| {
+        Box::pin(async move {
+            let head = Response::builder().header("content-length", "4");
+            let head = match stream.request.uri().path() {
+                "/named" => head.header("trailer", "x-sum"),
+                _ => head,
+            };
+            let sent = stream
+                .respond
+                .send_response(head.body(()).expect("a head"), false);
+            let mut out = sent.expect("the client is there");
+            send(&mut out, Bytes::from_static(b"body"), false).await;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", HeaderValue::from_static("1"));
+            let _ = out.send_trailers(trailers);
+        })
+    });
+    let plane = serving(&[open(1, worker.address)]);
+    let mut client = plane.client();
+    for (path, takes, length) in [
+        ("/named", true, None),
+        ("/named", false, Some("4")),
+        ("/", true, Some("4")),
+    ] {
+        let te = if takes { "TE: trailers\r\n" } else { "" };
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{te}\r\n"));
+        let mut answer = client.head().expect("a head");
+        assert_eq!(answer.field("content-length"), length, "{path}");
+        if length.is_none() {
+            assert_eq!(answer.field("trailer"), Some("x-sum"));
+            assert_eq!(client.chunk().as_deref(), Some(&b"body"[..]));
+            let end = b"0\r\nx-sum: 1\r\n\r\n";
+            assert_eq!(client.take(end.len()).as_deref(), Some(&end[..]));
+            continue;
+        }
+        answer.body = client.take(4).expect("a body");
+        assert_eq!(answer.text(), "body");
+    }
+}
+
 /// A worker of gRPC whose calls end all alike, or as their path says: by trailers alone, or behind a message.
 fn ending(always: Option<&'static str>) -> H2Worker {
     H2Worker::start(Builder::new(), move |_, mut stream| {

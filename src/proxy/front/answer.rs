@@ -92,7 +92,10 @@ impl Answering {
         let of_none = wants.no_body || status == StatusCode::NOT_MODIFIED;
         let coding = if bodiless || of_none {
             Coding::None
-        } else if let Some(length) = reply.size_hint().exact() {
+        } else if let Some(length) = reply.size_hint().exact()
+            // What is behind a body of known length nobody would see.
+            && !(wants.trailers && returning.trailer.is_some() && !wants.old)
+        {
             Coding::Length(length)
         } else if wants.old {
             Coding::Close
