@@ -46,6 +46,7 @@ mod retry;
 mod route;
 pub mod rules;
 mod shown;
+mod slack;
 mod socket;
 mod table;
 pub(crate) mod tls;

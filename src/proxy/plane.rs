@@ -27,6 +27,7 @@ use super::drain::{Draining, Notice, orphan_limit};
 use super::event_loop::{Greetings, Handle, Order, Shared};
 use super::live::millis;
 use super::names::Names;
+use super::slack::Slack;
 use super::table::{Gates, Published};
 use super::tls::{self, Greeting};
 use super::tripwire::Tripwire;
@@ -193,6 +194,7 @@ struct Plane {
     gates: Gates,
     published: Option<Arc<Published>>,
     tripwire: Tripwire,
+    slack: Slack,
     sender: Sender,
     /// Parts of an offer of which more is to come.
     offers: HashMap<usize, TlsOffer>,
@@ -215,6 +217,7 @@ impl Plane {
             gates: Gates::default(),
             published: None,
             tripwire: Tripwire::default(),
+            slack: Slack::default(),
             sender,
             offers: HashMap::new(),
             told: Sample::default(),
@@ -480,6 +483,13 @@ impl Plane {
         }
         // Time has passed: a worker that warms up may have more, one that was ejected may be back.
         self.gates.look_again();
+        let open = self.shared.connections.load(Ordering::Relaxed);
+        if self
+            .slack
+            .is_to_be_given_back(open, self.shared.clock.now())
+        {
+            crate::sys::give_back_memory();
+        }
         self.tell_changes().await
     }
 

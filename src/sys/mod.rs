@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod descriptors;
+mod memory;
 mod process;
 pub mod procstat;
 mod sockets;
@@ -17,6 +18,7 @@ pub use descriptors::{
     MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, given_descriptors, number_descriptors,
     recv_with_fds, send_with_fds,
 };
+pub use memory::give_back_memory;
 pub use process::{
     Pidfd, WaitStatus, begin_session, die_with_parent, page_size, reap_one, reset_signals,
 };
