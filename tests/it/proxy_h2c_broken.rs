@@ -119,6 +119,26 @@ fn f42_a_get_whose_answer_breaks_http_is_executed_once() {
 }
 
 #[test]
+fn f42_a_get_that_meets_what_another_left_on_the_connection_is_executed_once() {
+    let worker = RawWorker::start(move |on, before| match before {
+        0 => (head(on, END_STREAM, &[("x", "no status")]), false),
+        _ => {
+            let block = Frame::new(HEADERS, END_HEADERS, on, &[0xff; 6]);
+            (block.bytes(), false)
+        }
+    });
+    let mut plane = Plane::start_with(1);
+    plane.rules.protocol = Protocol::H2c;
+    plane.publish(&[(10_000, &[open(1, worker.address)])]);
+    plane.accept();
+    let mut session = Session::connect(plane.address);
+    for seen in [1, 2] {
+        assert_eq!(session.ask(get("/")).status, 502, "{seen}");
+        assert_eq!(worker.seen(), seen);
+    }
+}
+
+#[test]
 fn f42_a_get_that_was_told_something_before_its_answer_broke_off_is_executed_once() {
     let early = |on| head(on, 0, &[(":status", "103"), ("link", "x")]);
     let reset = |on, why: u32| frame(RST_STREAM, on, &why.to_be_bytes());

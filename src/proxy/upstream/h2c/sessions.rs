@@ -159,6 +159,20 @@ impl Session {
     }
 }
 
+impl Session {
+    /// One request waits on it; those that were given up do not.
+    fn is_awaited_by_one(self: &Rc<Self>) -> bool {
+        let given_up = self.leaving.upgrade().map_or(0, |leaving| {
+            let leaving = leaving.borrow();
+            let here = leaving
+                .iter()
+                .filter(|(.., place)| Rc::ptr_eq(&place.0, self));
+            here.count()
+        });
+        self.open.get() == given_up + 1
+    }
+}
+
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
@@ -255,7 +269,7 @@ impl Sessions {
             let session = weak.upgrade();
             if let Some(session) = &session {
                 session.ended.set(true);
-                session.ended_alone.set(session.open.get() == 1);
+                session.ended_alone.set(session.is_awaited_by_one());
             }
             let Err(error) = driven else {
                 return;
