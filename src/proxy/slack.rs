@@ -46,14 +46,11 @@ mod tests {
     /// When it is given back, of so many connections each second.
     fn given_back(open: impl IntoIterator<Item = u32>) -> Vec<u64> {
         let mut slack = Slack::default();
-        let mut given = |(open, second): (u32, u64)| {
+        let given = |(open, second): (u32, u64)| {
             let is = slack.is_to_be_given_back(open, second * 1_000);
             is.then_some(second)
         };
-        open.into_iter()
-            .zip(0..)
-            .filter_map(|it| given(it))
-            .collect()
+        open.into_iter().zip(0..).filter_map(given).collect()
     }
 
     #[test]
