@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -186,6 +186,8 @@ pub(super) struct Loop {
     /// The time now, as `Date` has it; made anew each second.
     date: RefCell<(u64, Rc<str>)>,
     now: Cell<u64>,
+    /// When the last turn was, by both clocks of the system.
+    wall: Cell<(Instant, Duration)>,
     /// The request that was polled just now only lets others go first.
     pub(super) steps_aside: Cell<bool>,
     /// Each with its place among all listeners.
@@ -204,6 +206,7 @@ impl Loop {
         Self {
             index,
             now: Cell::new(shared.clock.now()),
+            wall: Cell::new(wall()),
             shared,
             counters,
             pool: Pool::new(),
@@ -258,12 +261,17 @@ impl Loop {
         Rc::clone(&date.1)
     }
 
-    /// An id for a request whose client gave none that is believed.
+    /// An id for a request that comes now, whose client gave none that is believed.
     pub(super) fn request_id(&self) -> RequestId {
-        // A clock that stands before 1970 is not set.
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.request_id_at(Instant::now())
+    }
+
+    /// The same for one that came at this moment: to ask both clocks costs as much as to make the id.
+    pub(super) fn request_id_at(&self, moment: Instant) -> RequestId {
+        let (turn, time) = self.wall.get();
+        let time = time.saturating_add(moment.saturating_duration_since(turn));
         let [high, low] = [self.random.next(), self.random.next()].map(u128::from);
-        RequestId::of(time.unwrap_or_default(), high << 64 | low)
+        RequestId::of(time, high << 64 | low)
     }
 
     /// A head was refused before it was known whom it is for.
@@ -395,6 +403,7 @@ impl Loop {
     /// One turn of the clock.
     fn turn(&self) {
         self.now.set(self.shared.clock.now());
+        self.wall.set(wall());
         self.turns.set(self.turns.get().wrapping_add(1));
         self.log.turn();
         self.pool.let_go();
@@ -534,4 +543,10 @@ impl Loop {
             }
         }
     }
+}
+
+/// Now, and since 1970. A clock that stands before that is not set.
+fn wall() -> (Instant, Duration) {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    (Instant::now(), time.unwrap_or_default())
 }

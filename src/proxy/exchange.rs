@@ -130,6 +130,8 @@ impl Drop for Lease {
 /// What a new exchange is about.
 pub(super) struct Begin<'a> {
     pub(super) client: &'a Rc<Client>,
+    /// When it came.
+    pub(super) began: Instant,
     pub(super) service: Rc<Service>,
     pub(super) request_id: RequestId,
     pub(super) method: &'a Method,
@@ -156,7 +158,7 @@ impl Exchange {
             request_id: begin.request_id,
             method: method_label(begin.method),
             idempotent: begin.method.is_idempotent(),
-            began: Instant::now(),
+            began: begin.began,
             began_at,
             moved: Cell::new((0, 0)),
             service: begin.service,

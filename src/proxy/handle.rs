@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -62,13 +63,14 @@ pub(super) async fn handle<Answered: Written>(
     if hops == Hops::Last && target.is_ok() {
         return answer_here(lp, client, framing, &request, fresh());
     }
+    let began = Instant::now();
     let trusted = client.ip().is_some_and(|peer| view.front.trusts(peer));
     let given = trusted.then(|| RequestId::given(&request)).flatten();
     let origin = Origin {
         client: client.address().copied(),
         trusted,
         scheme: client.scheme(),
-        request_id: given.unwrap_or_else(|| lp.request_id()),
+        request_id: given.unwrap_or_else(|| lp.request_id_at(began)),
         certificate: client.certificate(),
     };
     let rules = &service.rules;
@@ -76,6 +78,7 @@ pub(super) async fn handle<Answered: Written>(
     let body = framing.has_body().then(|| source.clone());
     let begin = Begin {
         client,
+        began,
         request_id: origin.request_id.clone(),
         method: &request.method,
         path: request.uri.path(),
