@@ -347,7 +347,9 @@ impl Errand<'_> {
 
     fn limits(&self) -> Limits {
         let rules = &self.exchange.service.rules;
+        let bodiless = !self.outgoing.framing.has_body();
         Limits {
+            since: bodiless.then(|| self.exchange.tried_at()),
             response_head: rules.response_head_timeout,
             body_idle: rules.body_idle_timeout,
             pool_idle: rules.worker_idle_timeout,

@@ -69,7 +69,7 @@ where
         limits,
         watch,
         upload: Upload::new(outgoing),
-        since: None,
+        since: limits.since.map(Instant::from_std),
         answered: false,
         keep: None,
         refused: false,

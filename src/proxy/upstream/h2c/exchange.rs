@@ -87,7 +87,7 @@ where
     let mut exchange = Box::new(Exchange {
         upload: Upload::new(stream, source),
         timer: Timer::default(),
-        since: None,
+        since: to.limits.since.map(Instant::from_std),
         limits: to.limits,
         watch,
         place,

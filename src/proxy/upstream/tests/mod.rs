@@ -30,6 +30,7 @@ use crate::rollout::WorkerId;
 const WORKER: WorkerId = WorkerId(7);
 
 const LIMITS: Limits = Limits {
+    since: None,
     response_head: Duration::from_secs(5),
     body_idle: Duration::from_secs(5),
     pool_idle: Duration::from_secs(5),
