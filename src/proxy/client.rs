@@ -162,9 +162,10 @@ impl Client {
     }
 
     /// Whether a request for this host should have come by another certificate (RFC 9110 §15.5.20).
+    #[inline]
     pub(super) fn is_misdirected(&self, host: &str) -> bool {
-        let asked = self.way.tls.as_ref().and_then(|tls| tls.asked.as_ref());
-        asked.is_some_and(|asked| asked.misdirects(host))
+        let tls = self.way.tls.as_ref();
+        tls.is_some_and(|tls| tls.misdirects(host))
     }
 
     /// The certificate that it showed, as lines of a head.

@@ -83,6 +83,13 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether a request for this host should have come by another certificate.
+    #[cold]
+    pub(super) fn misdirects(&self, host: &str) -> bool {
+        let asked = self.asked.as_ref();
+        asked.is_some_and(|asked| asked.misdirects(host))
+    }
+
     pub(super) fn of(stream: &TlsStream<Socket>, greeting: &Greeting) -> Self {
         let connection = &stream.get_ref().1;
         Self {

@@ -19,10 +19,16 @@ pub(in crate::proxy) enum Hops {
 
 /// Takes a hop off those that a request has left, if it is one that counts them. What is no number, or too large
 /// a one, counts nothing.
+#[inline]
 pub(in crate::proxy) fn hop(request: &mut RequestHead) -> Hops {
-    if !matches!(request.method, Method::OPTIONS | Method::TRACE) {
-        return Hops::Left;
+    match request.method {
+        Method::OPTIONS | Method::TRACE => counted(request),
+        _ => Hops::Left,
     }
+}
+
+#[cold]
+fn counted(request: &mut RequestHead) -> Hops {
     match request.fields.only(FIELD).and_then(decimal) {
         None => Hops::Left,
         Some(0) => Hops::Last,
