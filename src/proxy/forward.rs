@@ -302,7 +302,10 @@ impl Errand<'_> {
                 connected
             }
         };
-        let limits = self.limits();
+        let mut limits = self.limits();
+        if reused && !self.outgoing.framing.has_body() {
+            limits.since = Some(exchange.tried_at());
+        }
         let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
         upstream::send(
@@ -347,9 +350,8 @@ impl Errand<'_> {
 
     fn limits(&self) -> Limits {
         let rules = &self.exchange.service.rules;
-        let bodiless = !self.outgoing.framing.has_body();
         Limits {
-            since: bodiless.then(|| self.exchange.tried_at()),
+            since: None,
             response_head: rules.response_head_timeout,
             body_idle: rules.body_idle_timeout,
             pool_idle: rules.worker_idle_timeout,

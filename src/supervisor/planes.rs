@@ -100,7 +100,7 @@ pub(super) struct Plane {
     pings: Pings,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pings {
     sent: u64,
     answered: u64,
@@ -129,6 +129,28 @@ impl PlaneState {
             Self::Accepting => "accepting",
             Self::Draining => "draining",
             Self::Killing => "killing",
+        }
+    }
+}
+
+impl Plane {
+    /// One that was started now.
+    fn starting(pid: u32, now: Moment, outbox: mpsc::Sender<Letter>) -> Self {
+        Self {
+            pid,
+            state: PlaneState::Starting,
+            started_at: now,
+            sample: Sample::default(),
+            outbox,
+            served: false,
+            acknowledged: Epoch(0),
+            counted: Epoch(0),
+            unacknowledged: VecDeque::new(),
+            pings: Pings {
+                sent: 0,
+                answered: 0,
+                next: now + PING_EVERY,
+            },
         }
     }
 }
@@ -249,22 +271,7 @@ impl Planes {
             queue,
             self.inputs.clone(),
         ));
-        let mut plane = Plane {
-            pid,
-            state: PlaneState::Starting,
-            started_at: now,
-            sample: Sample::default(),
-            outbox,
-            served: false,
-            acknowledged: Epoch(0),
-            counted: Epoch(0),
-            unacknowledged: VecDeque::new(),
-            pings: Pings {
-                sent: 0,
-                answered: 0,
-                next: now + PING_EVERY,
-            },
-        };
+        let mut plane = Plane::starting(pid, now, outbox);
         plane.say_table(now, &self.table);
         Ok(plane)
     }
@@ -754,18 +761,7 @@ mod tests {
             None,
             inputs,
         );
-        let plane = Plane {
-            pid: 1,
-            state: PlaneState::Starting,
-            started_at: Moment::default(),
-            sample: Sample::default(),
-            outbox,
-            served: false,
-            acknowledged: Epoch(0),
-            counted: Epoch(0),
-            unacknowledged: VecDeque::new(),
-            pings: Pings::default(),
-        };
+        let plane = Plane::starting(1, Moment::default(), outbox);
         planes.set.insert(1, plane);
         planes
     }

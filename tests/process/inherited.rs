@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::manager;
 use super::support::http::Client;
 use super::support::instance::{Instance, Start};
 
@@ -93,11 +94,8 @@ struct Store {
 
 impl Store {
     fn at(name: &Path) -> Self {
-        let socket = UnixDatagram::bind(name).expect("binds");
-        let patience = Some(Duration::from_millis(50));
-        socket.set_read_timeout(patience).expect("it is a socket");
         Self {
-            socket,
+            socket: manager::listen(name),
             kept: Vec::new(),
         }
     }

@@ -10,20 +10,25 @@ use nix::unistd::Pid;
 use super::support::instance::Start;
 use super::support::watch::workers;
 
-/// The socket that `NOTIFY_SOCKET` names, and what came.
+/// The socket that `NOTIFY_SOCKET` names; who reads there waits for a moment.
+pub(super) fn listen(name: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(name).expect("binds");
+    let patience = Some(Duration::from_millis(50));
+    socket.set_read_timeout(patience).expect("it is a socket");
+    socket
+}
+
+/// Such a socket, and what came.
 struct Heard {
     socket: UnixDatagram,
     lines: Vec<String>,
 }
 
 impl Heard {
-    /// A manager that listens there, and waits for a moment when it reads.
+    /// A manager that listens there.
     fn at(name: &Path) -> Self {
-        let socket = UnixDatagram::bind(name).expect("binds");
-        let patience = Some(Duration::from_millis(50));
-        socket.set_read_timeout(patience).expect("it is a socket");
         Self {
-            socket,
+            socket: listen(name),
             lines: Vec::new(),
         }
     }

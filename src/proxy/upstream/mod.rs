@@ -43,7 +43,8 @@ pub use tunnel::Tunnel;
 pub struct Limits {
     /// From the end of the request to the head of the answer.
     pub response_head: Duration,
-    /// When a request without a body was at its end, if that is known: to ask the clock costs as much as it matters.
+    /// When the request was at its end, if that is known because it has no body and no connection had to be made;
+    /// by HTTP/1.1 alone.
     pub since: Option<Instant>,
     /// Between two bytes of a body, either way; `Duration::MAX` is no limit. An answer of type
     /// `text/event-stream` has none (an event stream is silent for as long as nothing happens).

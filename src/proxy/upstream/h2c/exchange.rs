@@ -87,7 +87,7 @@ where
     let mut exchange = Box::new(Exchange {
         upload: Upload::new(stream, source),
         timer: Timer::default(),
-        since: to.limits.since.map(Instant::from_std),
+        since: None,
         limits: to.limits,
         watch,
         place,
