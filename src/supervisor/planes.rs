@@ -112,6 +112,8 @@ struct Pings {
 pub(super) enum PlaneState {
     /// Gets its listeners and its first table.
     Starting,
+    /// Was told to accept, so that it may serve before we hear that it does.
+    Opening,
     /// Serves.
     Accepting,
     /// Finishes what it has.
@@ -125,7 +127,7 @@ impl PlaneState {
     #[must_use]
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Starting => "starting",
+            Self::Starting | Self::Opening => "starting",
             Self::Accepting => "accepting",
             Self::Draining => "draining",
             Self::Killing => "killing",
@@ -418,7 +420,7 @@ impl Planes {
                 }
             }
             FromPlane::Accepting => {
-                if plane.state != PlaneState::Starting {
+                if plane.state != PlaneState::Opening {
                     return News::Nothing;
                 }
                 plane.state = PlaneState::Accepting;
@@ -451,10 +453,7 @@ impl Planes {
     pub(super) fn exited(&mut self, now: Moment, pid: u32) -> Option<(u64, Plane)> {
         let incarnation = *self.set.iter().find(|(_, plane)| plane.pid == pid)?.0;
         let plane = self.set.remove(&incarnation)?;
-        let succeeded = self
-            .set
-            .values()
-            .any(|other| matches!(other.state, PlaneState::Starting | PlaneState::Accepting));
+        let succeeded = self.set.values().any(Plane::takes_clients);
         if !succeeded && !self.stopping {
             // One that served is replaced at once, however often it dies: each moment without a plane
             // costs more than a start.
@@ -593,7 +592,7 @@ impl Planes {
 impl Plane {
     fn takes_clients(&self) -> bool {
         match self.state {
-            PlaneState::Starting | PlaneState::Accepting => true,
+            PlaneState::Starting | PlaneState::Opening | PlaneState::Accepting => true,
             PlaneState::Draining | PlaneState::Killing => false,
         }
     }
@@ -625,6 +624,7 @@ impl Plane {
         self.unacknowledged.retain(|(sent, _)| *sent > epoch);
         if self.state == PlaneState::Starting && self.unacknowledged.is_empty() {
             self.say(ToPlane::Accept);
+            self.state = PlaneState::Opening;
         }
         true
     }
@@ -644,7 +644,7 @@ impl Plane {
     fn tick(&mut self, now: Moment) -> Option<String> {
         match self.state {
             PlaneState::Killing => return None,
-            PlaneState::Starting => {
+            PlaneState::Starting | PlaneState::Opening => {
                 if now.since(self.started_at) > START_LIMIT {
                     return Some(format!(
                         "did not serve within {} s of its start",
@@ -779,6 +779,15 @@ mod tests {
             planes.hear(1, hello.clone()),
             News::Introduced(None)
         ));
+        // Nobody told it to yet.
+        assert!(matches!(
+            planes.hear(1, FromPlane::Accepting),
+            News::Nothing
+        ));
+        assert!(matches!(
+            planes.hear(1, FromPlane::Ack(Epoch(0))),
+            News::Acknowledged
+        ));
         assert!(matches!(
             planes.hear(1, FromPlane::Accepting),
             News::Accepting
@@ -789,5 +798,25 @@ mod tests {
             planes.hear(1, FromPlane::Accepting),
             News::Nothing
         ));
+    }
+
+    #[test]
+    fn i6_a_plane_that_was_told_to_accept_is_waited_for_before_it_says_that_it_does() {
+        let mut planes = set();
+        let table = |epoch| Table {
+            epoch: Epoch(epoch),
+            ..Table::default()
+        };
+        planes.publish(Moment::default(), table(5));
+        assert_eq!(planes.acknowledged(), Epoch(5), "nobody can serve yet");
+        planes.hear(1, FromPlane::Ack(Epoch(5)));
+        // It serves by that one until it has taken the next, whatever of its answers is on the way.
+        planes.publish(Moment::default(), table(6));
+        assert_eq!(planes.acknowledged(), Epoch(5));
+        assert!(!planes.counted_since(Epoch(6)));
+        planes.hear(1, FromPlane::Accepting);
+        assert_eq!(planes.acknowledged(), Epoch(5));
+        planes.hear(1, FromPlane::Ack(Epoch(6)));
+        assert_eq!(planes.acknowledged(), Epoch(6));
     }
 }
