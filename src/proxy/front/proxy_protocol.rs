@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crc::{CRC_32_ISCSI, Crc};
+
 /// Longest header of version 1, with its CRLF.
 const MAX_TEXT: usize = 107;
 /// Longest header of version 2 that is taken: addresses have 216 bytes at most, extensions hold a
@@ -11,6 +13,10 @@ const MAX_BINARY: usize = 4 << 10;
 
 const TEXT: &[u8] = b"PROXY ";
 const BINARY: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The extension that holds a checksum of the whole header (§2.2.4 there), and how it is computed.
+const CHECKSUM: u8 = 0x03;
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +136,38 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
             .zip(port(32)),
         _ => None,
     };
+    if needed > 0 {
+        check_extensions(&bytes[..length], head.len() + needed)?;
+    }
     let client = source.map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
     Ok(Some(Header { length, client }))
+}
+
+/// What follows a header's addresses from `begin` on: each a type, a length of two bytes and a value. None is of
+/// use here, but a checksum that is wrong means that the rest is not what was sent.
+fn check_extensions(header: &[u8], begin: usize) -> Result<(), &'static str> {
+    let mut at = begin;
+    while at < header.len() {
+        let rest = &header[at..];
+        let Some(([kind, high, low], rest)) = rest.split_first_chunk() else {
+            return Err("extension of a PROXY header");
+        };
+        let size = usize::from(u16::from_be_bytes([*high, *low]));
+        let value = rest.get(..size).ok_or("extension of a PROXY header")?;
+        at += 3;
+        if *kind == CHECKSUM {
+            // Of all of it, with zeros where it is itself.
+            let mut digest = CRC32C.digest();
+            digest.update(&header[..at]);
+            digest.update(&[0; 4]);
+            digest.update(header.get(at + 4..).unwrap_or_default());
+            if value != digest.finalize().to_be_bytes() {
+                return Err("checksum of a PROXY header");
+            }
+        }
+        at += size;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -221,6 +257,41 @@ mod tests {
         assert!(client(&binary(0x21, 0x00, &[0; MAX_BINARY])).is_err());
     }
 
+    #[test]
+    fn t7_extensions_are_whole_and_a_checksum_is_right() {
+        let with = |extensions: &[u8]| binary(0x21, 0x11, &[&[0; 12][..], extensions].concat());
+        for malformed in [
+            &[4][..],
+            &[4, 0],
+            &[4, 0, 1],
+            &[4, 0, 0, 4],
+            &[3, 0, 0],
+            &[3, 0, 3, 0, 0, 0],
+        ] {
+            assert!(client(&with(malformed)).is_err(), "{malformed:?}");
+        }
+        assert!(client(&with(&[4, 0, 0, 0xea, 0, 1, 7])).is_ok());
+        // As the standard's text has it: of the header with zeros in the checksum's place. The one behind it is one
+        // of no meaning.
+        let mut header = with(&[3, 0, 4, 0, 0, 0, 0, 4, 0, 0]);
+        let sum = CRC32C.checksum(&header);
+        assert!(client(&header).is_err(), "zeros are none");
+        header[31..35].copy_from_slice(&sum.to_be_bytes());
+        assert!(client(&header).is_ok());
+        // But for byte 28, by which there would be no checksum.
+        for at in (16..28).chain(29..header.len()) {
+            let mut other = header.clone();
+            other[at] ^= 1;
+            assert!(client(&other).is_err(), "byte {at}");
+        }
+    }
+
+    /// That the sum is the one which others compute (RFC 3720 §B.4).
+    #[test]
+    fn the_checksum_is_the_one_of_iscsi() {
+        assert_eq!(CRC32C.checksum(&[0; 32]), 0x8a91_36aa);
+    }
+
     /// A header of either version, perhaps damaged, and what comes behind it.
     fn nearly_a_header(choices: &mut Choices<'_>) -> Vec<u8> {
         let mut header = match choices.below(3) {
@@ -257,7 +328,12 @@ mod tests {
     fn good(choices: &mut Choices<'_>) -> Vec<u8> {
         match choices.below(2) {
             0 => b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\n".to_vec(),
-            _ => binary(0x21, 0x11, &[&[0; 12][..], &choices.bytes(300)].concat()),
+            _ => {
+                let value = choices.bytes(300);
+                let size = u16::try_from(value.len()).expect("short").to_be_bytes();
+                let body = [&[0; 12][..], &[0xea], &size, &value].concat();
+                binary(0x21, 0x11, &body)
+            }
         }
     }
 

@@ -260,8 +260,8 @@ fn upgrade<'a>(request: &RequestHead, has_body: bool, allowed: &'a [String]) -> 
     if request.version == Version::HTTP_10 || request.method != Method::GET || has_body {
         return None;
     }
-    // In the client's order.
-    let mut asked = list(request.fields.only(b"upgrade")?);
+    // In the client's order, which goes on from line to line.
+    let mut asked = request.fields.all(b"upgrade").flat_map(list);
     let protocol = asked.find_map(|asked| {
         let same = |protocol: &&String| asked.eq_ignore_ascii_case(protocol.as_bytes());
         allowed.iter().find(same)
