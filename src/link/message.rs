@@ -611,6 +611,8 @@ pub struct Sample {
     pub unrouted: u64,
     /// Client connections that were ended because they only cost.
     pub abused: u64,
+    /// Client connections that were closed at rest, as others wanted their place.
+    pub shed: u64,
     /// Client connections open now.
     pub connections: u32,
     /// Accepts that failed, by reason.

@@ -78,6 +78,8 @@ families! {
         "Client connections accepted.";
     ABUSED: Counter "remuda_client_connections_abused_total" []
         "Client connections of HTTP/2 that were ended because most of what they sent moved no request.";
+    SHED: Counter "remuda_client_connections_shed_total" []
+        "Client connections at rest that were closed to let others in, as `limits.connections` were open.";
     ACCEPT_ERRORS: Counter "remuda_accept_errors_total" ["reason"]
         "Client connections that could not be accepted.";
 

@@ -41,6 +41,7 @@ pub(super) struct PlaneSums {
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
     pub(super) abused: u64,
+    pub(super) shed: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) log_dropped: u64,
 }
@@ -98,6 +99,7 @@ impl PlaneSums {
             accepted: sample.accepted,
             unrouted: sample.unrouted,
             abused: sample.abused,
+            shed: sample.shed,
             log_dropped: sample.log_dropped,
             ..Self::default()
         };
@@ -118,6 +120,7 @@ impl PlaneSums {
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.unrouted = self.unrouted.saturating_add(other.unrouted);
         self.abused = self.abused.saturating_add(other.abused);
+        self.shed = self.shed.saturating_add(other.shed);
         self.log_dropped = self.log_dropped.saturating_add(other.log_dropped);
         add_all(&mut self.accept_errors, &other.accept_errors);
         for (name, sums) in &other.services {
@@ -130,6 +133,7 @@ impl PlaneSums {
         self.accepted > newer.accepted
             || self.unrouted > newer.unrouted
             || self.abused > newer.abused
+            || self.shed > newer.shed
             || self.log_dropped > newer.log_dropped
             || any_ahead(&self.accept_errors, &newer.accept_errors)
             || self

@@ -78,6 +78,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
         accepted: ended,
         unrouted: ended,
         abused: ended,
+        shed: ended,
         connections: in_flight,
         accept_errors: Vec::new(),
         log_dropped: ended,
@@ -184,6 +185,10 @@ fn counters_go_on_when_a_plane_dies_and_another_begins() {
     );
     assert_eq!(
         value(&metrics, "remuda_client_connections_abused_total"),
+        Some(15.0)
+    );
+    assert_eq!(
+        value(&metrics, "remuda_client_connections_shed_total"),
         Some(15.0)
     );
     assert_eq!(

@@ -24,6 +24,7 @@ pub(super) struct LoopCounters {
     /// Requests that are for no service.
     pub(super) unrouted: AtomicU64,
     abused: AtomicU64,
+    shed: AtomicU64,
     pub(super) connections: AtomicU32,
     /// Accept tasks that still run.
     pub(super) accepting: AtomicU32,
@@ -53,11 +54,17 @@ impl LoopCounters {
         self.abused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A connection at rest made room for another.
+    pub(super) fn shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds this loop's part.
     pub(super) fn add_to(&self, sums: &mut Sums) {
         sums.accepted += self.accepted.load(Ordering::Relaxed);
         sums.unrouted += self.unrouted.load(Ordering::Relaxed);
         sums.abused += self.abused.load(Ordering::Relaxed);
+        sums.shed += self.shed.load(Ordering::Relaxed);
         sums.connections += self.connections.load(Ordering::Relaxed);
         for (error, count) in lock(&self.accept_errors).iter() {
             *sums.accept_errors.entry(*error).or_default() += count;
@@ -79,6 +86,7 @@ pub(super) struct Sums {
     pub(super) accepted: u64,
     pub(super) unrouted: u64,
     pub(super) abused: u64,
+    pub(super) shed: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) services: Vec<(ServiceName, ServiceSums)>,

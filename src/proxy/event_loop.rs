@@ -440,7 +440,15 @@ impl Loop {
             all.truncate(ROOM);
         }
         let first = all.iter().filter_map(|(_, number)| clients.get(number));
-        first.filter(|client| client.makes_room()).count() > 0
+        let makes_room = |client: &&Rc<Client>| {
+            let anew = !client.is_closing();
+            let makes_room = client.makes_room();
+            if makes_room && anew {
+                self.counters.shed();
+            }
+            makes_room
+        };
+        first.filter(makes_room).count() > 0
     }
 
     fn look_at_clients(&self, view: &View, left: &mut Vec<(WorkerId, u64)>) {

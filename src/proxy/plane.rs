@@ -533,6 +533,7 @@ impl Plane {
             accepted: sums.accepted,
             unrouted: sums.unrouted,
             abused: sums.abused,
+            shed: sums.shed,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
             log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),

@@ -164,6 +164,7 @@ fn f51_those_that_rest_longest_make_room_for_new_clients_and_none_in_flight_does
     for client in silent.iter_mut().take(4) {
         assert!(client.closed());
     }
+    plane.until(|sample| sample.shed >= 6);
     // The rest of a head is no beginning.
     half.send("Host: a\r\n\r\n");
     assert_eq!(half.answer().text(), "a");
@@ -225,6 +226,7 @@ fn nobody_makes_room_for_nobody() {
             .map_or(0, |(_, n)| *n)
     };
     plane.until(|sample| limit(sample) >= 9);
+    assert_eq!(plane.sample().shed, 0);
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(client.answer().text(), "a");
