@@ -74,6 +74,8 @@ impl Service {
             RolloutState::Running | RolloutState::Paused => {
                 if rollout.to == generation {
                     rollout.progressed(turn.now);
+                } else if generation == stable {
+                    self.share_out();
                 }
             }
             RolloutState::RollingBack => {

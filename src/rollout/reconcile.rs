@@ -16,6 +16,8 @@ use super::worker::{Phase, Vacancy};
 enum Use {
     /// No process at all.
     Vacancy,
+    /// Nor here, but who is started in its place is held, as a person drained the one before.
+    HeldVacancy,
     Starting,
     /// It is to be replaced.
     Outgoing,
@@ -341,7 +343,7 @@ impl Service {
             return false;
         }
         match self.least_used(number) {
-            Some((Use::Vacancy, id)) => {
+            Some((Use::Vacancy | Use::HeldVacancy, id)) => {
                 let (dropped, kept): (Vec<_>, _) = std::mem::take(&mut self.vacancies)
                     .into_iter()
                     .partition(|vacancy| vacancy.last == id);
@@ -379,7 +381,13 @@ impl Service {
             .vacancies
             .iter()
             .filter(|vacancy| vacancy.generation == number)
-            .map(|vacancy| (Use::Vacancy, Reverse(vacancy.slot), vacancy.last));
+            .map(|vacancy| {
+                let of_use = match vacancy.drained {
+                    false => Use::Vacancy,
+                    true => Use::HeldVacancy,
+                };
+                (of_use, Reverse(vacancy.slot), vacancy.last)
+            });
         let workers = self.of(number).filter_map(|worker| {
             let of_use = match worker.phase {
                 Phase::Starting { .. } => Use::Starting,

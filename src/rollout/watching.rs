@@ -77,6 +77,18 @@ impl Service {
         }
     }
 
+    /// The stable generation has a worker more, perhaps as more are wanted than before: the candidate's workers get
+    /// no more than their part of all that serve. Where a rollout goes on its share climbs again with each batch.
+    pub(super) fn share_out(&mut self) {
+        let Some(rollout) = &self.rollout else { return };
+        let theirs = self.staffed(rollout.to);
+        let all = theirs + self.staffed(self.stable);
+        let part = share(theirs.max(1), all.min(self.settings.wanted));
+        if let Some(rollout) = &mut self.rollout {
+            rollout.share = rollout.share.min(part);
+        }
+    }
+
     /// All workers that the batch should have serve. One of them may just have ended by itself, or be busy:
     /// until it or its successor serves, the share does not climb and the batch does not pass.
     pub(super) fn batch_serves(&self) -> bool {

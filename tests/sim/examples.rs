@@ -311,6 +311,29 @@ fn f56_a_bad_candidate_loses_its_share_at_once() {
     assert_eq!(calm.state_of(2), RolloutState::RolledBack);
 }
 
+/// Found by seed 229318 of its time, where one worker kept what four others could have served.
+#[test]
+fn i1_after_a_scale_up_a_paused_candidate_keeps_no_more_than_its_workers_part() {
+    let mut calm = Calm::start(Settings {
+        not_enough: NotEnough::Hold,
+        ..of(1)
+    });
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(120_000);
+    assert_eq!(calm.state_of(2), RolloutState::Paused, "nobody asked it");
+    let weight = |calm: &Calm| {
+        let candidate = calm.table.services[0].generations.iter();
+        candidate
+            .filter(|generation| generation.number == Generation(2))
+            .map(|generation| generation.weight.0)
+            .sum::<u16>()
+    };
+    assert_eq!(weight(&calm), 10_000, "it was the only one");
+    calm.scale(4);
+    assert_eq!(weight(&calm), 2_500, "three others serve");
+}
+
 #[test]
 fn f55_newest_pending_wins_and_takes_over_at_the_batch_end() {
     let mut calm = Calm::start(of(3));
@@ -1358,12 +1381,6 @@ impl Calm {
         let waiting = self.view().services.swap_remove(0).waiting_on;
         waiting.map_or_else(|| "nothing".to_owned(), |waiting| waiting.message)
     }
-
-    fn dies(&mut self, worker: u64, exit: Exit) {
-        let worker = WorkerId(worker);
-        self.tell(Fact::Exited { worker, exit });
-        self.tell(Fact::Cleared { worker });
-    }
 }
 
 #[test]
@@ -1470,7 +1487,7 @@ fn f20_a_crash_loop_says_how_the_last_one_ended() {
     };
     // It had served for some while: that is no failed start.
     calm.wait(61_000);
-    calm.dies(2, killed);
+    calm.ends(2, killed);
     assert_eq!(
         calm.waits_for(),
         "the restart of worker 1 of generation 1: it ended while it served: killed by SIGKILL"
@@ -1479,7 +1496,7 @@ fn f20_a_crash_loop_says_how_the_last_one_ended() {
     assert_eq!((backoff.state, backoff.failures), (WorkerState::Backoff, 0));
     for worker in 3..6 {
         calm.wait(2_000);
-        calm.dies(worker, Exit::Code(3));
+        calm.ends(worker, Exit::Code(3));
     }
     assert_eq!(
         calm.waits_for(),
@@ -1577,6 +1594,29 @@ impl Calm {
         };
         self.actions[from..].iter().filter_map(started).collect()
     }
+}
+
+/// Found by seed 233246 of its time: the place that a person had drained was given up, and its slot served again.
+#[test]
+fn what_a_person_drained_stays_so_where_one_that_was_to_be_replaced_dies_first() {
+    let crashed = Exit::Code(1);
+    let mut calm = Calm::start(of(2));
+    calm.worker(1, WorkerOrder::Drain);
+    calm.silent_from = 1;
+    calm.worker(0, WorkerOrder::Restart);
+    calm.ends(2, crashed.clone());
+    calm.ends(1, crashed);
+    calm.silent_from = u64::MAX;
+    calm.answers(3, 2);
+    assert!(calm.open(3), "the successor");
+    calm.wait(1_000);
+    let workers = &calm.view().services[0].generations[0].workers;
+    let slots: Vec<_> = workers.iter().map(|it| (it.slot.0, it.state)).collect();
+    assert_eq!(
+        slots,
+        [(1, WorkerState::Draining), (2, WorkerState::Ready)],
+        "drained as before"
+    );
 }
 
 #[test]

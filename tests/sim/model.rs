@@ -574,6 +574,9 @@ impl Model {
                 failures = before;
             }
         }
+        // A place of another generation whose slot this takes waits on in a slot that is not told.
+        self.pending_backoff
+            .retain(|(of, by), _| *of != slot || *by == generation);
         let restarts = self.restarts.entry(slot).or_default();
         restarts.push(now);
         let recent = n(restarts.iter().filter(|at| now.since(**at) < ms(1000)));
