@@ -429,7 +429,11 @@ impl Model {
 
     /// One that a person drained is about to end: who follows in its slot is held.
     fn leaves_drained(&mut self, id: WorkerId) {
-        let sure = self.active().is_none() && self.stop.is_none();
+        let in_place =
+            |worker: &&Worker| worker.live() && !worker.retiring && worker.terminated.is_none();
+        // Where there are more than wanted, for one that is being replaced, its place may be the one too many.
+        let above = n(self.workers.values().filter(in_place)) > self.settings.wanted;
+        let sure = self.active().is_none() && self.stop.is_none() && !above;
         let Some(worker) = self.workers.get(id).filter(|worker| worker.live()) else {
             return;
         };
@@ -953,6 +957,10 @@ impl Model {
                     self.settings.wanted
                 );
             }
+            // One more may soon be one too many.
+            Event::WorkerReplaced { .. } => {
+                self.drained.values_mut().for_each(|sure| *sure = false)
+            }
             Event::WorkerFailed {
                 worker, failure, ..
             } => {
@@ -962,7 +970,6 @@ impl Model {
             Event::WorkerRetired { .. }
             | Event::WorkerStarting { .. }
             | Event::WorkerUnhealthy { .. }
-            | Event::WorkerReplaced { .. }
             | Event::WorkerHealthy { .. }
             | Event::WorkerKilling { .. }
             | Event::Scaled { .. }
