@@ -68,7 +68,7 @@ families! {
         "Answers made by the proxy in a worker's place, and answers cut short (role none: no worker had it).";
 
     UNROUTED: Counter "remuda_http_unrouted_requests_total" []
-        "Requests for a host or path that no service has, answered with 404.";
+        "Requests of no service: for a host or path that none has (404), or, where there are several, refused before it could be told.";
     ACCESS_LOG_DROPPED: Counter "remuda_access_log_dropped_lines_total" []
         "Lines of the access log that were lost, because its file took none or was too slow.";
 

@@ -23,18 +23,17 @@ use super::front::{Answering, Inlet, Next, Refused, Wants};
 use super::h2;
 use super::handle::{answer_bare, handle};
 use super::reply::Reply;
+use super::respond;
 use super::rules::Returning;
 use super::socket::Socket;
 use super::tunnel;
 use super::upload::Source;
+use crate::link::message::ProxyReason;
 
 /// A client that still sends what nobody wants is listened to for so long, and so much of it, so that
 /// our answer is not lost by a reset (HTTP.md §3, early answers).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
-/// What a client reads whose head did not come to its end in time.
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves one client until its connection is closed.
 pub(super) async fn serve(lp: Rc<Loop>, place: usize, accepted: Accepted) {
@@ -219,7 +218,7 @@ async fn until_gone(
 
 /// The answer to a head that nobody else gets to see.
 fn refuse(lp: &Rc<Loop>, client: &Rc<Client>, refused: Refused) -> (Returning, Reply) {
-    lp.count_unreadable();
+    lp.count_unreadable(ProxyReason::BadRequest);
     let into = lp.pool.buffers.take_answer();
     let seen = Seen::Line(&refused.line);
     answer_bare(lp, client, refused.rejection.into(), true, seen, into)
@@ -245,8 +244,12 @@ async fn finish(
                 // Of half a line it is not known where it would have ended.
                 let line = unread.iter().position(|byte| *byte == b'\n');
                 let seen = Seen::Line(line.map_or(b"", |end| &unread[..end]));
-                lp.log.bare(client, None, seen, status, Term::ClientHead);
-                let _ = Box::pin(timeout(LINGER, socket.write_all(TOO_SLOW))).await;
+                let request_id = lp.request_id();
+                lp.count_unreadable(ProxyReason::RequestTimeout);
+                lp.log
+                    .bare(client, Some(&request_id), seen, status, Term::ClientHead);
+                let text = respond::too_slow(&request_id);
+                let _ = Box::pin(timeout(LINGER, socket.write_all(text.as_bytes()))).await;
             }
         }
         (After::Close { said }, None) => {

@@ -23,7 +23,8 @@ use crate::link::message::{AcceptError, Entrance};
 const LATE: Duration = Duration::from_secs(1);
 /// What a client reads that speaks HTTP where TLS is spoken.
 const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: 51\r\n\r\n\
+    content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: 51\r\n\
+    proxy-status: remuda; error=http_request_error\r\n\r\n\
     400 Bad Request\nthis port speaks TLS: use https://\n";
 
 /// A client that may begin.

@@ -274,13 +274,13 @@ impl Loop {
         RequestId::of(time, high << 64 | low)
     }
 
-    /// A head was refused before it was known whom it is for.
-    pub(super) fn count_unreadable(&self) {
-        if let Some(service) = self.table().services.first() {
-            service
-                .counters
-                .tally()
-                .failed(None, ProxyReason::BadRequest);
+    /// A head was refused before it was known whom it is for. Where there is but one service it was for that.
+    pub(super) fn count_unreadable(&self, reason: ProxyReason) {
+        match &self.table().services[..] {
+            [only] => only.counters.tally().failed(None, reason),
+            _ => {
+                self.counters.unrouted.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 

@@ -20,8 +20,10 @@ use super::front::Head;
 use super::head::RequestHead;
 use super::reply::Reply;
 use super::respond::{self, ProxyError};
-use super::rules::{self, Framing, Hops, Origin, Outgoing, RequestId, Returning, Terms, Written};
-use super::table::View;
+use super::rules::{
+    self, Framing, Hops, Origin, Outgoing, Rejection, RequestId, Returning, Terms, Written,
+};
+use super::table::{Service, View};
 use super::upload::{Source, Upload};
 use super::upstream::{Answer, AnswerBody};
 use crate::link::message::ProxyReason;
@@ -54,11 +56,10 @@ pub(super) async fn handle<Answered: Written>(
     }
     let service = match &target {
         Ok(target) => view.service_for(target.host, target.path),
-        // Whom it was meant for is not to be told; somebody must count it.
-        Err(_) => view.services.first(),
+        Err(_) => meant(&view, &request),
     };
     let Some(service) = service.map(Rc::clone) else {
-        return turn_away(lp, client, &view, framing, &request, fresh());
+        return turn_away(lp, client, target.err(), framing, &request, fresh());
     };
     if hops == Hops::Last && target.is_ok() {
         return answer_here(lp, client, framing, &request, fresh());
@@ -134,30 +135,36 @@ pub(super) async fn handle<Answered: Written>(
     }
 }
 
-/// The answer to a request for a host or path that no service has. It says nothing about those there are.
+/// Whom a request was meant for whose target is refused: told by its host if it has a good one, or where there is but
+/// one service.
+fn meant<'a>(view: &'a View, request: &RequestHead) -> Option<&'a Rc<Service>> {
+    if let [only] = &view.services[..] {
+        return Some(only);
+    }
+    let host = rules::host(request).ok()?;
+    view.service_for(host, request.uri.path())
+}
+
+/// The answer to a request that is for no service: of a host or path that none has, or refused before it could be
+/// told. It says nothing about those there are.
 fn turn_away<Answered: Written>(
     lp: &Loop,
     client: &Client,
-    view: &View,
+    refused: Option<Rejection>,
     framing: Framing,
     request: &RequestHead,
     into: Answered,
 ) -> (Returning<Answered>, Reply) {
-    let error = match view.services.is_empty() {
-        true => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
-        false => {
+    let closes = refused.is_some();
+    let error = match (lp.table().services.is_empty(), refused) {
+        (true, _) => ProxyError::new(ProxyReason::Unavailable, "the table has no service"),
+        (false, refused) => {
             lp.counters.unrouted.fetch_add(1, Ordering::Relaxed);
-            ProxyError::no_service()
+            refused.map_or_else(ProxyError::no_service, ProxyError::from)
         }
     };
-    answer_bare(
-        lp,
-        client,
-        error,
-        framing.has_body(),
-        Seen::Head(request),
-        into,
-    )
+    let unread = closes || framing.has_body();
+    answer_bare(lp, client, error, unread, Seen::Head(request), into)
 }
 
 /// A request that came without TLS, and should come again with it.
@@ -211,6 +218,7 @@ fn answer_here<Answered: Written>(
     let request_id = lp.request_id();
     let mut returning = Returning::new(StatusCode::NO_CONTENT, into);
     returning.field("x-request-id", request_id.as_bytes());
+    returning.field("proxy-status", respond::OURS);
     lp.log.bare(
         client,
         Some(&request_id),

@@ -1,5 +1,7 @@
 //! The only place that maps errors to answers: what the client reads, apart from what the log says.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -8,6 +10,9 @@ use crate::link::message::{Page, ProxyReason};
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
 const RETRY_AFTER_SECONDS: &[u8] = b"1";
+
+/// An answer that we made, and that tells of no error (RFC 9209 §2).
+pub(super) const OURS: &[u8] = b"remuda";
 
 /// Why a request gets an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +131,52 @@ pub(super) fn redirect<Head: Written>(
     let mut returning = Returning::new(StatusCode::PERMANENT_REDIRECT, into);
     returning.field("location", location.as_bytes());
     returning.field("x-request-id", request_id.as_bytes());
+    returning.field("proxy-status", OURS);
     (returning, Bytes::new())
+}
+
+/// What a client reads whose head did not come to its end in time.
+pub(super) fn too_slow(request_id: &RequestId) -> String {
+    let error = ProxyError::new(ProxyReason::RequestTimeout, "the head took too long");
+    let (status, id) = (error.proxy_status(), request_id.as_str());
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nx-request-id: {id}\r\n\
+         proxy-status: {status}\r\n\r\n"
+    )
+}
+
+/// A request's id as it may stand in a page of this kind. It may be one that a balancer took from its client, and
+/// must become no markup and end no string.
+fn quoted<'a>(id: &'a str, kind: &str) -> Cow<'a, str> {
+    let quote: fn(char) -> Option<&'static str> = if kind.starts_with("text/plain") {
+        |_| None
+    } else if kind.contains("json") {
+        |letter| match letter {
+            '"' => Some("\\\""),
+            '\\' => Some("\\\\"),
+            _ => None,
+        }
+    } else {
+        |letter| match letter {
+            '&' => Some("&amp;"),
+            '<' => Some("&lt;"),
+            '>' => Some("&gt;"),
+            '"' => Some("&quot;"),
+            '\'' => Some("&#39;"),
+            _ => None,
+        }
+    };
+    if id.chars().all(|letter| quote(letter).is_none()) {
+        return Cow::Borrowed(id);
+    }
+    let mut text = String::new();
+    for letter in id.chars() {
+        match quote(letter) {
+            Some(instead) => text.push_str(instead),
+            None => text.push(letter),
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// The answer to an error, its head written into `into`, and its body. `close` ends the connection after
@@ -142,10 +192,10 @@ pub(super) fn answer<Head: Written>(
         .iter()
         .find(|page| page.status == error.status.as_u16());
     let (kind, text) = match page {
-        Some(page) => (
-            &*page.kind,
-            page.text.replace("{request_id}", request_id.as_str()),
-        ),
+        Some(page) => {
+            let id = quoted(request_id.as_str(), &page.kind);
+            (&*page.kind, page.text.replace("{request_id}", &id))
+        }
         None => {
             let words = error.status.canonical_reason().unwrap_or("error");
             let (code, id) = (error.status.as_u16(), request_id.as_str());

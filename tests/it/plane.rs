@@ -32,6 +32,8 @@ pub(crate) struct Plane {
     pub(crate) address: SocketAddr,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) rules: ServiceRules,
+    /// Services beside it, which the next tables have, too.
+    pub(crate) others: Vec<Service>,
     pub(crate) front: Front,
     /// Of every worker in the next tables.
     epoch: u64,
@@ -136,6 +138,7 @@ impl Plane {
             thread: Some(thread),
             listener: Some(listener),
             rules: ServiceRules::default(),
+            others: Vec::new(),
             front: Front::default(),
             epoch: 0,
             asked: 0,
@@ -236,7 +239,7 @@ impl Plane {
         let entries = generations.iter().zip(1..);
         let table = Table {
             epoch,
-            services: vec![Service {
+            services: [Service {
                 name: ServiceName::new("app"),
                 rules: Arc::new(self.rules.clone()),
                 generations: entries
@@ -251,7 +254,10 @@ impl Plane {
                         workers: workers.iter().map(entry).collect(),
                     })
                     .collect(),
-            }],
+            }]
+            .into_iter()
+            .chain(self.others.clone())
+            .collect(),
             front: self.front.clone(),
         };
         self.send(&ToPlane::Table(Arc::new(table)));

@@ -1,6 +1,9 @@
 //! What a service changes: fields, upgrades, and what clients read when there is nothing else.
 
-use remuda::link::message::Page;
+use std::sync::Arc;
+
+use remuda::link::message::{HostPattern, Network, Page, ProxyReason, Service, ServiceRules};
+use remuda::rollout::ServiceName;
 
 use crate::plane::{Plane, open};
 use crate::worker::{Worker, reply, write};
@@ -92,4 +95,108 @@ fn answers_of_ours_say_why_and_show_the_services_page() {
     assert_eq!((answer.status, answer.text()), (503, "<p>back soon</p>"));
     assert!(answer.field("retry-after").is_some());
     assert_eq!(broken.requests().len(), before, "nobody is asked");
+}
+
+/// The page is HTML, and a balancer that is believed passes its client's id on.
+#[test]
+fn t22_the_id_in_a_page_is_no_markup() {
+    let given = r#"<script>a("b")&'\</script>"#;
+    for (kind, shown) in [
+        (
+            "text/html; charset=utf-8",
+            r"&lt;script&gt;a(&quot;b&quot;)&amp;&#39;\&lt;/script&gt;",
+        ),
+        (
+            "application/problem+json",
+            r#"<script>a(\"b\")&'\\</script>"#,
+        ),
+        ("text/plain", given),
+    ] {
+        let mut plane = Plane::serving_by(&[], |plane| {
+            plane.front.trusted = vec![Network {
+                address: [127, 0, 0, 1].into(),
+                prefix: 32,
+            }];
+            plane.rules.maintenance = true;
+            plane.rules.pages = vec![Page {
+                status: 503,
+                kind: kind.into(),
+                text: "id={request_id}".into(),
+            }];
+        });
+        let mut client = plane.client();
+        client.send(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: {given}\r\n\r\n"
+        ));
+        assert_eq!(client.answer().text(), format!("id={shown}"), "{kind}");
+        plane.sample();
+    }
+}
+
+#[test]
+fn what_is_refused_is_the_affair_of_the_service_it_was_meant_for_if_that_can_be_told() {
+    let page = |text: &str| {
+        [400, 404, 405].map(|status| Page {
+            status,
+            kind: "text/plain".into(),
+            text: text.into(),
+        })
+    };
+    let mut plane = Plane::serving_by(&[], |plane| {
+        plane.rules.hosts = vec![HostPattern::Exact("app.test".into())];
+        plane.rules.pages = page("of app").into();
+        let rules = ServiceRules {
+            hosts: vec![HostPattern::Exact("shop.test".into())],
+            pages: page("of shop").into(),
+            ..ServiceRules::default()
+        };
+        plane.others = vec![Service {
+            name: ServiceName::new("shop"),
+            rules: Arc::new(rules),
+            generations: Vec::new(),
+        }];
+    });
+    for (head, status, text) in [
+        (
+            "CONNECT shop.test:443 HTTP/1.1\r\nHost: shop.test:443\r\n",
+            405,
+            Some("of shop"),
+        ),
+        (
+            "GET * HTTP/1.1\r\nHost: shop.test\r\n",
+            400,
+            Some("of shop"),
+        ),
+        ("GET * HTTP/1.1\r\nHost: app.test\r\n", 400, Some("of app")),
+        // Of these it cannot be told, or nobody has it.
+        (
+            "GET / HTTP/1.1\r\nHost: app.test\r\nHost: shop.test\r\n",
+            400,
+            None,
+        ),
+        ("GET / HTTP/1.1\r\n", 400, None),
+        (
+            "GET / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: gzip\r\n",
+            501,
+            None,
+        ),
+        ("GET / HTTP/1.1\r\nHost: nobody.test\r\n", 404, None),
+    ] {
+        let mut client = plane.client();
+        client.send(&format!("{head}\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{head}");
+        match text {
+            Some(text) => assert_eq!(answer.text(), text, "{head}"),
+            None => assert!(!answer.text().contains("of "), "{head}"),
+        }
+    }
+    let sample = plane.sample();
+    let of = |name: &str| {
+        let service = sample.services.iter().find(|it| &*it.name.0 == name);
+        service.expect("known").errors()
+    };
+    assert_eq!(of("app"), [(ProxyReason::BadRequest, 1)]);
+    assert_eq!(of("shop"), [(ProxyReason::BadRequest, 2)]);
+    assert_eq!(sample.unrouted, 4);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use remuda::link::message::{AcceptError, Sample};
+use remuda::link::message::{AcceptError, ProxyReason, Sample};
 
 use crate::h2::{HEADERS, Raw, Session, get};
 use crate::plane::{Plane, open};
@@ -11,7 +11,7 @@ use crate::worker::{Door, Worker, reply, write};
 #[test]
 fn f51_a_head_that_never_ends_is_given_up() {
     let a = Worker::named("a");
-    let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+    let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
         plane.front.header_timeout = Duration::from_millis(300);
         plane.front.idle_timeout = Duration::from_secs(60);
     });
@@ -19,13 +19,19 @@ fn f51_a_head_that_never_ends_is_given_up() {
     let mut slow = plane.client();
     slow.send("GET / HTTP/1.1\r\nHost:");
     let begun = Instant::now();
-    assert_eq!(slow.head().map(|head| head.status), Some(408));
+    let answer = slow.head().expect("an answer");
+    assert_eq!(answer.status, 408);
+    assert!(answer.field("x-request-id").is_some());
+    let why = answer.field("proxy-status");
+    assert_eq!(why, Some("remuda; error=http_request_error"));
     assert!(slow.closed());
     assert!(begun.elapsed() >= Duration::from_millis(250));
     // One that has said nothing yet has the idle limit, and one that answers late is no slow one.
     quiet.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(quiet.answer().text(), "a");
     assert!(a.requests().len() == 1);
+    let errors = plane.sample().services[0].errors();
+    assert_eq!(errors, [(ProxyReason::RequestTimeout, 1)]);
 }
 
 #[test]

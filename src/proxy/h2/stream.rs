@@ -15,6 +15,7 @@ use super::duplex::Duplex;
 use super::head::{self, Sent};
 use super::inflow::Inflow;
 use super::streams::{Accepted, Ending, Open};
+use crate::link::message::ProxyReason;
 use crate::proxy::access_log::Seen;
 use crate::proxy::handle::{answer_bare, handle};
 use crate::proxy::reply::Reply;
@@ -43,7 +44,7 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
             }
         }
         Err(refused) => {
-            lp.count_unreadable();
+            lp.count_unreadable(ProxyReason::BadRequest);
             let seen = Seen::Line(&refused.line);
             let error = refused.rejection.into();
             answer_bare(lp, client, error, true, seen, Sent::new())

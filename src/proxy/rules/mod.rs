@@ -33,6 +33,7 @@ pub(super) use fields::{put as put_field, write as write_field};
 pub(super) use hops::{Hops, hop};
 pub use request_id::RequestId;
 pub use target::Target;
+pub(super) use target::host;
 
 /// How a message's body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

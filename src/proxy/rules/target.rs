@@ -68,7 +68,8 @@ fn path<'a>(request: &'a RequestHead, front: &Front) -> Result<&'a str, Rejectio
     Ok(path)
 }
 
-fn host(request: &RequestHead) -> Result<&str, Rejection> {
+/// Its host, by Host or by its target.
+pub(in crate::proxy) fn host(request: &RequestHead) -> Result<&str, Rejection> {
     let bad = |why| Err(reject(StatusCode::BAD_REQUEST, why));
     let mut lines = request.fields.all(b"host");
     let field = match (lines.next(), lines.next()) {
