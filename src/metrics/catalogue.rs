@@ -81,7 +81,7 @@ families! {
     SHED: Counter "remuda_client_connections_shed_total" []
         "Client connections at rest that were closed to let others in, as `limits.connections` were open.";
     ACCEPT_ERRORS: Counter "remuda_accept_errors_total" ["reason"]
-        "Client connections that could not be accepted.";
+        "Client connections that could not be accepted, or (limit) had to wait as nobody made room.";
 
     UPSTREAM_IN_FLIGHT: Gauge "remuda_upstream_requests_in_flight" ["service", "slot"]
         "Requests in flight on a worker now.";

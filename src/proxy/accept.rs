@@ -4,13 +4,12 @@
 //! the same open file description (F03, F05). To stop is to empty the queue, then close our own copy.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -68,23 +67,6 @@ impl Listener {
         sys::readable(fd).map(Self)
     }
 
-    /// Resolves when somebody waits in the queue.
-    async fn until_wanted(&self) {
-        // What is known of it may be older than the last accept.
-        while let Ok(mut known) = self.0.readable().await {
-            if self.is_wanted() {
-                return;
-            }
-            known.clear_ready();
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        let mut asked = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
-        // A signal may come between; the next look is soon.
-        poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
-
     async fn accept(&self) -> io::Result<Accepted> {
         let accepted = self.0.async_io(Interest::READABLE, accept).await;
         accepted.map(Accepted::of)
@@ -123,26 +105,6 @@ pub(super) async fn run(
     let mut reserve = spare();
     let mut pause = PAUSE;
     loop {
-        let limit = lp.table().front.max_connections;
-        if lp.shared.connections.load(Ordering::Acquire) >= limit {
-            // Those in the queue wait for somebody to leave.
-            lp.counters.accept_failed(AcceptError::Limit);
-            tokio::select! {
-                biased;
-                () = lp.until_accepting_stops() => break,
-                wanted = timeout(pause, listener.until_wanted()) => {
-                    if wanted.is_ok() && lp.make_room() {
-                        // They are gone in a moment.
-                        pause = PAUSE;
-                    }
-                    if wanted.is_ok() && lp.stops_within(pause).await {
-                        break;
-                    }
-                }
-            }
-            pause = longer(pause);
-            continue;
-        }
         let accepted = tokio::select! {
             biased;
             () = lp.until_accepting_stops() => break,
@@ -152,6 +114,7 @@ pub(super) async fn run(
         let error = match accepted {
             Ok(accepted) => {
                 pause = PAUSE;
+                room(&lp).await;
                 welcome(&lp, place, accepted);
                 continue;
             }
@@ -191,6 +154,25 @@ pub(super) async fn run(
 fn spare() -> Option<OwnedFd> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).ok()?;
     Some(socket.into())
+}
+
+/// Waits until one more may come in, or all are let in as no further one comes. Those that rest make room for it; the
+/// others wait in the queue meanwhile.
+async fn room(lp: &Loop) {
+    let mut pause = PAUSE;
+    let mut counted = false;
+    while lp.shared.connections.load(Ordering::Acquire) >= lp.table().front.max_connections {
+        if lp.make_room() {
+            // They are gone in a moment.
+            pause = PAUSE;
+        } else if !std::mem::replace(&mut counted, true) {
+            lp.counters.accept_failed(AcceptError::Limit);
+        }
+        if lp.stops_within(pause).await {
+            return;
+        }
+        pause = longer(pause);
+    }
 }
 
 fn longer(pause: Duration) -> Duration {
