@@ -1604,7 +1604,7 @@ fn what_a_person_drained_stays_so_where_one_that_was_to_be_replaced_dies_first()
     calm.worker(1, WorkerOrder::Drain);
     calm.silent_from = 1;
     calm.worker(0, WorkerOrder::Restart);
-    calm.ends(2, crashed.clone());
+    calm.ends(2, crashed);
     calm.ends(1, crashed);
     calm.silent_from = u64::MAX;
     calm.answers(3, 2);

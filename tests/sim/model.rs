@@ -961,7 +961,7 @@ impl Model {
             }
             // One more may soon be one too many.
             Event::WorkerReplaced { .. } => {
-                self.drained.values_mut().for_each(|sure| *sure = false)
+                self.drained.values_mut().for_each(|sure| *sure = false);
             }
             Event::WorkerFailed {
                 worker, failure, ..
