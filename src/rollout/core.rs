@@ -171,6 +171,12 @@ impl Core {
                     })
                 })
             }
+            Fact::Planes { accept } => {
+                for service in self.services.values_mut() {
+                    service.on_planes(now, accept);
+                }
+                News::Decides
+            }
             Fact::Stalled { by } => {
                 for service in self.services.values_mut() {
                     service.on_stalled(now, by);

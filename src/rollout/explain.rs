@@ -167,6 +167,11 @@ impl Service {
                     let message = format!("workers of generation {} to start", rollout.to);
                     waiting(WaitingKind::Ready, message, since, Some(patience))
                 }),
+            Stage::Watching(_) | Stage::Retiring { .. } if self.blind.is_some() => {
+                let message = "a data plane to accept connections".to_owned();
+                let since = self.blind.unwrap_or(now);
+                waiting(WaitingKind::Acknowledge, message, since, Some(patience))
+            }
             Stage::Watching(watch) => self.watch_on(rollout, &watch, now),
             Stage::Retiring { since } => self.lacking_on(rollout).unwrap_or_else(|| {
                 let message = format!(

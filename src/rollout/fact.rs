@@ -69,6 +69,12 @@ pub enum Fact {
         /// How long.
         by: std::time::Duration,
     },
+    /// Whether a plane accepts clients and was heard lately, where that has changed; at first it is taken to be so. While
+    /// there is none, nothing can be learnt of a candidate, and a rollout's ramp and soak stand still (F33, F57).
+    Planes {
+        /// One does.
+        accept: bool,
+    },
     /// Answers and failures of a generation since its first request, never decreasing.
     Traffic {
         /// The service.

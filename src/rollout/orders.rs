@@ -108,6 +108,8 @@ impl Service {
             Some(Hold::Stop { .. }) | None => return,
         }
         rollout.state = RolloutState::Running;
+        // So far it is the pause that is not counted.
+        self.blind = self.blind.map(|_| turn.now);
         self.note_state(turn, message.to_owned());
     }
 
@@ -196,6 +198,12 @@ impl Service {
         }
         self.set_count(turn, settings.wanted);
         self.settings = settings;
+        // A batch under way makes its room by the new terms: without a surge it would wait for some for ever.
+        let unavailable = self.unavailable();
+        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.forward()) {
+            let more = unavailable.min(rollout.goal.saturating_sub(rollout.passed));
+            rollout.early = rollout.early.max(more);
+        }
         Ok(Accepted::Done)
     }
 

@@ -106,6 +106,15 @@ pub(super) struct Watch {
     pub(super) idle: bool,
 }
 
+impl Watch {
+    /// Its clocks stood still for so long.
+    pub(super) fn stood(&mut self, by: Duration) {
+        self.since = self.since + by;
+        self.arrived = self.arrived.map(|at| at + by);
+        self.first = self.first.map(|at| at + by);
+    }
+}
+
 /// Why a rollout is paused. It is `Paused` exactly while there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Hold {
@@ -262,9 +271,7 @@ impl Rollout {
         // What was made in the pause counts from now.
         self.patience = (self.patience + stood).min(now);
         if let Stage::Watching(watch) = &mut self.stage {
-            watch.since = watch.since + stood;
-            watch.arrived = watch.arrived.map(|at| at + stood);
-            watch.first = watch.first.map(|at| at + stood);
+            watch.stood(stood);
         }
     }
 }

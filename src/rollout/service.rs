@@ -102,6 +102,8 @@ pub(super) struct Service {
     pub(super) served: bool,
     /// The last replacement of a sick worker.
     pub(super) cure: Option<Cure>,
+    /// Since when no plane accepts.
+    pub(super) blind: Option<Moment>,
     /// Something was heard, ordered or is due, and nothing was decided upon it yet.
     pub(super) stirred: bool,
     /// When something must happen by itself, as it was when the last call ended.
@@ -130,6 +132,7 @@ impl Service {
             history: VecDeque::new(),
             served: false,
             cure: None,
+            blind: None,
             stirred: true,
             due: None,
         };

@@ -267,7 +267,8 @@ impl Service {
                     .max(self.settings.soak)
                     .as_millis()
                     .max(1);
-                let at = rollout.hold.map_or(now, |hold| hold.since());
+                let stands = rollout.hold.map(|hold| hold.since()).or(self.blind);
+                let at = stands.unwrap_or(now);
                 let gone = at.since(watch.since).as_millis().min(whole);
                 2500 + u32::try_from(gone * 7000 / whole).unwrap_or(7000)
             }

@@ -57,6 +57,8 @@ impl Service {
         let went_on = match stage {
             Stage::Waiting => !blocked && self.begin_batch(turn),
             Stage::Starting { .. } => self.step_starting(turn),
+            // Nothing would be learnt of what it does.
+            Stage::Watching(_) | Stage::Retiring { .. } if self.blind.is_some() => false,
             Stage::Watching(watch) => self.step_watching(turn, watch),
             Stage::Retiring { .. } => self.step_retiring(turn),
             Stage::Refilling { .. } | Stage::Ended => false,
@@ -96,7 +98,7 @@ impl Service {
                         .values()
                         .any(|worker| !worker.in_place() && !worker.stuck)
             }
-            Stage::Watching(watch) => !self.soak_is_over(&watch, clock),
+            Stage::Watching(watch) => self.blind.is_none() && !self.soak_is_over(&watch, clock),
             Stage::Retiring { .. } | Stage::Refilling { .. } | Stage::Ended => false,
         }
     }
@@ -218,8 +220,9 @@ impl Service {
         let patience =
             (!rollout.blocked).then_some(rollout.patience + self.settings.progress_deadline);
         let watch = match rollout.stage {
-            Stage::Watching(watch) => self.watch_deadline(&watch, clock),
-            Stage::Waiting
+            Stage::Watching(watch) if self.blind.is_none() => self.watch_deadline(&watch, clock),
+            Stage::Watching(_)
+            | Stage::Waiting
             | Stage::Starting { .. }
             | Stage::Retiring { .. }
             | Stage::Refilling { .. }

@@ -67,6 +67,25 @@ impl Service {
         changed
     }
 
+    /// A plane accepts again, or none does any more. What was not watched does not count: ramp and soak go on where
+    /// they stood. In a pause they stand anyway.
+    pub(super) fn on_planes(&mut self, now: Moment, accept: bool) {
+        self.stirred = true;
+        if !accept {
+            self.blind.get_or_insert(now);
+            return;
+        }
+        let Some(since) = self.blind.take() else {
+            return;
+        };
+        if let Some(rollout) = &mut self.rollout
+            && rollout.hold.is_none()
+            && let Stage::Watching(watch) = &mut rollout.stage
+        {
+            watch.stood(now.since(since.max(watch.since)));
+        }
+    }
+
     /// The candidate has lost a worker for a while: those that it has left get no more than their part.
     pub(super) fn lower_share(&mut self) {
         let wanted = self.settings.wanted;
@@ -86,6 +105,9 @@ impl Service {
         let part = share(theirs.max(1), all.min(self.settings.wanted));
         if let Some(rollout) = &mut self.rollout {
             rollout.share = rollout.share.min(part);
+            if let Stage::Watching(watch) = &mut rollout.stage {
+                watch.from = watch.from.min(part);
+            }
         }
     }
 

@@ -211,6 +211,7 @@ impl Supervisor {
                     "the data plane accepts",
                     json!({"incarnation": incarnation}),
                 );
+                self.tell_planes();
                 self.tell_acknowledged();
             }
             News::Sampled(answers) => {
@@ -281,6 +282,7 @@ impl Supervisor {
                     );
                     self.tick_planes();
                 }
+                self.tell_planes();
                 // It has thereby acknowledged everything, and its counts are zero.
                 self.tell_acknowledged();
                 self.tell_loads();
@@ -312,6 +314,7 @@ impl Supervisor {
             }
         }
         self.manager.lives(now);
+        self.tell_planes();
         self.core.tick(now);
         self.tick_planes();
         self.tick_certificates(now);

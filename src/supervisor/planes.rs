@@ -36,9 +36,11 @@ pub(super) const ACK_LIMIT: Duration = Duration::from_secs(2);
 /// How long a plane may take from its start to accepting.
 const START_LIMIT: Duration = Duration::from_secs(5);
 /// Between two pings.
-const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_EVERY: Duration = Duration::from_millis(250);
 /// Unanswered pings that make a plane hung.
-pub(super) const PING_MISSES: u32 = 3;
+pub(super) const PING_MISSES: u32 = 12;
+/// Unanswered pings after which it is not relied on that a plane serves.
+const PING_DOUBTS: u32 = 3;
 /// A pause between two turns of the loop that is longer than this means that we were stopped
 /// ourselves, so nobody is judged by the clock that went on meanwhile (F35).
 const OWN_STALL: Duration = Duration::from_millis(900);
@@ -385,6 +387,15 @@ impl Planes {
             .any(|plane| plane.state == PlaneState::Accepting)
     }
 
+    /// Whether any plane serves and was heard lately.
+    #[must_use]
+    pub(super) fn are_heard(&self) -> bool {
+        self.set.values().any(|plane| {
+            let missed = plane.pings.sent - plane.pings.answered;
+            plane.state == PlaneState::Accepting && missed < u64::from(PING_DOUBTS)
+        })
+    }
+
     /// Whether no plane is left.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
@@ -581,10 +592,10 @@ impl Planes {
         !self.stopping && self.start_at.is_some_and(|at| at <= now)
     }
 
-    /// When [`Self::tick`] is due next, at most half a second from now.
+    /// When [`Self::tick`] is due next, at most a ping's time from now.
     #[must_use]
     pub(super) fn next_deadline(&self, now: Moment) -> Moment {
-        let soon = now + Duration::from_millis(500);
+        let soon = now + PING_EVERY;
         self.start_at.map_or(soon, |at| at.min(soon))
     }
 }

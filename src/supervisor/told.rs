@@ -13,6 +13,8 @@ use crate::rollout::{Epoch, Fact, InFlight, Moment, Outcomes, ServiceName, Worke
 #[derive(Default)]
 pub(super) struct Told {
     acknowledged: Epoch,
+    /// That no plane serves.
+    blind: bool,
     /// What the operator was told of the planes' sandbox.
     pub(super) confinement: Option<Option<Confinement>>,
     pub(super) loads: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
@@ -26,6 +28,15 @@ impl Supervisor {
         if epoch > self.told.acknowledged {
             self.told.acknowledged = epoch;
             self.feed(vec![Fact::Acknowledged { epoch }]);
+        }
+    }
+
+    /// Tells the core whether a plane serves.
+    pub(super) fn tell_planes(&mut self) {
+        let accept = self.planes.are_heard();
+        if accept == self.told.blind {
+            self.told.blind = !accept;
+            self.feed(vec![Fact::Planes { accept }]);
         }
     }
 

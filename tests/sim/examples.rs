@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use remuda::rollout::{
     Accepted, Action, Amount, Command, Core, Event, Exit, Fact, GateState, Generation, Halt,
     Health, InFlight, Joined, LAST_GRACE, Moment, NotEnough, Outcomes, Ownership, Refusal,
-    RolloutOrder, RolloutState, Routes, Settings, Slot, Steer, Stop, Trigger, Verdict, VerdictView,
-    View, WorkerId, WorkerOrder, WorkerState,
+    RolloutOrder, RolloutState, Routes, Settings, Slot, Steer, Step, Stop, Trigger, Verdict,
+    VerdictView, View, WorkerId, WorkerOrder, WorkerState,
 };
 
 use crate::shell::{ms, service};
@@ -309,6 +309,80 @@ fn f56_a_bad_candidate_loses_its_share_at_once() {
         .find(|generation| generation.number == Generation(2));
     assert!(first_back.is_none_or(|generation| generation.weight.0 == 0));
     assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+}
+
+#[test]
+fn f57_ramp_and_soak_stand_still_while_no_plane_accepts() {
+    let mut calm = Calm::start(Settings {
+        ramp: ms(1_000),
+        soak: ms(10_000),
+        ..of(1)
+    });
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.wait(1_000);
+    calm.traffic(2, 30, 0);
+    calm.wait(6_000);
+    calm.tell(Fact::Planes { accept: false });
+    calm.wait(60_000);
+    assert_eq!(calm.state_of(2), RolloutState::Running);
+    assert_eq!(
+        calm.waits_for(),
+        "a data plane to accept connections",
+        "it says so"
+    );
+    calm.tell(Fact::Planes { accept: true });
+    calm.wait(3_000);
+    assert_eq!(calm.state_of(2), RolloutState::Running, "four are left");
+    calm.wait(2_000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
+}
+
+#[test]
+fn f33_a_rollout_goes_back_if_no_plane_accepts_for_as_long_as_it_may_stand() {
+    let mut calm = Calm::start(of(1));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    calm.tell(Fact::Planes { accept: false });
+    calm.wait(121_000);
+    assert_eq!(calm.state_of(2), RolloutState::RolledBack);
+    let failure = calm
+        .core
+        .rollouts(&service(), calm.now)
+        .into_iter()
+        .find_map(|rollout| rollout.failure);
+    let message = failure.map(|failure| failure.message).unwrap_or_default();
+    assert!(message.contains("a data plane to accept"), "{message}");
+}
+
+/// Found by seed 126660 of its time: there was no room for a worker of the batch, and nothing that ended its watching.
+#[test]
+fn a_batch_under_way_makes_its_room_by_the_settings_of_a_reload() {
+    let mut calm = Calm::start(of(3));
+    calm.traffic(1, 100, 0);
+    calm.roll(Some("v2"));
+    let mut requests = 0;
+    let step = |calm: &Calm| {
+        let rollout = calm.view().services[0].rollout.clone().expect("it runs");
+        (rollout.batch, rollout.step)
+    };
+    while step(&calm) != (3, Step::Soaking) {
+        calm.wait(100);
+        requests += 10;
+        calm.traffic(2, requests, 0);
+    }
+    calm.scale(2);
+    calm.order(Command::Configure {
+        service: service(),
+        settings: Settings {
+            max_surge: Amount::Count(0),
+            max_unavailable: Amount::Count(1),
+            ..of(3)
+        },
+    })
+    .expect("it is taken");
+    calm.wait(30_000);
+    assert_eq!(calm.state_of(2), RolloutState::Completed);
 }
 
 /// Found by seed 229318 of its time, where one worker kept what four others could have served.

@@ -109,6 +109,8 @@ pub(crate) struct Model {
     restarts: BTreeMap<Slot, Vec<Moment>>,
     /// Places whose worker was drained by hand and ended unasked. Whether nothing came between since.
     drained: BTreeMap<(Slot, Generation), bool>,
+    /// No plane accepts.
+    blind: bool,
     stop: Option<Stop>,
     stopped: bool,
     most_wanted: u32,
@@ -153,6 +155,7 @@ impl Model {
             pending_backoff: BTreeMap::new(),
             restarts: BTreeMap::new(),
             drained: BTreeMap::new(),
+            blind: false,
             stop: None,
             stopped: false,
             stable: Generation(1),
@@ -423,6 +426,7 @@ impl Model {
                     worker.start_limit = worker.start_limit + *by;
                 }
             }
+            Fact::Planes { accept } => self.blind = !accept,
             Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
         }
     }
@@ -921,6 +925,7 @@ impl Model {
                 let most = self.share.entry(*to).or_default();
                 *most = (*weight).max(*most);
                 self.ramped.insert(*to);
+                assert!(!self.blind, "F33: ramped though no plane accepts");
             }
             Event::RolloutRequested { to, .. } => {
                 // The one that waited before has lost its place by now.
@@ -933,6 +938,8 @@ impl Model {
                 message,
                 ..
             } => {
+                let failed = *verdict == Verdict::Fail;
+                assert!(failed || !self.blind, "F57: passed though no plane accepts");
                 let holds = self.settings.not_enough == NotEnough::Hold && !self.pushed;
                 assert!(
                     *verdict != Verdict::NotEnough || !holds || !message.contains("went on"),
@@ -953,6 +960,10 @@ impl Model {
                 let serves = |worker: &&Worker| worker.serves() || worker.held && worker.live();
                 let serving = n(self.workers.values().filter(of).filter(serves));
                 let taken_back = std::mem::take(&mut self.taken_back);
+                assert!(
+                    taken_back || !self.blind,
+                    "F33: completed though no plane accepts"
+                );
                 assert!(
                     taken_back || serving >= self.settings.wanted,
                     "completed with {serving} of {}",

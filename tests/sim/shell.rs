@@ -566,7 +566,7 @@ impl Shell {
                 let site = self.site(service);
                 self.sites[site].model.told(now, &fact);
             }
-            Fact::Stalled { .. } => {
+            Fact::Stalled { .. } | Fact::Planes { .. } => {
                 for site in &mut self.sites {
                     site.model.told(now, &fact);
                 }
@@ -1016,6 +1016,10 @@ impl Shell {
             // The plane dies: nothing is in flight any more, its successor acknowledges later.
             3 => {
                 self.slow_ack = !self.slow_ack;
+                let most = self.rng.pick(&[100, 3_000, 3_000, 30_000]);
+                let gone = self.rng.between(20, most);
+                self.later(0, Fact::Planes { accept: false });
+                self.later(gone, Fact::Planes { accept: true });
                 for worker in alive {
                     if let Some(process) = self.processes.get_mut(worker) {
                         process.in_flight = 0;
@@ -1034,7 +1038,7 @@ impl Shell {
             4 | 5 if !self.last_facts.is_empty() => {
                 let index = self.rng.below(self.last_facts.len() as u64);
                 let fact = self.last_facts[usize::try_from(index).expect("small")].clone();
-                let repeatable = !matches!(fact, Fact::Load { .. });
+                let repeatable = !matches!(fact, Fact::Load { .. } | Fact::Planes { .. });
                 if repeatable {
                     let delay = self.rng.between(0, 5000);
                     self.later(delay, fact);
