@@ -613,6 +613,8 @@ pub struct Sample {
     pub abused: u64,
     /// Client connections that were closed at rest, as others wanted their place.
     pub shed: u64,
+    /// Connections to workers that could not be opened for want of what is ours.
+    pub exhausted: u64,
     /// Client connections open now.
     pub connections: u32,
     /// Accepts that failed, by reason.

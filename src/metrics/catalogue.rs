@@ -87,6 +87,8 @@ families! {
         "Requests in flight on a worker now.";
     UPSTREAM_CONNECTIONS: Gauge "remuda_upstream_connections" ["service", "slot", "state"]
         "Connections to a worker now, in use (active) or not (idle).";
+    EXHAUSTED: Counter "remuda_upstream_exhausted_total" []
+        "Connections to workers that could not be opened for want of descriptors, ports or memory of remuda or its host.";
     FIRST_BYTE: Histogram "remuda_upstream_time_to_first_byte_seconds" ["service"]
         "Time until the first byte of a worker's answer.";
 

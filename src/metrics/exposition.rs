@@ -141,6 +141,7 @@ impl Page {
         self.set(&names::UNROUTED, &[], total.unrouted);
         self.set(&names::ABUSED, &[], total.abused);
         self.set(&names::SHED, &[], total.shed);
+        self.set(&names::EXHAUSTED, &[], total.exhausted);
         self.set(&names::ACCESS_LOG_DROPPED, &[], total.log_dropped);
         for error in labels::ACCEPT_ERRORS {
             let count = total.accept_errors.get(&error).copied().unwrap_or(0);

@@ -42,6 +42,7 @@ pub(super) struct PlaneSums {
     pub(super) unrouted: u64,
     pub(super) abused: u64,
     pub(super) shed: u64,
+    pub(super) exhausted: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) log_dropped: u64,
 }
@@ -100,6 +101,7 @@ impl PlaneSums {
             unrouted: sample.unrouted,
             abused: sample.abused,
             shed: sample.shed,
+            exhausted: sample.exhausted,
             log_dropped: sample.log_dropped,
             ..Self::default()
         };
@@ -121,6 +123,7 @@ impl PlaneSums {
         self.unrouted = self.unrouted.saturating_add(other.unrouted);
         self.abused = self.abused.saturating_add(other.abused);
         self.shed = self.shed.saturating_add(other.shed);
+        self.exhausted = self.exhausted.saturating_add(other.exhausted);
         self.log_dropped = self.log_dropped.saturating_add(other.log_dropped);
         add_all(&mut self.accept_errors, &other.accept_errors);
         for (name, sums) in &other.services {
@@ -134,6 +137,7 @@ impl PlaneSums {
             || self.unrouted > newer.unrouted
             || self.abused > newer.abused
             || self.shed > newer.shed
+            || self.exhausted > newer.exhausted
             || self.log_dropped > newer.log_dropped
             || any_ahead(&self.accept_errors, &newer.accept_errors)
             || self

@@ -79,6 +79,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
         unrouted: ended,
         abused: ended,
         shed: ended,
+        exhausted: ended,
         connections: in_flight,
         accept_errors: Vec::new(),
         log_dropped: ended,

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -21,7 +20,7 @@ use super::event_loop::Loop;
 use super::fresh::Fresh;
 use super::socket::{Peer, Socket};
 use crate::link::message::AcceptError;
-use crate::sys;
+use crate::sys::{self, is_exhausted};
 
 /// After an accept that failed: the first pause and the longest.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -120,7 +119,7 @@ pub(super) async fn run(
             }
             Err(error) => error,
         };
-        if !out_of_descriptors(&error) {
+        if !is_exhausted(&error) {
             // The peer left before we came: nothing is wrong with us.
             lp.counters.accept_failed(AcceptError::Other);
             tokio::task::yield_now().await;
@@ -197,11 +196,4 @@ async fn turn_away(lp: &Rc<Loop>, listener: &Listener) {
         () = lp.until_accepting_stops() => {}
         () = tokio::time::sleep(PAUSE) => {}
     }
-}
-
-fn out_of_descriptors(error: &io::Error) -> bool {
-    let full = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    error
-        .raw_os_error()
-        .is_some_and(|code| full.contains(&Errno::from_raw(code)))
 }

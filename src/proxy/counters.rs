@@ -25,6 +25,7 @@ pub(super) struct LoopCounters {
     pub(super) unrouted: AtomicU64,
     abused: AtomicU64,
     shed: AtomicU64,
+    exhausted: AtomicU64,
     pub(super) connections: AtomicU32,
     /// Accept tasks that still run.
     pub(super) accepting: AtomicU32,
@@ -59,12 +60,18 @@ impl LoopCounters {
         self.shed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A worker could not be reached for want of what is ours.
+    pub(super) fn exhausted(&self) {
+        self.exhausted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Adds this loop's part.
     pub(super) fn add_to(&self, sums: &mut Sums) {
         sums.accepted += self.accepted.load(Ordering::Relaxed);
         sums.unrouted += self.unrouted.load(Ordering::Relaxed);
         sums.abused += self.abused.load(Ordering::Relaxed);
         sums.shed += self.shed.load(Ordering::Relaxed);
+        sums.exhausted += self.exhausted.load(Ordering::Relaxed);
         sums.connections += self.connections.load(Ordering::Relaxed);
         for (error, count) in lock(&self.accept_errors).iter() {
             *sums.accept_errors.entry(*error).or_default() += count;
@@ -87,6 +94,7 @@ pub(super) struct Sums {
     pub(super) unrouted: u64,
     pub(super) abused: u64,
     pub(super) shed: u64,
+    pub(super) exhausted: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
     pub(super) services: Vec<(ServiceName, ServiceSums)>,

@@ -37,6 +37,8 @@ use crate::rollout::WorkerId;
 
 /// One turn of a loop's clock: time limits are kept this exactly.
 const TURN: Duration = Duration::from_millis(100);
+/// What goes on is said again after so long, in milliseconds.
+const SAY_AGAIN: u64 = 10_000;
 /// Those that rest are looked at once in so many turns, a part of them in each, if they may rest for longer than
 /// [`RESTING_LONG`]: thousands of them would hold up everybody else for milliseconds.
 const PARTS: u32 = 10;
@@ -198,6 +200,8 @@ pub(super) struct Loop {
     stopped: Cell<bool>,
     stop: Notify,
     turns: Cell<u32>,
+    /// When it was last said that something is used up.
+    said_exhausted: Cell<Option<u64>>,
 }
 
 impl Loop {
@@ -227,6 +231,7 @@ impl Loop {
             stopped: Cell::new(false),
             stop: Notify::new(),
             turns: Cell::new(0),
+            said_exhausted: Cell::new(None),
         }
     }
 
@@ -272,6 +277,23 @@ impl Loop {
         let time = time.saturating_add(moment.saturating_duration_since(turn));
         let [high, low] = [self.random.next(), self.random.next()].map(u128::from);
         RequestId::of(time, high << 64 | low)
+    }
+
+    /// A worker could not be reached for want of what is ours. Said now and then.
+    pub(super) fn is_exhausted(&self, error: &io::Error) {
+        self.counters.exhausted();
+        let now = self.now();
+        if self
+            .said_exhausted
+            .get()
+            .is_none_or(|at| at + SAY_AGAIN <= now)
+        {
+            self.said_exhausted.set(Some(now));
+            tracing::warn!(
+                "no connection to a worker: {error}; remuda, or this host, is out of descriptors, ports or memory \
+                 (`remuda_upstream_exhausted_total` counts it)"
+            );
+        }
     }
 
     /// A head was refused before it was known whom it is for. Where there is but one service it was for that.

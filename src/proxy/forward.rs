@@ -19,6 +19,7 @@ use super::upload::Fault;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, Protocol, ProxyReason};
 use crate::rollout::{Generation, WorkerId};
+use crate::sys::is_exhausted;
 
 /// The head of a worker's answer, and its body to come.
 ///
@@ -294,7 +295,7 @@ impl Errand<'_> {
                 exchange.connected(since.elapsed());
                 let connected = connected.map_err(|error| {
                     tracing::debug!(worker = worker.id.0, %error, "cannot connect");
-                    unconnected()
+                    self.failure(&SendError::unconnected(error), false)
                 })?;
                 if self.scout {
                     exchange.lp.line.wake();
@@ -337,14 +338,11 @@ impl Errand<'_> {
         let watch: Rc<dyn Watch> = Rc::<Exchange>::clone(exchange);
         let body = exchange.upload.replay();
         let sending = upstream::send_h2c(&exchange.lp.pool, to, self.outgoing, body, watch);
-        sending.await.map_err(|error| match error {
-            None => unconnected(),
-            Some(error) => {
-                tracing::debug!(worker = worker.id.0, ?error, "no answer");
-                // A connection may be told to go by a healthy worker at any time.
-                let gone = error.kind == SendErrorKind::Reset && !error.sent;
-                self.failure(&error, gone && !self.fresh)
-            }
+        sending.await.map_err(|error| {
+            tracing::debug!(worker = worker.id.0, ?error, "no answer");
+            // A connection may be told to go by a healthy worker at any time.
+            let gone = error.kind == SendErrorKind::Reset && !error.sent;
+            self.failure(&error, gone && !self.fresh)
         })
     }
 
@@ -359,7 +357,13 @@ impl Errand<'_> {
     }
 
     fn failure(&self, error: &SendError, reused: bool) -> Failure {
+        // Want of ours is nobody else's fault (F16, F17).
+        let exhausted = error.source.as_ref().filter(|error| is_exhausted(error));
+        if let Some(error) = exhausted {
+            self.exchange.lp.is_exhausted(error);
+        }
         let (reason, why) = match error.kind {
+            SendErrorKind::Unconnected => (ProxyReason::Connect, "cannot connect"),
             SendErrorKind::Reset => (ProxyReason::Reset, "the worker closed the connection"),
             SendErrorKind::Refused => (ProxyReason::Reset, "the worker refused the stream"),
             SendErrorKind::BadAnswer => (ProxyReason::BadResponse, "the answer is not HTTP"),
@@ -378,13 +382,16 @@ impl Errand<'_> {
         let how = match error.kind {
             SendErrorKind::Reset if error.answered => Failed::Final,
             SendErrorKind::Reset if error.sent => Failed::Unanswered,
-            SendErrorKind::Reset | SendErrorKind::Refused => Failed::Unsent,
+            SendErrorKind::Unconnected | SendErrorKind::Reset | SendErrorKind::Refused => {
+                Failed::Unsent
+            }
             SendErrorKind::BadAnswer
             | SendErrorKind::Timeout
             | SendErrorKind::BodyTimeout
             | SendErrorKind::ClientBody => Failed::Final,
         };
         let blame = match error.kind {
+            SendErrorKind::Unconnected => exhausted.is_none(),
             // A connection that had waited may be closed by a healthy worker at any time.
             SendErrorKind::Reset => !reused || how != Failed::Unsent,
             SendErrorKind::BadAnswer | SendErrorKind::Timeout => true,
@@ -445,15 +452,6 @@ impl Errand<'_> {
 fn may_wait(failure: &Failure, tried: Tried) -> bool {
     let unsent = failure.how == Failed::Unsent && tried.replayable;
     unsent && failure.error.reason == ProxyReason::Connect
-}
-
-fn unconnected() -> Failure {
-    Failure {
-        how: Failed::Unsent,
-        error: ProxyError::new(ProxyReason::Connect, "cannot connect"),
-        blame: true,
-        reused: false,
-    }
 }
 
 fn drain_limit() -> ProxyError {

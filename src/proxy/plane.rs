@@ -534,6 +534,7 @@ impl Plane {
             unrouted: sums.unrouted,
             abused: sums.abused,
             shed: sums.shed,
+            exhausted: sums.exhausted,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
             log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),

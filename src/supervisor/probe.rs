@@ -4,12 +4,12 @@
 use std::io;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::text::excerpt;
 use crate::link::message::{Protocol, WorkerAddress};
+use crate::sys::is_exhausted;
 
 /// Most bytes read of an answer.
 const LONGEST: usize = 16 << 10;
@@ -31,17 +31,9 @@ pub enum Missed {
 
 impl Missed {
     fn to_connect(error: &io::Error) -> Self {
-        // Descriptors, ports or memory of this host, or of ours.
-        let ours = [
-            Errno::EMFILE,
-            Errno::ENFILE,
-            Errno::EADDRNOTAVAIL,
-            Errno::ENOBUFS,
-            Errno::ENOMEM,
-        ];
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(errno) if ours.contains(&errno) => Self::Unasked(error.to_string()),
-            _ => Self::Worker(why(error)),
+        match is_exhausted(error) {
+            true => Self::Unasked(error.to_string()),
+            false => Self::Worker(why(error)),
         }
     }
 }

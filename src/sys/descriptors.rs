@@ -5,6 +5,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use nix::errno::Errno;
+
 /// Most descriptors the kernel takes in one message (SCM_MAX_FD; 254 is EINVAL, measured in E10).
 pub const MAX_FDS_PER_MESSAGE: usize = 253;
 
@@ -216,3 +218,19 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 }
 
 const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+
+/// Whether descriptors (F16), ports (F17) or memory are gone, ours or the host's: nobody whom we wanted to reach is to
+/// blame.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let ours = [
+        Errno::EMFILE,
+        Errno::ENFILE,
+        Errno::EADDRNOTAVAIL,
+        Errno::ENOBUFS,
+        Errno::ENOMEM,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| ours.contains(&Errno::from_raw(code)))
+}

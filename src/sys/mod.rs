@@ -15,8 +15,8 @@ mod sockets;
 
 pub use capabilities::{bound_capabilities, keep_capabilities};
 pub use descriptors::{
-    MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, given_descriptors, number_descriptors,
-    recv_with_fds, send_with_fds,
+    MAX_FDS_PER_MESSAGE, close_on_exec_from, copy_above, given_descriptors, is_exhausted,
+    number_descriptors, recv_with_fds, send_with_fds,
 };
 pub use memory::give_back_memory;
 pub use process::{

@@ -191,6 +191,7 @@ fn sample(service: &ServiceName) -> Sample {
         unrouted: 1,
         abused: 1,
         shed: 1,
+        exhausted: 1,
         connections: 2,
         accept_errors: vec![(AcceptError::Descriptors, 1)],
         log_dropped: 1,

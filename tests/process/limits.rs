@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::planes::plane;
 use super::support::http::Client;
 use super::support::instance::{Instance, Start};
 
@@ -81,14 +82,14 @@ fn f53_a_worker_that_only_fails_is_ejected_and_shown() {
     instance.cli(&["status"]).expect(0).says(&[said]);
 }
 
-/// Descriptors that a process may have, without those it has already.
+/// Descriptors that the supervisor may have, without those it has already.
 fn descriptors(instance: &Instance, soft: &str) {
+    descriptors_of(&instance.pid().to_string(), soft);
+}
+
+fn descriptors_of(pid: &str, soft: &str) {
     let limit = Command::new("prlimit")
-        .args([
-            "--pid",
-            &instance.pid().to_string(),
-            &format!("--nofile={soft}:"),
-        ])
+        .args(["--pid", pid, &format!("--nofile={soft}:")])
         .status();
     assert!(limit.is_ok_and(|ended| ended.success()), "no limit is set");
 }
@@ -126,4 +127,19 @@ fn g16_a_supervisor_without_descriptors_does_not_call_workers_sick() {
     descriptors(&instance, "1024");
     instance.wait("probes to be made again", healthy);
     instance.cli(&["rollout"]).expect(0);
+}
+
+/// It waits for a descriptor, and no worker is blamed: a rollout would be judged by it.
+#[test]
+fn f16_a_request_for_which_the_plane_has_no_descriptor_is_no_workers_failure() {
+    let mut instance = Start::default().ready();
+    let mut client = instance.client();
+    instance.wait_metric("remuda_client_connections", &[], 1.0);
+    let plane = plane(&instance.status()).expect("it serves").to_string();
+    descriptors_of(&plane, "10");
+    client.send("GET", "/", &[], b"").expect("it is read");
+    instance.wait_said("out of descriptors, ports or memory");
+    assert!(instance.metric("remuda_upstream_exhausted_total", &[]) > 0.0);
+    descriptors_of(&plane, "1024");
+    assert_eq!(client.answer(false).expect("an answer").status, 200);
 }

@@ -66,9 +66,23 @@ pub struct SendError {
     pub source: Option<io::Error>,
 }
 
+impl SendError {
+    /// There was no connection to send it on.
+    pub(super) fn unconnected(error: io::Error) -> Self {
+        Self {
+            kind: SendErrorKind::Unconnected,
+            sent: false,
+            answered: false,
+            source: Some(error),
+        }
+    }
+}
+
 /// What went wrong between us and a worker, or with the client's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendErrorKind {
+    /// There was no connection.
+    Unconnected,
     /// The worker closed or reset the connection.
     Reset,
     /// The worker refused the stream before it looked at it (RFC 9113 §8.7): whoever it is, somebody else may

@@ -40,14 +40,14 @@ pub(in crate::proxy) struct To<'a> {
 /// pumped while the answer is awaited, and while the answer's body is read.
 ///
 /// # Errors
-/// See [`SendError`]; `None` if there is no connection.
+/// See [`SendError`].
 pub(in crate::proxy) async fn send<B>(
     pool: &Pool,
     to: To<'_>,
     outgoing: &Outgoing,
     body: B,
     watch: Rc<dyn Watch>,
-) -> Result<Answer, Option<SendError>>
+) -> Result<Answer, SendError>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: std::error::Error + 'static,
@@ -57,14 +57,14 @@ where
         let kind = match error.kind() {
             io::ErrorKind::InvalidData => SendErrorKind::BadAnswer,
             io::ErrorKind::ConnectionReset => SendErrorKind::Reset,
-            _ => return None,
+            _ => SendErrorKind::Unconnected,
         };
-        Some(SendError {
+        SendError {
             kind,
             sent: false,
             answered: false,
             source: Some(error),
-        })
+        }
     })?;
     let unsent = |source| SendError {
         kind: SendErrorKind::Reset,
@@ -72,14 +72,14 @@ where
         answered: false,
         source,
     };
-    let request = request(outgoing).ok_or_else(|| Some(unsent(None)))?;
+    let request = request(outgoing).ok_or_else(|| unsent(None))?;
     let ends = !outgoing.framing.has_body();
     let mut sender = place.sender().ready().await.map_err(|error| {
         place.retire();
-        Some(unsent(Some(io::Error::other(error))))
+        unsent(Some(io::Error::other(error)))
     })?;
     let sent = sender.send_request(request, ends);
-    let (response, stream) = sent.map_err(|error| Some(unsent(Some(io::Error::other(error)))))?;
+    let (response, stream) = sent.map_err(|error| unsent(Some(io::Error::other(error))))?;
     let source: Option<Box<dyn Source>> = match ends {
         true => None,
         false => Some(Box::new(body)),
@@ -99,12 +99,10 @@ where
     });
     let mut response = response;
     let (parts, stream) = poll_fn(|cx| exchange.poll_answer(cx, &mut response))
-        .await
-        .map_err(Some)?
+        .await?
         .into_parts();
     exchange.answered = true;
-    let fields =
-        Fields::from_worker(&parts.headers).ok_or_else(|| Some(bad("byte in a field value")))?;
+    let fields = Fields::from_worker(&parts.headers).ok_or_else(|| bad("byte in a field value"))?;
     // Checked by `h2`.
     let length = fields
         .all(b"content-length")
