@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use remuda::config::{Connect, Recipe};
-use remuda::link::message::WorkerAddress;
+use remuda::link::message::{Protocol, WorkerAddress};
 use remuda::rollout::{Exit, Generation, ServiceName, Slot, WorkerId};
 use remuda::shim::{Bytes, Change};
 use remuda::supervisor::image::Image;
@@ -145,6 +145,7 @@ fn recipe(command: &[&str]) -> Recipe {
     Recipe {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         connect: Connect::Port,
+        protocol: Protocol::Http1,
         cwd: None,
         env: Vec::new(),
         env_file: None,

@@ -18,7 +18,7 @@ use super::placeholders;
 use super::value::{Kind, Value};
 use super::{
     AccessLogConfig, Admin, Config, Connect, FIRST_PROBES, Health, Listen, LogTarget, Recipe,
-    ServiceConfig, Workers,
+    ServiceConfig, Upstream, Workers,
 };
 use crate::admin::Token;
 use crate::link::message::{
@@ -427,9 +427,9 @@ impl Check<'_> {
         let at = |key: &str| format!("services.{name}.{key}");
         let workers = self.workers(name);
         let mut settings = self.settings(name);
-        if let Workers::Unmanaged(addresses) = &workers {
+        if let Workers::Unmanaged(upstream) = &workers {
             settings.ownership = Ownership::Unmanaged;
-            settings.wanted = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+            settings.wanted = u32::try_from(upstream.len()).unwrap_or(u32::MAX);
         }
         let health = Health {
             path: self.text(&at("health.path")),
@@ -473,20 +473,29 @@ impl Check<'_> {
             Some(Value::Upstreams(addresses)) => Some(addresses.clone()),
             _ => None,
         };
+        let protocol = match self.text(&at("protocol")).as_deref() {
+            Some("h2c") => Protocol::H2c,
+            _ => Protocol::Http1,
+        };
+        let upstream = upstream.map(|addresses| {
+            let addresses = addresses.into_iter();
+            let worker = |address| Upstream { address, protocol };
+            addresses.map(worker).collect::<Vec<_>>()
+        });
         match (command, upstream) {
-            (Some(_), Some(addresses)) => {
+            (Some(_), Some(workers)) => {
                 let span = self.values.span(&at("upstream"));
                 let message = format!("service `{name}` has both `command` and `upstream`");
                 let help =
                     "keep `command` if remuda starts the workers, `upstream` if somebody else does";
                 self.problems
                     .error("conflict", span, message, Some(help.to_owned()));
-                Workers::Unmanaged(addresses)
+                Workers::Unmanaged(workers)
             }
-            (Some(command), None) => Workers::Managed(self.recipe(name, command)),
-            (None, Some(addresses)) => {
-                self.unmanaged(name, &addresses);
-                Workers::Unmanaged(addresses)
+            (Some(command), None) => Workers::Managed(self.recipe(name, command, protocol)),
+            (None, Some(workers)) => {
+                self.unmanaged(name, &workers);
+                Workers::Unmanaged(workers)
             }
             // What was given and is wrong has been said already.
             (None, None)
@@ -506,7 +515,7 @@ impl Check<'_> {
         }
     }
 
-    fn unmanaged(&mut self, name: &str, addresses: &[crate::link::message::WorkerAddress]) {
+    fn unmanaged(&mut self, name: &str, workers: &[Upstream]) {
         const OF_A_COMMAND: [&str; 9] = [
             "workers",
             "connect",
@@ -533,16 +542,16 @@ impl Check<'_> {
                     .error("conflict", self.values.span(&path), message, Some(help));
             }
         }
-        for (number, one) in addresses.iter().enumerate() {
-            if addresses[..number].contains(one) {
+        for (number, one) in workers.iter().enumerate() {
+            if workers[..number].contains(one) {
                 let span = self.values.span(&format!("services.{name}.upstream"));
-                self.problems
-                    .error("duplicate", span, format!("`{one}` is named twice"), None);
+                let message = format!("`{}` is named twice", one.address);
+                self.problems.error("duplicate", span, message, None);
             }
         }
     }
 
-    fn recipe(&mut self, name: &str, command: Vec<String>) -> Recipe {
+    fn recipe(&mut self, name: &str, command: Vec<String>, protocol: Protocol) -> Recipe {
         let at = |key: &str| format!("services.{name}.{key}");
         let env = match self.maybe(&at("env")) {
             Some(Value::Pairs(pairs)) => pairs.clone(),
@@ -576,6 +585,7 @@ impl Check<'_> {
         };
         Recipe {
             connect,
+            protocol,
             cwd: self.path(&at("cwd")),
             env_file: self.path(&at("env_file")),
             env_clear: self.yes(&at("env_clear")),
@@ -765,10 +775,6 @@ impl Check<'_> {
                 _ => Vec::new(),
             },
             path_prefix: self.text(&at("path_prefix")).unwrap_or_default(),
-            protocol: match self.text(&at("protocol")).as_deref() {
-                Some("h2c") => Protocol::H2c,
-                _ => Protocol::Http1,
-            },
             connect_timeout: self.time(&at("timeouts.connect")),
             response_head_timeout: self.time(&at("timeouts.response_head")),
             body_idle_timeout: self.time(&at("timeouts.body_idle")),

@@ -333,7 +333,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "protocol",
                 Kind::Word(&["http1", "h2c"]),
                 "\"http1\"",
-                "What its workers speak: HTTP/1.1, or \"h2c\", HTTP/2 without TLS and by prior knowledge (gRPC)",
+                "What its workers speak: HTTP/1.1, or \"h2c\", HTTP/2 without TLS and by prior knowledge (gRPC); each generation keeps its own",
             ),
             optional(
                 "upgrades",

@@ -34,7 +34,7 @@ pub use self::paths::Env;
 pub use self::value::parse_duration;
 
 use crate::link::message::{
-    AccessLog, Entrance, Front, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
+    AccessLog, Entrance, Front, Protocol, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
 };
 use crate::rollout::{ServiceName, Settings};
 
@@ -318,8 +318,17 @@ pub struct ServiceConfig {
 pub enum Workers {
     /// We do.
     Managed(Recipe),
-    /// Somebody else does, at these addresses.
-    Unmanaged(Vec<WorkerAddress>),
+    /// Somebody else does, at these places.
+    Unmanaged(Vec<Upstream>),
+}
+
+/// A worker that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: WorkerAddress,
+    /// What it speaks.
+    pub protocol: Protocol,
 }
 
 /// How a worker is started. Placeholders are still in it; the supervisor resolves one recipe into one
@@ -330,6 +339,8 @@ pub struct Recipe {
     pub command: Vec<String>,
     /// How the worker is reached.
     pub connect: Connect,
+    /// What the worker speaks.
+    pub protocol: Protocol,
     /// Working directory, resolved through symlinks once per generation.
     pub cwd: Option<PathBuf>,
     /// Added to the environment; placeholders allowed in values.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::link::message::{Entrance, Front, PublicListener, ServiceRules, WorkerAddress};
+use crate::link::message::{
+    Entrance, Front, Protocol, PublicListener, ServiceRules, WorkerAddress,
+};
 use crate::rollout::Settings;
 
 fn env(pairs: &[(&str, &str)]) -> Env {
@@ -325,12 +327,18 @@ fn command_and_upstream_exclude_each_other() {
         "belongs to a `command`",
         "one worker per address",
     );
-    let config = config("[services.app]\nupstream = [\"127.0.0.1:9000\", \"unix:/run/x.sock\"]\n");
+    let config = config(
+        "[services.app]\nupstream = [\"127.0.0.1:9000\", \"unix:/run/x.sock\"]\nprotocol = \"h2c\"\n",
+    );
+    let worker = |address| Upstream {
+        address,
+        protocol: Protocol::H2c,
+    };
     assert_eq!(
         config.services[0].workers,
         Workers::Unmanaged(vec![
-            WorkerAddress::Tcp("127.0.0.1:9000".parse().unwrap()),
-            WorkerAddress::Unix("/run/x.sock".into()),
+            worker(WorkerAddress::Tcp("127.0.0.1:9000".parse().unwrap())),
+            worker(WorkerAddress::Unix("/run/x.sock".into())),
         ])
     );
     assert_eq!(config.services[0].settings.wanted, 2);

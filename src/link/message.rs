@@ -260,6 +260,8 @@ pub struct WorkerEntry {
     pub slot: Slot,
     /// Where it listens.
     pub address: WorkerAddress,
+    /// What it speaks: its generation's, which may be another than that of the one before.
+    pub protocol: Protocol,
     /// Whether it takes new requests.
     pub gate: GateState,
 }
@@ -289,8 +291,6 @@ pub struct ServiceRules {
     pub hosts: Vec<HostPattern>,
     /// Beginning of the paths it gets, whole segments; empty for all.
     pub path_prefix: String,
-    /// What its workers speak.
-    pub protocol: Protocol,
     /// Connect to a worker.
     pub connect_timeout: Duration,
     /// From the request's end to the head of the answer.
@@ -373,7 +373,7 @@ pub struct Page {
     pub text: String,
 }
 
-/// What workers speak.
+/// What a worker speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -556,7 +556,6 @@ impl Default for ServiceRules {
         Self {
             hosts: Vec::new(),
             path_prefix: String::new(),
-            protocol: Protocol::Http1,
             connect_timeout: Duration::from_secs(1),
             response_head_timeout: Duration::from_secs(60),
             body_idle_timeout: Duration::from_secs(30),

@@ -563,7 +563,11 @@ impl Drop for Held {
 impl Watch for Exchange {
     fn uploaded(&self, bytes: u64) {
         // A worker of HTTP/2 may say that it has looked at nothing of it (F44).
-        if !self.idempotent && self.service.rules.protocol == Protocol::Http1 {
+        let lease = self.lease.borrow();
+        let of = lease.as_ref().map(|lease| lease.worker.protocol);
+        let may_say = of == Some(Protocol::H2c);
+        drop(lease);
+        if !self.idempotent && !may_say {
             self.upload.forget();
         }
         self.progress(bytes, 0);

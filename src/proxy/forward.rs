@@ -276,8 +276,9 @@ impl Errand<'_> {
     async fn send(&self, worker: &Rc<Worker>) -> Result<Answer, Failure> {
         let exchange = self.exchange;
         let rules = &exchange.service.rules;
-        if rules.protocol == Protocol::H2c {
-            return Box::pin(self.send_h2c(worker)).await;
+        match worker.protocol {
+            Protocol::H2c => return Box::pin(self.send_h2c(worker)).await,
+            Protocol::Http1 => {}
         }
         let pool = &exchange.lp.pool;
         let waiting = if self.fresh {

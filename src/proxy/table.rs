@@ -17,7 +17,7 @@ use super::park::{Lot, Scouts};
 use super::queue::Queue;
 use super::retry::Budget;
 use super::route::Routes;
-use crate::link::message::{Front, ServiceRules, Table, WorkerAddress, WorkerEntry};
+use crate::link::message::{Front, Protocol, ServiceRules, Table, WorkerAddress, WorkerEntry};
 use crate::rollout::{GateState, Generation as Number, Role, ServiceName, Slot, WorkerId};
 
 /// Every gate the plane knows, and the lines before them.
@@ -157,6 +157,7 @@ pub(super) struct Worker {
     pub(super) generation: Number,
     pub(super) role: Role,
     pub(super) address: WorkerAddress,
+    pub(super) protocol: Protocol,
     pub(super) gate: Arc<Gate>,
     limit: Option<Limit>,
     /// Milliseconds it climbs to its full share when it joins.
@@ -321,6 +322,7 @@ fn generations(service: &crate::link::message::Service, published: &Published) -
                     generation: generation.number,
                     role: generation.role,
                     address: entry.address.clone(),
+                    protocol: entry.protocol,
                     gate: Arc::clone(published.gates.get(&entry.worker)?),
                     climb: millis(service.rules.slow_start),
                     tripwire: service.rules.ejection.consecutive,

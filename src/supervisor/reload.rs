@@ -215,7 +215,7 @@ impl Supervisor {
                 changes.rolled.push(rollout_id(name, number.0));
             }
             changes.told.push(format!(
-                "service {name}: command or environment changed (rollout)"
+                "service {name}: command, environment or protocol changed (rollout)"
             ));
         }
         Ok(())

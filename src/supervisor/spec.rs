@@ -14,7 +14,7 @@ use nix::unistd::{Group, User, getgrouplist};
 use super::program::Held;
 use super::remains::our_name;
 use crate::config::{Connect, Recipe, regular};
-use crate::link::message::WorkerAddress;
+use crate::link::message::{Protocol, WorkerAddress};
 use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Identity, Job};
 
@@ -151,6 +151,12 @@ impl Spec {
     #[must_use]
     pub fn connect(&self) -> Connect {
         self.recipe.connect
+    }
+
+    /// What its workers speak.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.recipe.protocol
     }
 
     /// The user its workers run as, if it is another one than ours.
@@ -426,13 +432,14 @@ mod tests {
 
     use super::{Individual, MARKER, Spec, fill, our_name};
     use crate::config::{Connect, Recipe};
-    use crate::link::message::WorkerAddress;
+    use crate::link::message::{Protocol, WorkerAddress};
     use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
 
     fn recipe(command: &[&str]) -> Recipe {
         Recipe {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             connect: Connect::Port,
+            protocol: Protocol::Http1,
             cwd: None,
             env: Vec::new(),
             env_file: None,

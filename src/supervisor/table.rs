@@ -33,6 +33,7 @@ pub(super) fn build(routes: &Routes, config: &Config, workers: &Workers) -> Tabl
                                 worker: route.worker,
                                 slot: route.slot,
                                 address: workers.address(route.worker)?.clone(),
+                                protocol: workers.protocol(route.worker)?,
                                 gate: route.gate,
                             })
                         })

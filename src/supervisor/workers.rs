@@ -24,9 +24,9 @@ use super::spawn;
 use super::spec::{Individual, Spec};
 use super::squatter;
 use super::status::Evidence;
-use crate::config::{Config, FIRST_PROBES, Recipe, ServiceConfig, Workers as Kind};
+use crate::config::{Config, FIRST_PROBES, Recipe, ServiceConfig, Upstream, Workers as Kind};
 use crate::feed::Feed;
-use crate::link::message::WorkerAddress;
+use crate::link::message::{Protocol, WorkerAddress};
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Bytes, Change};
@@ -64,6 +64,8 @@ struct Worker {
     slot: Slot,
     generation: Generation,
     address: WorkerAddress,
+    /// What it speaks, from its first probe to its last request.
+    protocol: Protocol,
     place: Option<Place>,
     process: Option<Process>,
     answered: bool,
@@ -274,9 +276,7 @@ impl Workers {
             }];
         };
         let launched = match &config.workers {
-            Kind::Unmanaged(addresses) => {
-                self.adopt(worker, &config, addresses, (slot, generation))
-            }
+            Kind::Unmanaged(upstream) => self.adopt(worker, &config, upstream, (slot, generation)),
             Kind::Managed(recipe) => {
                 let key = (service.clone(), generation);
                 let spec = match self.specs.get(&key) {
@@ -305,15 +305,15 @@ impl Workers {
         &mut self,
         worker: WorkerId,
         config: &ServiceConfig,
-        addresses: &[WorkerAddress],
+        upstream: &[Upstream],
         (slot, generation): (Slot, Generation),
     ) -> Result<Vec<Fact>, String> {
-        let address = usize::try_from(slot.0)
+        let Upstream { address, protocol } = usize::try_from(slot.0)
             .ok()
-            .and_then(|index| addresses.get(index))
+            .and_then(|index| upstream.get(index))
             .ok_or_else(|| format!("`upstream` has no address for slot {slot}"))?;
         let (_keep, notified) = watch::channel(true);
-        let probing = self.probe(worker, config, address, notified);
+        let probing = self.probe(worker, config, (address, *protocol), notified);
         self.live.insert(
             worker,
             Worker {
@@ -321,6 +321,7 @@ impl Workers {
                 slot,
                 generation,
                 address: address.clone(),
+                protocol: *protocol,
                 place: None,
                 process: None,
                 answered: false,
@@ -400,6 +401,7 @@ impl Workers {
                 slot,
                 generation,
                 address: place.address().clone(),
+                protocol: spec.protocol(),
                 place: Some(place),
                 process: Some(Process {
                     pid: spawned.pid,
@@ -450,9 +452,9 @@ impl Workers {
                     facts.extend(self.sweep());
                     return facts;
                 }
-                let address = known.address.clone();
+                let (address, protocol) = (known.address.clone(), known.protocol);
                 if let Some(config) = self.services.get(&known.service).cloned() {
-                    let probing = self.probe(worker, &config, &address, notified);
+                    let probing = self.probe(worker, &config, (&address, protocol), notified);
                     if let Some(process) = self.process_mut(worker) {
                         process.tasks.push(probing);
                     }
@@ -467,12 +469,11 @@ impl Workers {
         &self,
         worker: WorkerId,
         config: &ServiceConfig,
-        address: &WorkerAddress,
+        (address, protocol): (&WorkerAddress, Protocol),
         mut notified: watch::Receiver<bool>,
     ) -> AbortHandle {
         let (health, address, inputs) =
             (config.health.clone(), address.clone(), self.inputs.clone());
-        let protocol = config.rules.protocol;
         let rise = config.settings.rise;
         let task = tokio::task::spawn_local(async move {
             if health.notify && notified.wait_for(|ready| *ready).await.is_err() {
@@ -778,6 +779,12 @@ impl Workers {
     #[must_use]
     pub(super) fn address(&self, worker: WorkerId) -> Option<&WorkerAddress> {
         Some(&self.live.get(&worker)?.address)
+    }
+
+    /// What a worker speaks.
+    #[must_use]
+    pub(super) fn protocol(&self, worker: WorkerId) -> Option<Protocol> {
+        Some(self.live.get(&worker)?.protocol)
     }
 
     /// Its resident memory in bytes.

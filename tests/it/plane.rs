@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use remuda::link::channel::{Channel, Receiver, Sender};
 use remuda::link::message::{
-    AccessLog, Exchange, FromPlane, Front, GenerationEntry, LogFormat, MAGIC, PROTOCOL,
+    AccessLog, Exchange, FromPlane, Front, GenerationEntry, LogFormat, MAGIC, PROTOCOL, Protocol,
     PublicListener, Sample, Service, ServiceRules, Table, ToPlane, WorkerAddress, WorkerEntry,
     WorkerSample,
 };
@@ -35,7 +35,8 @@ pub(crate) struct Plane {
     /// Services beside it, which the next tables have, too.
     pub(crate) others: Vec<Service>,
     pub(crate) front: Front,
-    /// Of every worker in the next tables.
+    /// Of every worker in the next tables that has none of its own.
+    pub(crate) protocol: Protocol,
     epoch: u64,
     asked: u64,
     last: Sample,
@@ -47,6 +48,7 @@ pub(crate) struct Route {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) gate: GateState,
+    pub(crate) protocol: Option<Protocol>,
 }
 
 pub(crate) fn open(id: u64, address: SocketAddr) -> Route {
@@ -54,6 +56,7 @@ pub(crate) fn open(id: u64, address: SocketAddr) -> Route {
         id,
         address,
         gate: GateState::Open,
+        protocol: None,
     }
 }
 
@@ -62,6 +65,7 @@ pub(crate) fn shut(id: u64, address: SocketAddr) -> Route {
         id,
         address,
         gate: GateState::Shut,
+        protocol: None,
     }
 }
 
@@ -71,6 +75,7 @@ pub(crate) fn aside(id: u64, address: SocketAddr) -> Route {
         id,
         address,
         gate: GateState::Aside,
+        protocol: None,
     }
 }
 
@@ -140,6 +145,7 @@ impl Plane {
             rules: ServiceRules::default(),
             others: Vec::new(),
             front: Front::default(),
+            protocol: Protocol::Http1,
             epoch: 0,
             asked: 0,
             last: Sample::default(),
@@ -251,7 +257,7 @@ impl Plane {
                             Role::Candidate
                         },
                         weight: Weight(*weight),
-                        workers: workers.iter().map(entry).collect(),
+                        workers: workers.iter().map(|of| entry(of, self.protocol)).collect(),
                     })
                     .collect(),
             }]
@@ -353,11 +359,12 @@ impl Drop for Plane {
     }
 }
 
-fn entry(route: &Route) -> WorkerEntry {
+fn entry(route: &Route, protocol: Protocol) -> WorkerEntry {
     WorkerEntry {
         worker: WorkerId(route.id),
         slot: Slot(u32::try_from(route.id).expect("small")),
         address: WorkerAddress::Tcp(route.address),
+        protocol: route.protocol.unwrap_or(protocol),
         gate: route.gate,
     }
 }

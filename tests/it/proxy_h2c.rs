@@ -1,6 +1,6 @@
 //! Workers that speak HTTP/2 (`protocol = "h2c"`), and tunnels by streams of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,35 @@ use crate::plane::{PATIENCE, Plane, Route, open};
 use crate::worker::{Worker, write};
 
 fn serving(workers: &[Route]) -> Plane {
-    Plane::serving_by(workers, |plane| plane.rules.protocol = Protocol::H2c)
+    Plane::serving_by(workers, |plane| plane.protocol = Protocol::H2c)
+}
+
+#[test]
+fn i10_two_generations_are_spoken_to_each_in_its_own_protocol() {
+    let (old, new) = (Worker::named("http1"), H2Worker::named("h2c"));
+    let newer = Route {
+        protocol: Some(Protocol::H2c),
+        ..open(2, new.address)
+    };
+    let older = open(1, old.address);
+    let mut plane = Plane::serving(&[older]);
+    let mut client = plane.client();
+    let mut seen = |plane: &mut Plane, shares: [u16; 2]| {
+        plane.publish(&[(shares[0], &[older]), (shares[1], &[newer])]);
+        let mut seen = BTreeSet::new();
+        for _ in 0..60 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let answer = client.answer();
+            assert_eq!(answer.status, 200);
+            seen.insert(answer.text().to_owned());
+        }
+        seen.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&mut plane, [10_000, 0]), ["http1"]);
+    assert_eq!(seen(&mut plane, [5_000, 5_000]), ["h2c", "http1"]);
+    assert_eq!(seen(&mut plane, [0, 10_000]), ["h2c"]);
+    // Back again, as after a rollback.
+    assert_eq!(seen(&mut plane, [10_000, 0]), ["http1"]);
 }
 
 #[test]
@@ -230,7 +258,7 @@ fn worker_of(sample: &Sample) -> WorkerSample {
 fn f53_a_worker_whose_calls_fail_is_ejected() {
     let (a, b) = (ending(Some("14")), ending(None));
     let mut plane = Plane::serving_by(&[open(1, a.address), open(2, b.address)], |plane| {
-        plane.rules.protocol = Protocol::H2c;
+        plane.protocol = Protocol::H2c;
         plane.rules.ejection.base_time = Duration::from_secs(60);
         plane.rules.slow_start = Duration::ZERO;
     });
@@ -311,7 +339,7 @@ fn f42_a_worker_that_gives_up_in_a_body_never_looks_whole() {
         })
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut session = Session::connect(plane.address);
@@ -374,7 +402,7 @@ fn more_requests_than_a_worker_takes_on_one_connection_get_more_connections() {
         })
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut session = Session::connect(plane.address);
@@ -499,7 +527,7 @@ fn f52_calls_that_some_cancel_cost_those_nothing_who_share_a_connection_with_the
         })
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut neighbour = Session::connect(plane.address);
@@ -563,7 +591,7 @@ fn f52_what_one_client_gives_up_at_once_costs_those_nothing_who_share_a_connecti
         })
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut neighbour = Session::connect(plane.address);

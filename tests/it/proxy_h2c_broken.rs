@@ -111,7 +111,7 @@ fn f42_a_get_whose_answer_breaks_http_is_executed_once() {
     for (case, answering) in cases {
         let worker = RawWorker::start(move |stream, _| (answering(stream), false));
         let routes = [open(1, worker.address), open(2, worker.address)];
-        let plane = Plane::serving_by(&routes, |plane| plane.rules.protocol = Protocol::H2c);
+        let plane = Plane::serving_by(&routes, |plane| plane.protocol = Protocol::H2c);
         let mut session = Session::connect(plane.address);
         assert_eq!(session.ask(get("/")).status, 502, "{case}");
         assert_eq!(worker.seen(), 1, "{case}");
@@ -128,7 +128,7 @@ fn f42_a_get_that_meets_what_another_left_on_the_connection_is_executed_once() {
         }
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut session = Session::connect(plane.address);
@@ -145,7 +145,7 @@ fn f42_a_get_that_was_told_something_before_its_answer_broke_off_is_executed_onc
     for why in [2, 7] {
         let worker = RawWorker::start(move |on, _| ([early(on), reset(on, why)].concat(), false));
         let routes = [open(1, worker.address), open(2, worker.address)];
-        let plane = Plane::serving_by(&routes, |plane| plane.rules.protocol = Protocol::H2c);
+        let plane = Plane::serving_by(&routes, |plane| plane.protocol = Protocol::H2c);
         let mut session = Session::connect(plane.address);
         assert_eq!(session.ask(get("/")).status, 502, "{why}");
         assert_eq!(worker.seen(), 1, "{why}");
@@ -170,7 +170,7 @@ fn f44_a_stream_that_is_refused_or_left_behind_still_goes_elsewhere() {
             _ => (ok(on), false),
         });
         let routes = [open(1, worker.address), open(2, worker.address)];
-        let plane = Plane::serving_by(&routes, |plane| plane.rules.protocol = Protocol::H2c);
+        let plane = Plane::serving_by(&routes, |plane| plane.protocol = Protocol::H2c);
         let mut session = Session::connect(plane.address);
         assert_eq!(session.ask(get("/")).status, 200, "{case}");
         assert_eq!(worker.seen(), 2, "{case}");
@@ -193,7 +193,7 @@ fn f42_a_get_whose_neighbour_on_the_connection_got_a_broken_answer_is_saved() {
         }
     });
     let mut plane = Plane::start_with(1);
-    plane.rules.protocol = Protocol::H2c;
+    plane.protocol = Protocol::H2c;
     plane.publish(&[(10_000, &[open(1, worker.address)])]);
     plane.accept();
     let mut session = Session::connect(plane.address);

@@ -27,6 +27,7 @@ mod listeners;
 mod manager;
 mod planes;
 mod programs;
+mod protocols;
 mod reloads;
 mod routing;
 mod sandbox;

@@ -10,7 +10,7 @@ use super::super::live::Clock;
 use super::super::table::{Gates, View};
 use super::*;
 use crate::link::message::{
-    Front, GenerationEntry, Service as ServiceEntry, ServiceRules, Table, WorkerAddress,
+    Front, GenerationEntry, Protocol, Service as ServiceEntry, ServiceRules, Table, WorkerAddress,
     WorkerEntry,
 };
 use crate::rollout::{Epoch, GateState, ServiceName, Slot, Weight};
@@ -21,6 +21,7 @@ fn table(rules: &ServiceRules, generations: &[(u16, &[u64])]) -> Arc<Table> {
         worker: WorkerId(*number),
         slot: Slot(u32::try_from(*number).expect("small")),
         address: WorkerAddress::Unix("/x".into()),
+        protocol: Protocol::Http1,
         gate: GateState::Open,
     };
     let numbered = generations.iter().zip(1..);

@@ -3,6 +3,7 @@
 pub(crate) mod checker;
 pub(crate) mod cli;
 pub(crate) mod h2;
+pub(crate) mod h2c;
 pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod knobs;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::h2c;
 use super::knobs::Set;
 
 /// Names the knobs' file; the test program sees it and becomes a worker. (remuda removes `REMUDA_*` from
@@ -159,6 +160,9 @@ fn serve(knobs: Set) -> ! {
                 eprintln!("cannot bind port {port}: {error}");
                 std::process::exit(3);
             });
+            if std::env::var_os(h2c::H2C).is_some() {
+                h2c::serve(listener, &var("REMUDA_GENERATION"));
+            }
             accept_tcp(&worker, &listener)
         }
     }
