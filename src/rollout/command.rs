@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{Generation, Moment, ServiceName, Slot};
+use super::id::{Generation, Moment, ServiceName, Slot, WorkerId};
 use super::settings::Settings;
 
 /// One order to the core.
@@ -27,6 +27,16 @@ pub enum Command {
         service: ServiceName,
         /// Its new settings.
         settings: Settings,
+    },
+    /// Workers that somebody else runs are at other addresses now, one for each wanted one. Those that are
+    /// named leave, and for each address without a worker one begins.
+    Readdress {
+        /// The service.
+        service: ServiceName,
+        /// The new settings.
+        settings: Settings,
+        /// Workers whose address is none of it any more.
+        gone: Vec<WorkerId>,
     },
     /// Roll to a new generation.
     Rollout {

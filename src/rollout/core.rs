@@ -74,6 +74,7 @@ impl Core {
             }
             Command::Start { .. }
             | Command::Configure { .. }
+            | Command::Readdress { .. }
             | Command::Rollout { .. }
             | Command::Steer { .. }
             | Command::Rollback { .. }
@@ -94,6 +95,13 @@ impl Core {
                     service.configure(turn, settings)
                 })
             }
+            Command::Readdress {
+                service,
+                settings,
+                gone,
+            } => self.order(now, &service, |service, turn| {
+                service.readdress(turn, settings, &gone)
+            }),
             Command::Rollout { service, order } => self.order(now, &service, |service, turn| {
                 service.order_rollout(turn, order)
             }),

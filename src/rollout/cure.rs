@@ -121,9 +121,10 @@ impl Service {
         let (staffed, wanted) = (self.staffed(number), self.wanted_of(number));
         let stays = count(self.of(number).filter(|worker| worker.stays()));
         let no_room = self.room_above() == 0;
+        let unneeded = self.unmanaged() && self.named_ones_serve(number);
         let leaves = |worker: &Worker| {
             let shut = !self.open(worker);
-            let made_good = worker.outgoing && (shut || staffed > wanted);
+            let made_good = worker.outgoing && (shut || staffed > wanted || unneeded);
             let cured = worker.sick && shut && idles(worker) && (stays >= wanted || no_room);
             worker.leaves() && (made_good || cured)
         };
@@ -142,11 +143,25 @@ impl Service {
             .of(number)
             .any(|worker| worker.outgoing && worker.leaves());
         let sick = self.of(number).find(stands)?.id;
-        if !waits || staffed < wanted || staffed == 0 {
+        // Of somebody else's no new one begins in its place.
+        if self.unmanaged() || !waits || staffed < wanted || staffed == 0 {
             return None;
         }
         self.note_replaced(turn, sick);
         Some(sick)
+    }
+}
+
+impl Service {
+    /// Of those that stay each has answered once, and one can: nobody new is waited for. One that has failed since
+    /// is no reason to go on with an address that is not to be used any more.
+    fn named_ones_serve(&self, number: Generation) -> bool {
+        let mut stay = self.of(number).filter(|worker| !worker.outgoing);
+        let begins = |worker: &Worker| matches!(worker.phase, Phase::Starting { .. });
+        let served = self
+            .of(number)
+            .any(|worker| worker.stays() && worker.routable());
+        served && !stay.any(begins)
     }
 }
 

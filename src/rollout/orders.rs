@@ -207,6 +207,27 @@ impl Service {
         Ok(Accepted::Done)
     }
 
+    /// Addresses that went are left, the new ones first.
+    pub(super) fn readdress(
+        &mut self,
+        turn: &mut Turn<'_>,
+        settings: Settings,
+        gone: &[WorkerId],
+    ) -> Result<Accepted, Refusal> {
+        if !self.unmanaged() {
+            return Err(Refusal::Invalid(
+                "a service with a `command` has no addresses of its own".to_owned(),
+            ));
+        }
+        self.configure(turn, settings)?;
+        for id in gone {
+            if let Some(worker) = self.workers.get_mut(id) {
+                worker.outgoing = true;
+            }
+        }
+        Ok(Accepted::Done)
+    }
+
     pub(super) fn order_worker(
         &mut self,
         turn: &mut Turn<'_>,

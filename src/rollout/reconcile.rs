@@ -308,7 +308,12 @@ impl Service {
             return wanted;
         }
         let leaving = count(self.of(number).filter(|worker| worker.leaves()));
-        wanted + leaving.min(self.room_above())
+        // Somebody else's take no memory of ours, and each wanted one has an address of its own.
+        let room = match self.unmanaged() {
+            true => leaving,
+            false => self.room_above(),
+        };
+        wanted + leaving.min(room)
     }
 
     /// How many may be above the wanted counts while no rollout runs (I2): as many as a rollout may have above,

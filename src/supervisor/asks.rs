@@ -297,6 +297,7 @@ fn describe(command: &Command) -> String {
     match command {
         Command::Start { service, .. } => format!("start of {service}"),
         Command::Configure { service, .. } => format!("new settings of {service}"),
+        Command::Readdress { service, .. } => format!("new addresses of {service}"),
         Command::Rollout { service, .. } => format!("rollout of {service}"),
         Command::Steer { service, steer, .. } => format!("{steer:?} of {service}").to_lowercase(),
         Command::Rollback { service } => format!("rollback of {service}"),

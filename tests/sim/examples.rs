@@ -753,6 +753,118 @@ fn unmanaged_workers_are_routed_and_never_signalled() {
     assert!(!calm.actions.iter().any(signalled));
 }
 
+/// Somebody else's workers, and those of them that are ready, by id.
+fn somebody_elses(wanted: u32) -> Calm {
+    Calm::start(Settings {
+        ownership: Ownership::Unmanaged,
+        ..of(wanted)
+    })
+}
+
+impl Calm {
+    fn readdress(&mut self, wanted: u32, gone: &[u64]) -> Result<Accepted, Refusal> {
+        self.order(Command::Readdress {
+            service: service(),
+            settings: Settings {
+                ownership: Ownership::Unmanaged,
+                ..of(wanted)
+            },
+            gone: gone.iter().copied().map(WorkerId).collect(),
+        })
+    }
+
+    /// Workers by id, with whether they are ready.
+    fn has(&self) -> Vec<(u64, WorkerState)> {
+        let view = self.view();
+        let workers = &view.services[0].generations[0].workers;
+        let mut all: Vec<_> = workers
+            .iter()
+            .map(|worker| (worker.worker.0, worker.state))
+            .collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+}
+
+#[test]
+fn f14_an_address_that_went_is_left_when_the_new_one_answers_and_nobody_is_signalled() {
+    let mut calm = somebody_elses(2);
+    assert_eq!(
+        calm.has(),
+        [(1, WorkerState::Ready), (2, WorkerState::Ready)]
+    );
+    calm.readdress(3, &[1]).expect("it is taken");
+    assert_eq!(
+        calm.has(),
+        [2, 3, 4].map(|id| (id, WorkerState::Ready)),
+        "two came for the one that went"
+    );
+    calm.readdress(1, &[2, 4]).expect("it is taken");
+    assert_eq!(calm.has(), [(3, WorkerState::Ready)]);
+    let signalled =
+        |action: &Action| matches!(action, Action::Terminate { .. } | Action::KillGroup { .. });
+    assert!(!calm.actions.iter().any(signalled));
+}
+
+#[test]
+fn f14_an_address_that_went_serves_on_while_a_new_one_has_never_answered() {
+    let mut calm = somebody_elses(2);
+    calm.silent_from = 1;
+    calm.readdress(2, &[1, 2]).expect("it is taken");
+    let begin = [(3, WorkerState::Starting), (4, WorkerState::Starting)];
+    let serve = [(1, WorkerState::Ready), (2, WorkerState::Ready)];
+    assert_eq!(calm.has(), [serve, begin].concat());
+    // All that are named begin at once, so one that is dead holds up none that is not.
+    calm.tell(Fact::Answered {
+        worker: WorkerId(4),
+    });
+    assert_eq!(
+        calm.has(),
+        [
+            (2, WorkerState::Ready),
+            (3, WorkerState::Starting),
+            (4, WorkerState::Ready),
+        ],
+        "as many as are wanted serve all the while"
+    );
+    // The one that never answers is taken back, and then nobody is waited for.
+    calm.readdress(1, &[3]).expect("it is taken");
+    assert_eq!(calm.has(), [(4, WorkerState::Ready)]);
+}
+
+#[test]
+fn f14_an_address_that_went_is_left_though_one_that_stays_fails() {
+    let mut calm = somebody_elses(3);
+    calm.misses(2, 3);
+    calm.readdress(2, &[1]).expect("it is taken");
+    assert_eq!(
+        calm.has(),
+        [(2, WorkerState::Ready), (3, WorkerState::Ready)],
+        "one that fails was none of those that are waited for"
+    );
+    calm.misses(3, 3);
+    // Nobody that stays can answer: who can is not let go.
+    let mut calm = somebody_elses(2);
+    calm.misses(2, 3);
+    calm.readdress(1, &[1]).expect("it is taken");
+    assert_eq!(
+        calm.has(),
+        [(1, WorkerState::Ready), (2, WorkerState::Ready)]
+    );
+    calm.tell(Fact::Answered {
+        worker: WorkerId(2),
+    });
+    assert_eq!(calm.has(), [(2, WorkerState::Ready)]);
+}
+
+#[test]
+fn f14_workers_of_a_command_have_no_addresses() {
+    let mut calm = Calm::start(of(2));
+    let refused = calm.readdress(2, &[1]);
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    assert_eq!(calm.view().services[0].ready, 2);
+}
+
 impl Calm {
     fn worker(&mut self, slot: u32, order: WorkerOrder) {
         self.order(Command::Worker {

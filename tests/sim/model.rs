@@ -40,6 +40,8 @@ struct Worker {
     /// between, perhaps.
     follows: Option<bool>,
     retiring: bool,
+    /// Its address is none of its service's any more.
+    unnamed: bool,
     terminated: Option<Moment>,
     /// What it was given then.
     grace: Duration,
@@ -64,7 +66,7 @@ impl Worker {
         self.exited.is_none() && !self.cleared
     }
     fn placed(&self) -> bool {
-        self.live() && !self.held && !self.retiring && self.terminated.is_none()
+        self.live() && !self.held && !self.retiring && !self.unnamed && self.terminated.is_none()
     }
     fn serves(&self) -> bool {
         self.live()
@@ -232,6 +234,7 @@ impl Model {
             Command::Start { .. }
             | Command::Halt(_)
             | Command::Configure { .. }
+            | Command::Readdress { .. }
             | Command::Rollback { .. }
             | Command::Rollout { .. }
             | Command::Steer { .. }
@@ -248,6 +251,16 @@ impl Model {
             }
             Command::Configure { settings, .. } if self.takes(settings) => {
                 self.set(settings.clone());
+            }
+            Command::Readdress { settings, gone, .. }
+                if self.unmanaged() && self.takes(settings) =>
+            {
+                self.set(settings.clone());
+                for id in gone {
+                    if let Some(worker) = self.workers.get_mut(*id) {
+                        worker.unnamed = true;
+                    }
+                }
             }
             _ => {}
         }
@@ -300,6 +313,10 @@ impl Model {
             Command::Scale { .. } => assert_eq!(refused, None),
             Command::Configure { settings, .. } => {
                 assert_eq!(refused.is_none(), self.takes(settings), "{refused:?}");
+            }
+            Command::Readdress { settings, .. } => {
+                let taken = self.unmanaged() && self.takes(settings);
+                assert_eq!(refused.is_none(), taken, "{refused:?}");
             }
             Command::Rollout { .. } | Command::Rollback { .. } if self.unmanaged() => {
                 assert_eq!(refused, Some(&Refusal::Unmanaged));
@@ -729,7 +746,7 @@ impl Model {
         let well = |worker: &WorkerId| {
             let worker = self.workers.get(*worker);
             worker.is_some_and(|worker| {
-                worker.live() && worker.ready && !worker.failing && !worker.held
+                worker.live() && worker.ready && !worker.failing && !worker.held && !worker.unnamed
             })
         };
         // "Failure in the first batch: the candidate's weight goes to 0, then it retires", whoever else

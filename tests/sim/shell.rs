@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use remuda::rollout::{
@@ -156,6 +156,8 @@ pub(crate) struct Site {
     kinds: BTreeMap<Generation, Kind>,
     totals: BTreeMap<Generation, Outcomes>,
     traffic: u64,
+    /// Somebody else's workers whose addresses are not named any more.
+    gone: BTreeSet<WorkerId>,
 }
 
 impl Site {
@@ -166,6 +168,7 @@ impl Site {
             kinds: BTreeMap::from([(Generation(1), Kind::Good)]),
             totals: BTreeMap::new(),
             traffic,
+            gone: BTreeSet::new(),
         }
     }
 
@@ -1181,6 +1184,10 @@ impl Shell {
             settings.wanted = 0;
         }
         let service = self.sites[at].name.clone();
+        if self.sites[at].unmanaged() && self.rng.chance(60) {
+            self.readdress(at, service, settings);
+            return;
+        }
         self.order(Command::Configure {
             service: service.clone(),
             settings,
@@ -1197,6 +1204,29 @@ impl Shell {
         }
     }
 
+    /// Some addresses go, and with the new count others come.
+    fn readdress(&mut self, at: usize, service: ServiceName, mut settings: Settings) {
+        let view = self.core.view(self.now);
+        let mut services = view.services.iter();
+        let of = services.find(|of| of.service == service);
+        let generations = of.iter().flat_map(|of| &of.generations);
+        let workers = generations.flat_map(|generation| &generation.workers);
+        let ids = workers.map(|worker| worker.worker).collect::<Vec<_>>();
+        let named = ids
+            .into_iter()
+            .filter(|id| !self.sites[at].gone.contains(id));
+        let (gone, kept): (Vec<_>, Vec<_>) = named.partition(|_| self.rng.chance(40));
+        // There is one worker for each address that is named.
+        let kept = u32::try_from(kept.len()).expect("few");
+        settings.wanted = settings.wanted.max(kept);
+        self.sites[at].gone.extend(&gone);
+        self.order(Command::Readdress {
+            service,
+            settings,
+            gone,
+        });
+    }
+
     fn worker_order(&mut self, at: usize, slot: Slot, order: WorkerOrder) {
         self.order(Command::Worker {
             service: self.sites[at].name.clone(),
@@ -1211,6 +1241,7 @@ fn about(command: &Command) -> Option<&ServiceName> {
     match command {
         Command::Start { service, .. }
         | Command::Configure { service, .. }
+        | Command::Readdress { service, .. }
         | Command::Rollout { service, .. }
         | Command::Steer { service, .. }
         | Command::Rollback { service }
