@@ -7,7 +7,7 @@ use serde_json::json;
 use super::check;
 use super::exit::Code;
 use super::out::Out;
-use crate::config::{self, Config, RunFlags, paths};
+use crate::config::{self, Loaded, RunFlags, paths};
 use crate::supervisor;
 
 /// Runs in the foreground until it is stopped.
@@ -16,7 +16,7 @@ pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
         Ok(loaded) => {
             check::tell(out, &loaded.warnings);
             let again = Box::new(move || reread(&flags));
-            supervisor::run(loaded.config, again, out.json())
+            supervisor::run(loaded, again, out.json())
         }
         Err(problems) => {
             check::tell(out, &problems);
@@ -32,9 +32,6 @@ pub(crate) fn run(out: &Out, flags: RunFlags) -> ExitCode {
     }
 }
 
-fn reread(flags: &RunFlags) -> Result<Config, String> {
-    match config::load(flags, &paths::environment()) {
-        Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(problems.render(false, None)),
-    }
+fn reread(flags: &RunFlags) -> Result<Loaded, String> {
+    config::load(flags, &paths::environment()).map_err(|problems| problems.render(false, None))
 }

@@ -315,7 +315,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "upstream",
                 Kind::Upstreams,
                 "[\"127.0.0.1:9000\", \"unix:/run/x.sock\"]",
-                "In place of `command`: workers that somebody else runs",
+                "In place of `command`: workers that somebody else runs. A reload takes others, the new ones first",
             ),
             optional(
                 "hosts",

@@ -3,6 +3,7 @@
 //! Flag > environment > file > default. Nothing unchecked leaves this module. [`load`] is called once at
 //! start and again at each reload; it reads the file and decides nothing but what the config means.
 
+mod changes;
 mod check;
 pub mod diagnose;
 mod edits;
@@ -28,6 +29,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::changes::ChangedKeys;
 pub use self::diagnose::Problems;
 pub use self::flags::RunFlags;
 pub use self::paths::Env;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Config, TlsFiles, tls_offer};
-use crate::link::message::{TlsOffer, ToPlane};
+use crate::link::message::{ClientAuthorities, Identity, TlsOffer, ToPlane};
 use crate::rollout::Moment;
 
 /// How often the files are looked at.
@@ -25,6 +25,9 @@ type Stamps = BTreeMap<PathBuf, Stamp>;
 #[derive(Debug)]
 pub(super) struct Certificates {
     of: Vec<(u32, bool, TlsFiles)>,
+    /// Of listeners that the config has left out, as they were: they stand until a restart, and their files
+    /// may be gone.
+    kept: Vec<TlsOffer>,
     /// What was read, or tried to.
     read: Stamps,
     /// What was there at the last look.
@@ -49,11 +52,30 @@ impl Certificates {
         let offers = offers(&of)?;
         let certificates = Self {
             of,
+            kept: Vec::new(),
             read: stamps.clone(),
             seen: stamps,
             next: now + LOOK,
         };
         Ok((certificates, offers))
+    }
+
+    /// Those of these places go on with what they show now. Returns all that is to be shown.
+    pub(super) fn keeping(
+        &mut self,
+        places: &[u32],
+        shown: &[TlsOffer],
+        read: Vec<TlsOffer>,
+    ) -> Vec<TlsOffer> {
+        let of = shown.iter().filter(|offer| places.contains(&offer.place));
+        self.kept = of.cloned().collect();
+        self.with_kept(read)
+    }
+
+    fn with_kept(&self, mut read: Vec<TlsOffer>) -> Vec<TlsOffer> {
+        read.extend(self.kept.iter().cloned());
+        read.sort_by_key(|offer| offer.place);
+        read
     }
 
     /// Looks whether files have changed, if it is time to. They are read when they have not changed any
@@ -68,7 +90,7 @@ impl Certificates {
             return None;
         }
         self.read = self.seen.clone();
-        Some(offers(&self.of))
+        Some(offers(&self.of).map(|read| self.with_kept(read)))
     }
 }
 
@@ -89,6 +111,15 @@ fn stamps(of: &[(u32, bool, TlsFiles)]) -> Stamps {
 fn stamp(file: &PathBuf) -> Stamp {
     let meta = std::fs::metadata(file).ok()?;
     Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+}
+
+/// What clients see of them, by place.
+pub(super) fn shown(
+    offers: &[TlsOffer],
+) -> impl Iterator<Item = (u32, &[Identity], Option<&ClientAuthorities>)> {
+    offers
+        .iter()
+        .map(|offer| (offer.place, &*offer.identities, offer.clients.as_ref()))
 }
 
 /// The messages that hand them over, none longer than a frame may be.
@@ -136,7 +167,7 @@ pub(super) fn messages(offers: &[TlsOffer]) -> Vec<ToPlane> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::message::{Identity, Secret};
+    use crate::link::message::Secret;
 
     #[test]
     fn many_certificates_are_handed_over_in_parts_that_fit_a_frame() {

@@ -26,7 +26,7 @@ use super::stopping::Stopping;
 use super::table;
 use super::told::Told;
 use super::workers::Workers;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::metrics::{LogStream, Metrics, process};
 use crate::rollout::{
     Action, Command, Core, Event, Exit, Fact, Generation, Moment, Record, RolloutOrder, Routes,
@@ -47,7 +47,7 @@ const STALL: Duration = Duration::from_millis(500);
 const STORM: Duration = Duration::from_millis(50);
 
 /// Re-reads the config as the command line told it.
-pub type Reread = Box<dyn Fn() -> Result<Config, String>>;
+pub type Reread = Box<dyn Fn() -> Result<Loaded, String>>;
 
 /// Everything the loop owns.
 pub(super) struct Supervisor {
@@ -55,7 +55,7 @@ pub(super) struct Supervisor {
     pub(super) config: Config,
     pub(super) reread: Reread,
     /// The config that was last read and applied, as far as it can be without a restart.
-    pub(super) last_read: Config,
+    pub(super) last_read: Loaded,
     pub(super) core: Core,
     pub(super) certificates: Certificates,
     pub(super) notices: Notices,
@@ -554,6 +554,7 @@ impl Supervisor {
             } => {
                 self.keep_ledger(&record.service, (*number, *to), *state);
             }
+            Event::WorkerRetired { worker, .. } => self.workers.dismissed(*worker),
             Event::WorkerDrained { generation, .. } => {
                 self.add_late_cuts(&record.service, *generation);
             }

@@ -49,6 +49,7 @@ mod signals;
 pub mod spawn;
 pub mod spec;
 mod squatter;
+mod standing;
 mod start;
 pub mod state;
 mod status;

@@ -7,8 +7,9 @@ use serde_json::json;
 use tracing::Level;
 
 use super::control::Supervisor;
+use super::standing;
 use crate::config::{Config, Workers};
-use crate::rollout::{Moment, RolloutState, ServiceView, View};
+use crate::rollout::{Moment, RolloutState, ServiceView, View, WorkerState};
 
 /// Between two tries to keep the state: a disk that is sick holds up the loop each time.
 const STATE_EVERY: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ impl Supervisor {
         let read = read.chain(sandbox);
         let mut all: Vec<String> = read.chain(restart).cloned().collect();
         all.extend(self.behind(view));
+        all.extend(self.lingering(view));
         all.extend(self.strayed());
         all
     }
@@ -59,6 +61,24 @@ impl Supervisor {
     pub(super) fn behind(&self, view: &View) -> Vec<String> {
         let services = view.services.iter();
         services.filter_map(|of| self.behind_in(of)).collect()
+    }
+
+    /// Workers of addresses that a reload took away, which serve until those that came have answered.
+    fn lingering(&self, view: &View) -> Vec<String> {
+        let services = view.services.iter();
+        let all = services.flat_map(|service| {
+            let generations = service.generations.iter();
+            let workers = generations.flat_map(|generation| &generation.workers);
+            let serving = workers.filter(|worker| worker.state == WorkerState::Ready);
+            serving.filter_map(|worker| {
+                let address = self.workers.unnamed(worker.worker)?;
+                Some(format!(
+                    "service {}: {address} is not in `upstream` any more, and serves until the new ones have answered",
+                    service.service
+                ))
+            })
+        });
+        all.collect()
     }
 
     fn behind_in(&self, view: &ServiceView) -> Option<String> {
@@ -141,6 +161,17 @@ pub(super) fn is_moving(view: &ServiceView) -> bool {
     runs || view.pending.is_some()
 }
 
+/// Keys outside of all tables that only the start takes. Put back they change nothing, either.
+pub(super) const OF_THE_START: [&str; 7] = [
+    "runtime_dir",
+    "threads",
+    "sandbox",
+    "state_dir",
+    "ports",
+    "pid_file",
+    "exit_on_failed_start",
+];
+
 /// What has changed and cannot be taken into use while we run.
 pub(super) fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -150,7 +181,6 @@ pub(super) fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         }
     };
     let (was, is) = (&old.admin, &new.admin);
-    differs("listen", old.listen != new.listen);
     differs("admin.address", was.address != is.address);
     differs("admin.token_file", was.token_file != is.token_file);
     let moved = was.runtime_dir != is.runtime_dir;
@@ -164,7 +194,28 @@ pub(super) fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
     differs("state_dir", old.state_dir != new.state_dir);
     differs("ports", old.ports != new.ports);
     differs("pid_file", old.pid_file != new.pid_file);
+    let (was, is) = (old.exit_on_failed_start, new.exit_on_failed_start);
+    differs("exit_on_failed_start", was != is);
+    if let Some(which) = standing::others(&old.listen, &new.listen) {
+        sentences.insert(
+            0,
+            format!("`listen` changed, which needs a restart of remuda ({which})"),
+        );
+    }
     sentences
+}
+
+/// Services whose workers are somebody else's in one of them and ours in the other; `None` if there is none.
+pub(super) fn other_owners(old: &Config, new: &Config) -> Option<String> {
+    let changed = new.services.iter().find(|service| {
+        let before = old.services.iter().find(|of| of.name == service.name);
+        before.is_some_and(|of| of.settings.ownership != service.settings.ownership)
+    })?;
+    Some(format!(
+        "service {}: `command` and `upstream` cannot be exchanged while remuda runs; the config is good, and a restart \
+         of remuda takes it",
+        changed.name
+    ))
 }
 
 /// Which services one of them has and the other not; `None` if they have the same.

@@ -6,17 +6,31 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::Level;
 
+use self::words::{INVALID, OF_A_GENERATION, OF_PROBES, moves, named, not_reloaded};
 use super::access_log;
-use super::certificates::Certificates;
+use super::certificates::{self, Certificates};
 use super::control::Supervisor;
-use super::notices::{is_moving, other_services, restart_needed};
+use super::notices::{OF_THE_START, is_moving, other_owners, other_services, restart_needed};
+use super::standing::Standing;
 use super::status::rollout_id;
-use crate::config::{Config, ServiceConfig, Workers};
+use crate::config::{ChangedKeys, Config, ServiceConfig, Workers};
+use crate::link::message::TlsOffer;
 use crate::rollout::{Accepted, Command, Generation, Moment, Refusal, RolloutOrder, Trigger};
 use crate::wire;
 
+mod words;
+
 /// How often a config that was refused is looked at.
 const LOOK_AT_REFUSED: Duration = Duration::from_secs(5);
+
+/// What was read and opened for a config that may be taken.
+struct Prepared {
+    certificates: Certificates,
+    offers: Vec<TlsOffer>,
+    standing: Standing,
+    /// If it is another one.
+    log: Option<Option<access_log::OpenLog>>,
+}
 
 /// What a config has changed.
 #[derive(Debug, Default)]
@@ -49,6 +63,7 @@ impl Supervisor {
 
     fn read_and_apply(&mut self) -> Result<Changes, Refusal> {
         let now = self.clock.now();
+        let mut why = None;
         let read = (self.reread)().map_err(|problems| {
             self.journal.note(
                 now,
@@ -57,14 +72,17 @@ impl Supervisor {
                 "the new config is not valid; the running one stays",
                 json!({"problems": problems}),
             );
+            why = Some(INVALID.to_owned());
             Refusal::Invalid(problems)
         });
-        let applied = read.and_then(|new| self.apply(&new).map(|changes| (new, changes)));
-        self.notices.config = applied.as_ref().err().map(|refusal| match refusal {
-            Refusal::Conflict(why) => format!("the config was not reloaded: {why}"),
-            _ => "the config was not reloaded, and the one before stays in use; `remuda check` says why"
-                .to_owned(),
+        let prepared = read.and_then(|new| self.prepare(&new.config).map(|ready| (new, ready)));
+        let applied = prepared.and_then(|(new, ready)| {
+            let keys = new.changed_since(&self.last_read);
+            self.apply(&new.config, ready, &keys)
+                .map(|changes| (new, changes))
         });
+        let refused = applied.as_ref().err();
+        self.notices.config = refused.map(|refusal| why.unwrap_or_else(|| not_reloaded(refusal)));
         self.metrics
             .config_reload(self.notices.all_read(), self.clock.wall(now));
         let (new, changes) = applied?;
@@ -87,12 +105,14 @@ impl Supervisor {
         let Ok(read) = (self.reread)() else {
             return;
         };
-        if read != self.last_read {
-            if other_services(&self.config, &read).is_none() {
-                let message =
-                    "the config was not reloaded; it is valid now, and `remuda reload` takes it";
-                self.notices.config = Some(message.to_owned());
-            }
+        if read.config != self.last_read.config {
+            self.notices.config = Some(match self.prepare(&read.config) {
+                Ok(_not_asked_for) => {
+                    "the config was not reloaded; it is valid now, and `remuda reload` takes it"
+                        .to_owned()
+                }
+                Err(refusal) => not_reloaded(&refusal),
+            });
             return;
         }
         self.notices.config = None;
@@ -106,23 +126,55 @@ impl Supervisor {
         );
     }
 
-    fn apply(&mut self, new: &Config) -> Result<Changes, Refusal> {
-        let now = self.clock.now();
-        let (certificates, offers) = Certificates::read(new, now).map_err(Refusal::Invalid)?;
+    /// Everything of a config that may be refused, before anything is changed: all of it is taken, or nothing.
+    fn prepare(&self, new: &Config) -> Result<Prepared, Refusal> {
         if let Some(why) = other_services(&self.config, new) {
             return Err(Refusal::Conflict(why));
         }
+        if let Some(why) = other_owners(&self.config, new) {
+            return Err(Refusal::Conflict(why));
+        }
+        let now = self.clock.now();
+        let standing = Standing::of(&self.config, new);
+        let mut here = new.clone();
+        here.listen.clone_from(&self.config.listen);
+        here.tls.clone_from(&standing.tls);
+        here.front.entrances.clone_from(&standing.entrances);
+        // Those of listeners that are yet to come are read for their mistakes only.
+        Certificates::read(new, now).map_err(Refusal::Invalid)?;
+        let (mut certificates, read) = Certificates::read(&here, now).map_err(Refusal::Invalid)?;
+        let offers = certificates.keeping(&standing.left_out, self.planes.offers(), read);
+        let log = match self.config.access_log == new.access_log {
+            true => None,
+            false => Some(access_log::open(&new.access_log).map_err(Refusal::Invalid)?),
+        };
+        Ok(Prepared {
+            certificates,
+            offers,
+            standing,
+            log,
+        })
+    }
+
+    fn apply(
+        &mut self,
+        new: &Config,
+        ready: Prepared,
+        keys: &ChangedKeys,
+    ) -> Result<Changes, Refusal> {
         let needed = restart_needed(&self.config, new);
         let mut changes = Changes {
             told: needed.clone(),
             rolled: Vec::new(),
         };
-        // Before anything is changed: a log that cannot be opened changes nothing.
-        let log = match self.config.access_log == new.access_log {
-            true => None,
-            false => Some(access_log::open(&new.access_log).map_err(Refusal::Invalid)?),
-        };
-        if let Some(log) = log {
+        let general = keys.general.iter().map(|key| &**key);
+        let live: Vec<&str> = general.filter(|key| !OF_THE_START.contains(key)).collect();
+        if !live.is_empty() {
+            changes
+                .told
+                .push(format!("{} changed (live)", named(&live)));
+        }
+        if let Some(log) = ready.log {
             self.planes.log_to(log);
             self.config.access_log = new.access_log.clone();
             changes
@@ -131,21 +183,29 @@ impl Supervisor {
         }
         self.notices.restart = needed;
         // First, as services publish the table.
-        let before = std::mem::replace(&mut self.config.front, new.front.clone());
-        if self.config.listen == new.listen {
-            self.config.tls.clone_from(&new.tls);
-            self.certificates = certificates;
-            self.notices.certificates = None;
-            if *offers != *self.planes.offers() {
-                self.planes.offer(offers);
+        self.config.front = new.front.clone();
+        self.config.front.entrances = ready.standing.entrances;
+        for (place, files) in (0..).zip(ready.standing.tls) {
+            if let Some(known) = self.config.tls.get_mut(place as usize)
+                && !ready.standing.left_out.contains(&place)
+            {
+                *known = files;
+            }
+        }
+        changes.told.extend(ready.standing.told);
+        self.certificates = ready.certificates;
+        self.notices.certificates = None;
+        let before = self.planes.offers();
+        if *ready.offers != *before {
+            // More than that HTTP/2 is offered, or no more, which its listener's line says.
+            if certificates::shown(&ready.offers).ne(certificates::shown(before)) {
                 changes.told.push("certificates changed (live)".to_owned());
             }
-        } else {
-            // They are those of other listeners.
-            self.config.front.entrances = before.entrances;
+            self.planes.offer(ready.offers);
         }
         for service in &new.services {
-            self.apply_service(service, &mut changes)?;
+            let keys = keys.services.get(&service.name).map_or(&[][..], |of| of);
+            self.apply_service(service, keys, &mut changes)?;
         }
         changes.told.extend(self.behind(&self.view()));
         self.config.shutdown_delay = new.shutdown_delay;
@@ -156,7 +216,12 @@ impl Supervisor {
         Ok(changes)
     }
 
-    fn apply_service(&mut self, new: &ServiceConfig, changes: &mut Changes) -> Result<(), Refusal> {
+    fn apply_service(
+        &mut self,
+        new: &ServiceConfig,
+        keys: &[String],
+        changes: &mut Changes,
+    ) -> Result<(), Refusal> {
         let Some(index) = self
             .config
             .services
@@ -167,31 +232,60 @@ impl Supervisor {
         };
         let old = self.config.services[index].clone();
         let name = &new.name;
-        if old.settings != new.settings {
+        let moved = match (&old.workers, &new.workers) {
+            (Workers::Unmanaged(was), Workers::Unmanaged(is)) if was != is => Some((was, is)),
+            _ => None,
+        };
+        let (was, is) = (old.settings.wanted, new.settings.wanted);
+        if was != is && moved.is_none() {
+            changes
+                .told
+                .push(format!("service {name}: workers {was} → {is} (live)"));
+        }
+        let is_live = |key: &&str| *key != "workers" && !OF_A_GENERATION.contains(key);
+        let live = keys.iter().map(|key| &**key).filter(is_live);
+        // Probes go on as they began: what a worker is asked is its own for life.
+        let (asked, live): (Vec<&str>, Vec<&str>) = live.partition(|key| OF_PROBES.contains(key));
+        if !asked.is_empty() {
+            changes.told.push(format!(
+                "service {name}: {} changed (for workers that begin from now on)",
+                named(&asked)
+            ));
+        }
+        let differs =
+            old.settings != new.settings || old.rules != new.rules || old.health != new.health;
+        if !live.is_empty() {
+            let live = named(&live);
+            changes
+                .told
+                .push(format!("service {name}: {live} changed (live)"));
+        } else if differs && asked.is_empty() && was == is {
+            // A page, which is a file of its own.
+            changes.told.push(format!(
+                "service {name}: a file that it names changed (live)"
+            ));
+        }
+        self.config.services[index] = new.clone();
+        self.workers.configure(new);
+        if let Some((was, is)) = moved {
+            changes
+                .told
+                .push(format!("service {name}: {} (live)", moves(was, is)));
+            let gone = self.workers.unname(new);
+            self.command(Command::Readdress {
+                service: name.clone(),
+                settings: new.settings.clone(),
+                gone,
+            })?;
+        } else if old.settings != new.settings {
             self.command(Command::Configure {
                 service: name.clone(),
                 settings: new.settings.clone(),
             })?;
-            changes
-                .told
-                .push(if old.settings.wanted == new.settings.wanted {
-                    format!("service {name}: settings changed (live)")
-                } else {
-                    format!(
-                        "service {name}: workers {} → {} (live)",
-                        old.settings.wanted, new.settings.wanted
-                    )
-                });
         }
-        if old.rules != new.rules || old.health != new.health {
-            changes
-                .told
-                .push(format!("service {name}: limits or health changed (live)"));
-        }
-        self.config.services[index] = new.clone();
-        self.workers.configure(new);
         self.republish();
-        if old.workers == new.workers && old.release == new.release {
+        let same = old.workers == new.workers && old.release == new.release;
+        if same || matches!(new.workers, Workers::Unmanaged(_)) {
             return Ok(());
         }
         // After a rollback the config before it is no change to what serves.
@@ -214,9 +308,16 @@ impl Supervisor {
             if let Accepted::Rollout { number, .. } = accepted {
                 changes.rolled.push(rollout_id(name, number.0));
             }
-            changes.told.push(format!(
-                "service {name}: command, environment or protocol changed (rollout)"
-            ));
+            let of = keys.iter().map(|key| &**key);
+            let of: Vec<&str> = of.filter(|key| OF_A_GENERATION.contains(key)).collect();
+            // A placeholder of the environment may be another one.
+            let what = match of.is_empty() {
+                true => "command or environment".to_owned(),
+                false => named(&of),
+            };
+            changes
+                .told
+                .push(format!("service {name}: {what} changed (rollout)"));
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ use super::told::Told;
 use super::workers::{Parts, Workers};
 use crate::admin;
 use crate::config::paths::default_admin_socket;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, Loaded, TlsFiles};
 use crate::feed::Feed;
 use crate::link::message::PublicListener;
 use crate::metrics::{Build, Metrics};
@@ -60,7 +60,7 @@ const ASKS: usize = 64;
 /// With `json` its log is objects. Status 0 after a graceful stop; 1 if it cannot start, or something could not
 /// be ended.
 #[must_use]
-pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
+pub fn run(loaded: Loaded, reread: Reread, json: bool) -> ExitCode {
     let inherited = Inherited::of_environment();
     protect::supervisor();
     let form = Form::of_stderr(json);
@@ -85,7 +85,7 @@ pub fn run(config: Config, reread: Reread, json: bool) -> ExitCode {
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(
         &runtime,
-        serve(config, reread, console.clone(), form, inherited),
+        serve(loaded, reread, console.clone(), form, inherited),
     );
     // Tasks hold sockets and child handles; they go before the last words.
     drop(local);
@@ -105,12 +105,13 @@ fn refuse(console: &Console, form: Form, why: &str) -> ExitCode {
 }
 
 async fn serve(
-    config: Config,
+    loaded: Loaded,
     reread: Reread,
     console: Console,
     form: Form,
     inherited: Inherited,
 ) -> Result<(), String> {
+    let config = loaded.config.clone();
     let clock = Clock::start();
     let signals = Signals::install().map_err(|error| format!("cannot handle signals: {error}"))?;
     let image = Image::open().map_err(|error| format!("cannot open our own program: {error}"))?;
@@ -254,7 +255,7 @@ async fn serve(
         premises,
         console: console.clone(),
         manager,
-        last_read: config.clone(),
+        last_read: loaded,
         config,
         reread,
     };

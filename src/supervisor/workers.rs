@@ -24,13 +24,15 @@ use super::spawn;
 use super::spec::{Individual, Spec};
 use super::squatter;
 use super::status::Evidence;
-use crate::config::{Config, FIRST_PROBES, Recipe, ServiceConfig, Upstream, Workers as Kind};
+use crate::config::{Config, FIRST_PROBES, Recipe, ServiceConfig, Workers as Kind};
 use crate::feed::Feed;
 use crate::link::message::{Protocol, WorkerAddress};
 use crate::metrics::{Metrics, process};
 use crate::rollout::{Exit, Fact, Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Bytes, Change};
 use crate::wire;
+
+mod upstream;
 
 /// How often it is said that probes cannot be made.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -73,6 +75,8 @@ struct Worker {
     usage: Option<process::Usage>,
     /// Of a worker that somebody else runs.
     probing: Option<AbortHandle>,
+    /// Its address is none of its service's any more.
+    unnamed: bool,
     squatter: Squatter,
 }
 
@@ -301,39 +305,6 @@ impl Workers {
         }
     }
 
-    fn adopt(
-        &mut self,
-        worker: WorkerId,
-        config: &ServiceConfig,
-        upstream: &[Upstream],
-        (slot, generation): (Slot, Generation),
-    ) -> Result<Vec<Fact>, String> {
-        let Upstream { address, protocol } = usize::try_from(slot.0)
-            .ok()
-            .and_then(|index| upstream.get(index))
-            .ok_or_else(|| format!("`upstream` has no address for slot {slot}"))?;
-        let (_keep, notified) = watch::channel(true);
-        let probing = self.probe(worker, config, (address, *protocol), notified);
-        self.live.insert(
-            worker,
-            Worker {
-                service: config.name.clone(),
-                slot,
-                generation,
-                address: address.clone(),
-                protocol: *protocol,
-                place: None,
-                process: None,
-                answered: false,
-                last_probe: None,
-                usage: None,
-                probing: Some(probing),
-                squatter: Squatter::Unseen,
-            },
-        );
-        Ok(vec![Fact::Spawned { worker, pid: 0 }])
-    }
-
     fn start(
         &mut self,
         worker: WorkerId,
@@ -417,6 +388,7 @@ impl Workers {
                 last_probe: None,
                 usage: None,
                 probing: None,
+                unnamed: false,
                 squatter: Squatter::Unseen,
             },
         );

@@ -313,7 +313,7 @@ fn generation_numbers_go_on_after_a_restart_with_a_state_directory() {
 }
 
 /// A worker that somebody else runs: answers with its name until the test ends.
-fn serve_as(name: &'static str, accept: impl Fn() -> Box<dyn Stream> + Send + 'static) {
+pub(crate) fn serve_as(name: &'static str, accept: impl Fn() -> Box<dyn Stream> + Send + 'static) {
     std::thread::spawn(move || {
         loop {
             let stream = accept();
@@ -322,7 +322,7 @@ fn serve_as(name: &'static str, accept: impl Fn() -> Box<dyn Stream> + Send + 's
     });
 }
 
-trait Stream: std::io::Read + Write + Send {}
+pub(crate) trait Stream: std::io::Read + Write + Send {}
 impl<T: std::io::Read + Write + Send> Stream for T {}
 
 fn answer_as(name: &str, stream: Box<dyn Stream>) {
@@ -342,7 +342,7 @@ fn answer_as(name: &str, stream: Box<dyn Stream>) {
     }
 }
 
-fn answers(instance: &Instance) -> Vec<String> {
+pub(crate) fn answers(instance: &Instance) -> Vec<String> {
     let mut names: Vec<String> = (0..30).map(|_| instance.get("/").text()).collect();
     names.sort();
     names.dedup();

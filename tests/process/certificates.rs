@@ -324,3 +324,66 @@ fn a_start_without_good_certificates_fails_with_the_files_name() {
         assert!(said.contains("key.pem"), "{said}");
     }
 }
+
+#[test]
+fn f14_a_listener_that_stands_is_met_as_the_config_says_while_another_waits_for_a_restart() {
+    let authority = Authority::new();
+    let (old, new, other) = (authority.pair(), authority.pair(), authority.pair());
+    let mut instance = start(&old).ready();
+    let config = authority.client(&[]);
+    let address = instance.address;
+    let dir = instance.dir.path().to_owned();
+    let file = dir.join("remuda.toml");
+    let before = std::fs::read_to_string(&file).expect("there");
+    let more = "[[listen]]\naddress = \"127.0.0.1:1\"\n";
+    let write = |text: &str| std::fs::write(&file, text).expect("writable");
+    write(&before.replace("[admin]", &format!("{more}[admin]")));
+    let waits = "`listen` changed, which needs a restart of remuda (127.0.0.1:1 is new)";
+    instance.cli(&["reload"]).expect(0).says(&[waits]);
+    // Renewed ones are taken at once, as ever.
+    new.replace(&dir);
+    instance
+        .cli(&["reload"])
+        .expect(0)
+        .says(&[waits, "certificates changed (live)"]);
+    until_shown(address, &config, &new);
+    // So are those of another place, and what else is said of it.
+    put(&dir, "other.pem", &other.cert);
+    put(&dir, "other.key", &other.key);
+    let moved = before
+        .replace("cert.pem", "other.pem")
+        .replace("key.pem", "other.key")
+        .replacen(
+            "[[listen]]\n",
+            &format!("{more}[[listen]]\nhttp2 = false\n"),
+            1,
+        );
+    write(&moved);
+    instance
+        .cli(&["reload"])
+        .expect(0)
+        .says(&[waits, "listener 127.0.0.1:0: `http2`, `tls` changed (live)"]);
+    until_shown(address, &config, &other);
+    // The files of before are nobody's now.
+    put(&dir, "key.pem", "nothing of the kind");
+    instance.cli(&["reload"]).expect(0);
+    assert!(!instance.said().contains(REFUSED));
+
+    // One that is left out stands until the restart as it is, whatever becomes of its files.
+    let (_, rest) = before.split_once("[admin]").expect("there");
+    write(&format!("{more}[admin]{rest}"));
+    std::fs::remove_file(dir.join("other.key")).expect("there");
+    let gone = "(127.0.0.1:1 is new; 127.0.0.1:0, 127.0.0.1:0 are gone)";
+    instance.cli(&["reload"]).expect(0).says(&[gone]);
+    assert!(other.is(&shown(address, &config).expect("a handshake")));
+    instance.cli(&["status"]).expect(0).says(&[gone]);
+    assert_eq!(
+        Client::tls(address, &config)
+            .and_then(|mut client| client.get("/"))
+            .expect("an answer")
+            .status,
+        200
+    );
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0));
+}

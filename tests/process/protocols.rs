@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::support::h2c::H2C;
+use super::bad_input::serve_as;
+use super::support::h2c::{H2C, serve as serve_h2c};
 use super::support::http::{Client, PATIENCE};
 use super::support::instance::{Instance, Start};
-use super::support::watch::{Watch, assert_full_strength};
+use super::support::watch::{Watch, assert_full_strength, workers};
 
 /// Clients that ask on connections that they keep; what was no 200 is kept.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn on(instance: &Instance) -> Self {
+    pub(crate) fn on(instance: &Instance) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let clients = (0..3).map(|_| {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
@@ -37,7 +38,7 @@ impl Load {
     }
 
     /// Waits for some more answers.
-    fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         let now = self.answered.load(Ordering::SeqCst);
         let deadline = Instant::now() + PATIENCE;
         while self.answered.load(Ordering::SeqCst) < now + 50 {
@@ -47,7 +48,7 @@ impl Load {
     }
 
     /// Every request was answered, and well.
-    fn lost_nothing(self) {
+    pub(crate) fn lost_nothing(self) {
         self.goes_on();
         self.stop.store(true, Ordering::SeqCst);
         let all = self.clients.into_iter();
@@ -156,5 +157,37 @@ fn f21_a_protocol_that_the_workers_do_not_speak_hurts_nobody() {
         .cli(&["reload"])
         .expect(1)
         .says(&["not HTTP/2, as `protocol = \"h2c\"` wants"]);
+    load.lost_nothing();
+}
+
+#[test]
+fn f14_somebody_elses_workers_may_speak_another_protocol_after_a_reload() {
+    let h2c = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let there = h2c.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || serve_h2c(h2c, "theirs"));
+    let http1 = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let here = http1.local_addr().expect("bound").to_string();
+    serve_as("http1", move || Box::new(http1.accept().expect("accept").0));
+    let mut instance = Start::default().upstream(&[&here]).ready();
+    let before = config(&instance);
+    let load = Load::on(&instance);
+    let now = before
+        .replace(&here, &there)
+        .replace("upstream = ", "protocol = \"h2c\"\nupstream = ");
+    write(&instance, &now);
+    instance
+        .cli(&["reload"])
+        .expect(0)
+        .says(&["`upstream` and `protocol`: "]);
+    instance.wait("it to serve alone", |status| {
+        workers(&status["services"]["app"]).count() == 1
+    });
+    assert_eq!(instance.get("/").text(), "h2c theirs");
+    write(&instance, &before);
+    instance.cli(&["reload"]).expect(0);
+    instance.wait("the other to serve alone", |status| {
+        workers(&status["services"]["app"]).count() == 1
+    });
+    assert_eq!(instance.get("/").text(), "http1");
     load.lost_nothing();
 }

@@ -1,11 +1,16 @@
 //! Reloads of a config that cannot be taken, or not whole, while remuda runs: what is said of it, and for how
 //! long (F14).
 
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::bad_input::{answers, serve_as};
+use super::protocols::Load;
 use super::support::cli::{Ended, run_in};
+use super::support::http::PATIENCE;
 use super::support::instance::{Instance, Start};
 use super::support::watch::workers;
 
@@ -100,6 +105,163 @@ fn what_a_reload_changes_at_once_waits_for_nothing() {
     reload(&instance, &logged)
         .expect(0)
         .says(&["the access log changed (live)"]);
+    assert_no_note(&instance);
+}
+
+#[test]
+fn f14_what_a_reload_changed_is_named_whatever_table_it_is_in() {
+    let instance = Start::default().ready();
+    let before = text(&instance);
+    let (top, service) = before.split_once("[services.app]\n").expect("there");
+    let more = "[limits]\nhead = \"1KiB\"\n[timeouts]\nheader = \"9s\"\n[services.app]\nworkers = 3\n\
+                maintenance = true\ntimeouts = { connect = \"9s\" }\n";
+    let http1 = top.replace("[[listen]]\n", "[[listen]]\nhttp2 = false\n");
+    let changed = format!("shutdown_delay = \"1s\"\n{http1}{more}{service}");
+    reload(&instance, &changed).expect(0).says(&[
+        "`shutdown_delay`, `timeouts.header`, `limits.head` changed (live)",
+        "listener 127.0.0.1:0: `http2` changed (live)",
+        "service app: workers 2 → 3 (live)",
+        "service app: `maintenance`, `timeouts.connect` changed (live)",
+    ]);
+    until_closed(&instance);
+    reload(&instance, &changed)
+        .expect(0)
+        .says(&["nothing changed"]);
+    // A key that says what is the default is no change.
+    let same = before.replace("[services.app]\n", "[services.app]\nmaintenance = false\n");
+    reload(&instance, &before).expect(0);
+    reload(&instance, &same)
+        .expect(0)
+        .says(&["nothing changed"]);
+}
+
+/// Planes use a new table a moment after it was published.
+fn until_closed(instance: &Instance) {
+    let deadline = Instant::now() + PATIENCE;
+    while instance.get("/").status != 503 {
+        assert!(Instant::now() < deadline, "`maintenance` is never in use");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A change in each part of a config that can be seen at once.
+fn with_marks(config: &str) -> String {
+    let (top, service) = config.split_once("[services.app]\n").expect("there");
+    let marks = "[services.app]\nmaintenance = true\nworkers = 3\n";
+    format!("shutdown_delay = \"1s\"\n{top}[limits]\ntarget = \"20B\"\n{marks}{service}")
+}
+
+/// None of [`with_marks`] is in use.
+fn assert_unmarked(instance: &Instance) {
+    let long = instance.get("/a-path-that-is-longer-than-that");
+    assert_eq!(long.status, 200);
+    assert_eq!(instance.status()["services"]["app"]["wanted"], 2);
+}
+
+#[test]
+fn f14_a_log_that_cannot_be_opened_changes_nothing_and_the_note_says_why() {
+    let mut instance = Start::default().ready();
+    let before = text(&instance);
+    let logged = format!(
+        "{}\n[access_log]\nto = \"there/access.log\"\n",
+        with_marks(&before)
+    );
+    let why = "there/access.log";
+    reload(&instance, &logged).expect(78).says(&[why]);
+    assert_unmarked(&instance);
+    let said = instance.cli(&["status"]).expect(0);
+    said.says(&["note: the config was not reloaded", why]);
+    // That one would find nothing.
+    said.says_none_of(&["remuda check"]);
+    // It stays so until it is mended, and then it is said that somebody has to ask again.
+    std::fs::create_dir(instance.dir.path().join("there")).expect("made");
+    instance.wait("the note to say that it is valid", |status| {
+        status["notices"][0]
+            .as_str()
+            .is_some_and(|note| note.contains("`remuda reload` takes it"))
+    });
+    assert_unmarked(&instance);
+    instance.cli(&["reload"]).expect(0);
+    until_closed(&instance);
+    assert_no_note(&instance);
+}
+
+#[test]
+fn f14_workers_that_are_to_be_somebody_elses_need_a_restart_and_nothing_else_is_taken() {
+    let instance = Start::default().ready();
+    let before = text(&instance);
+    let line = |name: &str| {
+        let mut lines = before.lines();
+        let found = lines.find(|line| line.starts_with(name)).expect("there");
+        found.to_owned()
+    };
+    let others = with_marks(&before)
+        .replace(
+            &line("command = "),
+            "upstream = [\"127.0.0.1:1\", \"127.0.0.1:2\"]",
+        )
+        .replace(&line("env = "), "")
+        .replace("workers = 3\n", "");
+    for _ in 0..2 {
+        let words = [
+            "service app: `command` and `upstream` cannot be exchanged",
+            "a restart of remuda takes it",
+        ];
+        reload(&instance, &others).expect(5).says(&words);
+        assert_unmarked(&instance);
+        instance
+            .cli(&["status"])
+            .expect(0)
+            .says(&["note: ", words[0]]);
+    }
+    reload(&instance, &before)
+        .expect(0)
+        .says(&["nothing changed"]);
+}
+
+#[test]
+fn f14_addresses_of_somebody_elses_workers_come_and_go_without_a_lost_request() {
+    let named = |name: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("bound").to_string();
+        serve_as(name, move || Box::new(listener.accept().expect("accept").0));
+        address
+    };
+    let (one, two, three) = (named("one"), named("two"), named("three"));
+    let mut instance = Start::default().upstream(&[&one]).ready();
+    let before = text(&instance);
+    let list =
+        |addresses: &[&str]| before.replace(&format!("{:?}", [&one]), &format!("{addresses:?}"));
+    let load = Load::on(&instance);
+    let said = reload(&instance, &list(&[&two, &three])).expect(0);
+    said.says(&[&format!(
+        "service app: `upstream`: {two}, {three} join, {one} leaves (live)"
+    )]);
+    instance.wait("the new ones to serve alone", |status| {
+        let app = &status["services"]["app"];
+        app["ready"] == 2 && app["wanted"] == 2 && workers(app).count() == 2
+    });
+    assert_eq!(answers(&instance), ["three", "two"]);
+    reload(&instance, &list(&[&two, &three]))
+        .expect(0)
+        .says(&["nothing changed"]);
+    load.goes_on();
+    // One that is dead takes nothing away, and it is said who serves in its place.
+    let dead = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        listener.local_addr().expect("bound").to_string()
+    };
+    reload(&instance, &list(&[&dead])).expect(0);
+    let lingers = "is not in `upstream` any more, and serves until";
+    instance.cli(&["why"]).expect(0).says(&["note: ", lingers]);
+    load.goes_on();
+    reload(&instance, &list(&[&one, &three])).expect(0);
+    instance.wait("those that are named to serve alone", |status| {
+        let app = &status["services"]["app"];
+        app["ready"] == 2 && workers(app).count() == 2
+    });
+    assert_eq!(answers(&instance), ["one", "three"]);
+    load.lost_nothing();
     assert_no_note(&instance);
 }
 

@@ -9,7 +9,7 @@ use http::Response;
 pub(crate) const H2C: &str = "TEST_H2C";
 
 /// Answers every request with `h2c` and its generation, for ever.
-pub(super) fn serve(listener: TcpListener, generation: &str) -> ! {
+pub(crate) fn serve(listener: TcpListener, generation: &str) -> ! {
     let text = Bytes::from(format!("h2c {generation}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
