@@ -196,10 +196,13 @@ impl Plane {
 
     /// Logs requests to this file, as objects, from now on.
     pub(crate) fn log_to(&mut self, file: &File) {
-        let log = AccessLog {
-            format: LogFormat::Json,
-            query: false,
-        };
+        self.log_as(LogFormat::Json, file);
+    }
+
+    /// Logs requests to this file, in this format, from now on.
+    pub(crate) fn log_as(&mut self, format: LogFormat, file: &File) {
+        let query = false;
+        let log = AccessLog { format, query };
         let message = ToPlane::AccessLog(Some(log));
         let sender = self.sender.as_mut().expect("alive");
         self.runtime

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use remuda::link::message::{HostPattern, ToPlane};
+use remuda::link::message::{HostPattern, LogFormat, ToPlane};
 use serde_json::{Value, json};
 
 use crate::plane::{Plane, open, shut, worker};
@@ -204,6 +204,9 @@ fn what_is_answered_by_nobody_has_its_line_too() {
     );
 }
 
+const SWITCH: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+
 /// What a worker does to a request for this path.
 fn misbehave(request: &Request, stream: &mut std::net::TcpStream, door: &Door) -> bool {
     const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
@@ -366,9 +369,7 @@ fn what_a_drain_cuts_is_told_apart_by_what_it_was() {
         if request.path() != "/tunnel" {
             return misbehave(request, stream, &inside);
         }
-        let switch =
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        write(stream, switch);
+        write(stream, SWITCH);
         inside.wait();
         false
     });
@@ -408,9 +409,7 @@ fn what_a_drain_cuts_is_told_apart_by_what_it_was() {
 #[test]
 fn a_tunnel_has_its_line_at_its_end_with_what_went_through() {
     let echo = Worker::early(|_, stream| {
-        let switch =
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        write(stream, switch);
+        write(stream, SWITCH);
         let mut copy = stream.try_clone().expect("a descriptor");
         std::io::copy(&mut copy, stream).is_err()
     });
@@ -448,4 +447,55 @@ fn another_file_parts_the_lines_and_off_is_off() {
     };
     assert_eq!(paths(&second.after(plane)), ["/2"]);
     assert_eq!(paths(&first.lines()), ["/1"]);
+}
+
+#[test]
+fn t22_what_is_in_flight_while_the_format_changes_has_a_whole_line_in_one_format() {
+    let door = Door::new();
+    let inside = door.clone();
+    let slow = Worker::early(move |request, stream| {
+        if request.path() != "/ws" {
+            return misbehave(request, stream, &inside);
+        }
+        write(stream, SWITCH);
+        let mut copy = stream.try_clone().expect("a descriptor");
+        std::io::copy(&mut copy, stream).is_err()
+    });
+    let (mut plane, log) = serving(&[open(1, slow.address)], |_| {});
+    let mut tunnel = plane.client();
+    tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(tunnel.head().expect("a head").status, 101);
+    let mut waits = plane.client();
+    waits.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.total() == 2);
+    plane.log_as(
+        LogFormat::Template("<{path} {term}>".to_owned()),
+        &log.file(),
+    );
+    let mut short = plane.client();
+    short.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+    plane.until(|sample| worker(sample, 1).in_flight.total() == 3);
+    plane.log_as(LogFormat::Common, &log.file());
+    door.open();
+    assert_eq!(waits.answer().status, 200);
+    assert_eq!(short.answer().status, 200);
+    assert_eq!(plane.get("/last").status, 200);
+    drop(tunnel);
+    plane.send(&ToPlane::Drain);
+    plane.drained();
+    let text = std::fs::read_to_string(&log.path).expect("read");
+    let lines: Vec<_> = text.lines().collect();
+    let objects: Vec<Value> = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let whole = [
+        (Some("/ws"), 101, "complete"),
+        (Some("/wait"), 200, "complete"),
+    ];
+    assert_eq!(ends(&objects), expected(&whole), "{text}");
+    assert!(lines.contains(&"</late complete>"), "{text}");
+    let common = |line: &&str| line.ends_with("\"GET /last HTTP/1.1\" 200 4");
+    assert!(lines.iter().any(common), "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
 }

@@ -11,6 +11,8 @@
 //! dropped whole and their lines counted; no loop ever waits. The formats are pure; what a client sent is
 //! escaped in every one of them, so that a line is printable ASCII and one line, whatever came (T22).
 //!
+//! A request that is in flight while the format changes has its line in the one that its notes were made in.
+//!
 //! The file is opened by the supervisor and comes over the link: a successor writes to the same one, and
 //! a plane needs no right to open anything.
 
@@ -203,6 +205,7 @@ impl Book {
         began: Instant,
     ) {
         let format = &self.outlet.format;
+        notes.adopt(format);
         let mut known = Known {
             stamp: self.wall.stamp(began),
             request_id: about.request_id,
@@ -226,7 +229,8 @@ impl Book {
     }
 
     fn write(&mut self, facts: &Facts, notes: &Notes) {
-        self.outlet.format.write(&mut self.buffer, facts, notes);
+        let format = notes.format().unwrap_or(&self.outlet.format);
+        format.write(&mut self.buffer, facts, notes);
         self.lines += 1;
         if self.buffer.len() >= FULL {
             self.hand_over();

@@ -1,8 +1,11 @@
 //! What a line says that is known when a request begins. It is written out at once, as it will stand in
 //! the line: the head is gone by the time the line is made, so that its buffer can serve the next reader.
 
+use std::sync::Arc;
+
 use http::Version;
 
+use super::format::Format;
 use super::time::Stamp;
 use crate::proxy::head::{RequestHead, is_token};
 
@@ -22,9 +25,25 @@ pub(in crate::proxy) struct Notes {
     pub(super) text: Vec<u8>,
     /// Where each part ends.
     ends: Vec<usize>,
+    /// What they were made by: the line is, too, though another one is in use by then.
+    format: Option<Arc<Format>>,
 }
 
 impl Notes {
+    /// They are to be made by this format. Notes that serve one request after another are so already: all loops
+    /// would write to its count otherwise.
+    pub(super) fn adopt(&mut self, format: &Arc<Format>) {
+        let same = |known: &Arc<Format>| Arc::ptr_eq(known, format);
+        if !self.format.as_ref().is_some_and(same) {
+            self.format = Some(Arc::clone(format));
+        }
+    }
+
+    /// What they were made by.
+    pub(super) fn format(&self) -> Option<&Format> {
+        self.format.as_deref()
+    }
+
     /// For another request.
     pub(super) fn clear(&mut self) {
         self.text.clear();
