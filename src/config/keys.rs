@@ -240,9 +240,9 @@ pub(crate) const SECTIONS: &[Section] = &[
                  complete: the answer went on to its end, or both ends closed a tunnel\n\
                  client_head, client_upload: the head or the body did not come, or not in time\n\
                  client_parked, client_waiting: the client left while no worker was ready, or while one was at work\n\
-                 client_answer: the client left, or read nothing more, before it had the whole answer\n\
+                 client_answer: the client left, or read nothing more, before it had the whole answer, or broke its tunnel off\n\
                  worker_connect, worker_reset, worker_timeout, worker_bad_answer, worker_upgrade: no answer, or none that will do\n\
-                 worker_answer: the worker's answer broke off\n\
+                 worker_answer: the worker's answer broke off, or its side of a tunnel (a websocket: without a close frame)\n\
                  drain_parked, drain_waiting, drain_answer, drain_tunnel: cut by a drain's limit\n\
                  refused_request, refused_route, refused_parking, refused_queue: a rule broken, no service for it, no worker,\n\
                  none with a place left\n\

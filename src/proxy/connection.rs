@@ -236,7 +236,10 @@ async fn finish(
     // What follows is rare, and the connection's future has no room for it.
     match (after, upgrade) {
         (After::Close { .. }, Some(upgrade)) => {
-            Box::pin(tunnel::run(socket, unread, upgrade)).await;
+            let ended = Box::pin(tunnel::run(&mut socket, unread, upgrade)).await;
+            if ended == tunnel::Ended::Broken {
+                socket.reset_on_close();
+            }
         }
         (After::Close { .. }, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {

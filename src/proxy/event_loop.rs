@@ -562,7 +562,9 @@ impl Loop {
                 exchange.classify();
                 let cut_at = exchange.cut_at();
                 exchange.live().set_cut_at(cut_at);
-                if cut_at.is_some_and(|at| now >= at) {
+                if exchange.has_lost_worker() {
+                    exchange.lose();
+                } else if cut_at.is_some_and(|at| now >= at) {
                     exchange.cut();
                 } else if exchange.is_stuck() {
                     client.kill();

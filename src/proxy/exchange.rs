@@ -20,6 +20,7 @@ use super::head::{AnswerHead, RequestHead};
 use super::live::{Begun, Entry, millis};
 use super::rules::RequestId;
 use super::table::{Service, Worker};
+use super::tunnel::Party;
 use super::upload::{Fault, Upload};
 use super::upstream::Watch;
 use crate::link::message::{Class, MethodLabel, Protocol, ProxyReason};
@@ -87,6 +88,10 @@ pub(super) struct Exchange {
     /// What it says of the call.
     grpc_status: Cell<Option<grpc::Status>>,
     tunnel: Cell<bool>,
+    /// It is a tunnel whose worker says no more.
+    worker_ended: Cell<bool>,
+    /// And its worker is gone.
+    lost: Cell<bool>,
     /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
     uploaded: Cell<Option<u64>>,
     whole: Cell<bool>,
@@ -176,6 +181,8 @@ impl Exchange {
             grpc: Cell::new(false),
             grpc_status: Cell::new(None),
             tunnel: Cell::new(false),
+            worker_ended: Cell::new(false),
+            lost: Cell::new(false),
             uploaded: Cell::new(None),
             whole: Cell::new(false),
             refused: Cell::new(false),
@@ -310,6 +317,36 @@ impl Exchange {
         self.classify();
     }
 
+    /// The worker's side of a tunnel has ended.
+    pub(super) fn worker_ends(&self) {
+        self.worker_ended.set(true);
+    }
+
+    /// It is a tunnel whose worker's side has ended, and not because the worker was done with it: the worker is gone,
+    /// for which it would have had to wait otherwise.
+    pub(super) fn has_lost_worker(&self) -> bool {
+        let ended = self.worker_ended.get();
+        ended
+            && self
+                .worker()
+                .is_some_and(|worker| !self.lp.table().has(worker.id))
+    }
+
+    /// Ends a tunnel whose client waits for a worker that is gone.
+    pub(super) fn lose(&self) {
+        self.lost.set(true);
+        self.stir();
+    }
+
+    /// A tunnel broke off by this end's doing. It is no failure of the worker's that anything is decided by: one that
+    /// closes with something unread resets, however well it does.
+    pub(super) fn breaks_off(&self, by: Party) {
+        self.reason.set(Some(match by {
+            Party::Client => ProxyReason::ClientGone,
+            Party::Worker => ProxyReason::BadResponse,
+        }));
+    }
+
     /// The answer's last byte was handed on.
     pub(super) fn ends_whole(&self) {
         self.whole.set(true);
@@ -349,14 +386,30 @@ impl Exchange {
 
     /// Resolves when a drain's limit cuts it.
     pub(super) async fn until_cut(&self) {
+        self.until(|| self.cut.get()).await;
+    }
+
+    /// Resolves when a tunnel is cut, or its worker lost.
+    pub(super) async fn until_parted(&self) {
+        self.until(|| self.cut.get() || self.lost.get()).await;
+    }
+
+    async fn until(&self, come: impl Fn() -> bool) {
         poll_fn(|cx| {
-            if self.cut.get() {
+            if come() {
                 return Poll::Ready(());
             }
             remember(&self.waker, cx);
             Poll::Pending
         })
         .await;
+    }
+
+    /// Has whoever waits for one of those look.
+    fn stir(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
     }
 
     /// Counts what it is now; called at each turn of the loop's clock.
@@ -448,9 +501,7 @@ impl Exchange {
             // A client that does not read would keep the answer's body from being asked again.
             self.client.kill();
         }
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
+        self.stir();
     }
 
     /// Whether the client has stopped to take its answer: no byte went either way for longer than a

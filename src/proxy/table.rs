@@ -297,6 +297,11 @@ impl View {
             .flat_map(|generation| &generation.workers)
     }
 
+    /// Whether this worker is here.
+    pub(super) fn has(&self, id: WorkerId) -> bool {
+        self.workers().any(|worker| worker.id == id)
+    }
+
     /// Workers that are here and not in `later`.
     pub(super) fn gone(&self, later: &Self) -> Vec<WorkerId> {
         let kept: HashSet<_> = later.workers().map(|worker| worker.id).collect();

@@ -1,10 +1,10 @@
-//! An upgraded connection: bytes both ways, each way ended on its own, until both have ended or a drain's
-//! limit is over. Then both connections are closed, those of a WebSocket each with a close frame, where no frame is
-//! under way (F47).
+//! An upgraded connection: bytes both ways, each way ended on its own, until both have ended, one has broken off, or
+//! a drain's limit is over. A client whose worker breaks off sees that, and no orderly end (F42). At the limit both
+//! connections are closed, those of a WebSocket each with a close frame, where no frame is under way (F47).
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,8 +19,24 @@ use super::websocket::{Frames, SERVICE_RESTART, going_away};
 /// How long both ends have to take the close frame and to leave: it belongs to the drain's limit, which is over.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// One of the two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Party {
+    Client,
+    Worker,
+}
+
+/// How the client's connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// In order.
+    Whole,
+    /// As the worker's did: in the middle of something.
+    Broken,
+}
+
 /// Carries bytes until the tunnel's end. `early` are bytes the client sent behind its request.
-pub(super) async fn run<S>(socket: S, early: Bytes, upgrade: Upgrade)
+pub(super) async fn run<S>(socket: &mut S, early: Bytes, upgrade: Upgrade) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -29,16 +45,23 @@ where
         websocket,
         held,
     } = upgrade;
-    let exchange = Rc::clone(&held.0);
+    let exchange = &held.0;
+    let first = Cell::new(None);
     let mut client = Side {
         socket,
+        of: Party::Client,
         frames: websocket.then(Frames::default),
-        counts: Some(Rc::clone(&exchange)),
+        exchange,
+        first: &first,
+        broken: false,
     };
     let mut worker = Side {
         socket: worker,
+        of: Party::Worker,
         frames: websocket.then(Frames::default),
-        counts: None,
+        exchange,
+        first: &first,
+        broken: false,
     };
     let carried = {
         let carry = async {
@@ -51,12 +74,12 @@ where
         };
         tokio::select! {
             biased;
-            () = exchange.until_cut() => None,
+            () = exchange.until_parted() => None,
             carried = carry => Some(carried),
         }
     };
     match carried {
-        None => {
+        None if exchange.is_cut() => {
             let [a, b, c, d, ..] = exchange.lp.random.next().to_le_bytes();
             let to_worker = going_away([a, b, c, d]);
             let parting = async {
@@ -64,25 +87,93 @@ where
             };
             // Who does not take it is cut without.
             let _ = timeout(GOODBYE, parting).await;
-            return;
+            return Ended::Whole;
         }
-        // How a tunnel ends is the two ends' affair: an error is a close without a goodbye.
         Some(Err(error)) => tracing::debug!(%error, "tunnel broke off"),
-        Some(Ok(_)) => {}
+        None | Some(Ok(_)) => {}
     }
-    held.0.ends_whole();
+    let ending = Ending {
+        first: first.get(),
+        client_broke: client.broken,
+        worker_broke: worker.broken || exchange.has_lost_worker(),
+        // Each side has followed what it was sent, which is what the other one said.
+        said: client.frames.as_ref().zip(worker.frames.as_ref()),
+    };
+    let left = ending.left();
+    match left {
+        Some(party) => exchange.breaks_off(party),
+        None => exchange.ends_whole(),
+    }
+    match left {
+        Some(Party::Worker) if ending.worker_broke => Ended::Broken,
+        Some(Party::Worker | Party::Client) | None => Ended::Whole,
+    }
+}
+
+/// What is seen of a tunnel's end.
+#[derive(Debug, Clone, Copy)]
+struct Ending<'a> {
+    /// Who said first that it sends no more.
+    first: Option<Party>,
+    /// The client's connection broke off.
+    client_broke: bool,
+    /// The worker's did, or the worker is gone.
+    worker_broke: bool,
+    /// What the worker said and what the client did, if it was a WebSocket.
+    said: Option<(&'a Frames, &'a Frames)>,
+}
+
+impl Ending<'_> {
+    /// Who left before it was over. An end of a WebSocket that has said goodbye may go as it likes, and a client that
+    /// goes without does so every day; a worker says goodbye, unless it died (RFC 6455 §7.1.5).
+    fn left(&self) -> Option<Party> {
+        let said = self.said;
+        if said.is_some_and(|(worker, client)| worker.has_closed() || client.has_closed()) {
+            return None;
+        }
+        let goes_on = said.is_some_and(|(worker, client)| worker.goes_on() && client.goes_on());
+        let deserted = goes_on && self.first == Some(Party::Worker);
+        if self.worker_broke || (deserted && !self.client_broke) {
+            return Some(Party::Worker);
+        }
+        self.client_broke.then_some(Party::Client)
+    }
 }
 
 /// One side.
-struct Side<S> {
+struct Side<'a, S> {
     socket: S,
+    of: Party,
     /// What it was sent, if it is a WebSocket.
     frames: Option<Frames>,
-    /// Where its bytes are counted; those of the worker's side are the same.
-    counts: Option<Rc<Exchange>>,
+    /// Where the client's bytes are counted; those of the worker's side are the same.
+    exchange: &'a Exchange,
+    /// Who said first that it sends no more.
+    first: &'a Cell<Option<Party>>,
+    /// It ended otherwise.
+    broken: bool,
 }
 
-impl<S> Side<S> {
+impl<S> Side<'_, S> {
+    /// What came of reading or writing.
+    fn note<T>(&mut self, done: &Poll<io::Result<T>>) {
+        // Many a client ends TLS with no more than a FIN.
+        let is_end = |error: &io::Error| {
+            self.of == Party::Client && error.kind() == io::ErrorKind::UnexpectedEof
+        };
+        self.broken |= matches!(done, Poll::Ready(Err(error)) if !is_end(error));
+    }
+
+    /// It sends no more.
+    fn ends(&self) {
+        if self.first.get().is_none() {
+            self.first.set(Some(self.of));
+        }
+        if self.of == Party::Worker {
+            self.exchange.worker_ends();
+        }
+    }
+
     fn count_written<'a>(
         &mut self,
         slices: impl IntoIterator<Item = &'a [u8]>,
@@ -91,8 +182,8 @@ impl<S> Side<S> {
         let Poll::Ready(Ok(bytes)) = written else {
             return;
         };
-        if let Some(exchange) = &self.counts {
-            exchange.progress(0, *bytes as u64);
+        if self.of == Party::Client {
+            self.exchange.progress(0, *bytes as u64);
         }
         let Some(frames) = &mut self.frames else {
             return;
@@ -106,7 +197,7 @@ impl<S> Side<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Side<'_, S> {
     /// Tells this end of a WebSocket why it is over, and lets it leave: what it still sends is thrown away, for a
     /// close with something unread would take our frame back.
     async fn part(mut self, farewell: &[u8]) {
@@ -125,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Side<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Side<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,20 +225,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Side<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
         let bytes = buffer.filled().len() - before;
-        if let (1.., Some(exchange)) = (bytes, &self.counts) {
-            exchange.progress(bytes as u64, 0);
+        self.note(&read);
+        match bytes {
+            0 if matches!(read, Poll::Ready(Ok(()))) && buffer.remaining() > 0 => self.ends(),
+            1.. if self.of == Party::Client => self.exchange.progress(bytes as u64, 0),
+            _ => {}
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Side<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Side<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(&written);
         self.count_written([bytes], &written);
         written
     }
@@ -158,15 +253,70 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Side<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note(&written);
         self.count_written(slices.iter().map(|slice| &**slice), &written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.note(&flushed);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_left_a_tunnel_follows_from_who_broke_it_and_what_was_said() {
+        let frames = |bytes: &[u8]| {
+            let mut frames = Frames::default();
+            frames.follow(bytes);
+            frames
+        };
+        let (message, half) = (frames(b"\x81\x01x"), frames(b"\x81\x09x"));
+        let (closed, other) = (frames(&SERVICE_RESTART), frames(b"hello"));
+        let (client, worker) = (Some(Party::Client), Some(Party::Worker));
+        let end = Ending {
+            first: None,
+            client_broke: false,
+            worker_broke: false,
+            said: None,
+        };
+        let client_broke = Ending {
+            client_broke: true,
+            ..end
+        };
+        let worker_broke = Ending {
+            worker_broke: true,
+            ..end
+        };
+        let first = |first| Ending { first, ..end };
+        let both = |by_worker, by_client| Some((by_worker, by_client));
+        for (ending, said, left) in [
+            (first(client), None, None),
+            (first(worker), None, None),
+            (client_broke, None, client),
+            (worker_broke, None, worker),
+            (first(client), both(&message, &message), None),
+            (first(worker), both(&message, &message), worker),
+            (first(worker), both(&half, &message), worker),
+            (first(worker), both(&closed, &message), None),
+            (first(worker), both(&message, &closed), None),
+            (first(worker), both(&other, &message), None),
+            (client_broke, both(&message, &message), client),
+            (client_broke, both(&message, &closed), None),
+            (worker_broke, both(&other, &message), worker),
+            (worker_broke, both(&closed, &message), None),
+        ] {
+            let ending = Ending { said, ..ending };
+            assert_eq!(ending.left(), left, "{ending:?}");
+        }
     }
 }

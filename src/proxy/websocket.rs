@@ -1,5 +1,5 @@
-//! What a tunnel that is cut has to know of WebSocket (RFC 6455): whether a frame of ours may come now, and
-//! which one says that the service restarts. And what the answer to a handshake has to say.
+//! What a tunnel has to know of WebSocket (RFC 6455): whether its ends have said that it is over; if it is cut,
+//! whether a frame of ours may come now, and which one says that the service restarts. And what the answer to a handshake has to say.
 
 use bytes::BytesMut;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
@@ -48,6 +48,7 @@ pub(super) struct Frames {
     /// Bytes of a payload that are to come.
     payload: u64,
     over: bool,
+    closed: bool,
 }
 
 impl Frames {
@@ -78,6 +79,16 @@ impl Frames {
         !self.over && self.have == 0 && self.payload == 0
     }
 
+    /// Whether more is to come: no close frame was there, and all of it was WebSocket.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.over
+    }
+
+    /// Whether a close frame was there: nothing that matters comes behind it.
+    pub(super) fn has_closed(&self) -> bool {
+        self.closed
+    }
+
     /// What the payload measures, once the head is whole (RFC 6455 §5.2).
     fn payload_of_head(&mut self) -> Option<u64> {
         let [first, second, rest @ ..] = self.head.get(..self.have)? else {
@@ -92,7 +103,9 @@ impl Frames {
         if rest.len() < digits + mask {
             return None;
         }
-        self.over = first & RESERVED != 0 || first & OPCODE == CLOSE;
+        let is_none = first & RESERVED != 0;
+        self.closed = !is_none && first & OPCODE == CLOSE;
+        self.over = is_none || self.closed;
         let long = rest.iter().take(digits);
         Some(length.unwrap_or_else(|| long.fold(0, |sum, byte| sum << 8 | u64::from(*byte))))
     }
@@ -167,7 +180,8 @@ mod tests {
             frames.follow(bytes);
             assert!(!frames.may_end(), "{bytes:?}");
             frames.follow(&frame(0x81, 5, false));
-            assert!(!frames.may_end(), "{bytes:?}");
+            assert!(!frames.may_end() && !frames.goes_on(), "{bytes:?}");
+            assert_eq!(frames.has_closed(), bytes[0] == 0x88, "{bytes:?}");
         }
     }
 

@@ -29,5 +29,6 @@ mod proxy_retry;
 mod proxy_routing;
 mod proxy_streams;
 mod proxy_tls;
+mod proxy_tunnels;
 mod tls;
 mod worker;

@@ -380,7 +380,7 @@ pub(crate) fn worker(sample: &Sample, id: u64) -> WorkerSample {
 /// A client's raw connection, or one by TLS.
 pub(crate) struct Client<S = TcpStream> {
     pub(crate) stream: S,
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     /// It ended without the goodbye that TLS has.
     pub(crate) cut: bool,
 }

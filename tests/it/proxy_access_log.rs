@@ -13,7 +13,7 @@ use crate::plane::{Plane, open, shut, worker};
 use crate::worker::{Door, Request, Worker, reply, write};
 
 /// A file to log to.
-struct Log {
+pub(crate) struct Log {
     _dir: tempfile::TempDir,
     path: PathBuf,
 }
@@ -39,14 +39,17 @@ impl Log {
     }
 
     /// The lines once the plane has drained, which writes the last ones.
-    fn after(&self, mut plane: Plane) -> Vec<Value> {
+    pub(crate) fn after(&self, mut plane: Plane) -> Vec<Value> {
         plane.send(&ToPlane::Drain);
         plane.drained();
         self.lines()
     }
 }
 
-fn serving(workers: &[crate::plane::Route], adapt: impl FnOnce(&mut Plane)) -> (Plane, Log) {
+pub(crate) fn serving(
+    workers: &[crate::plane::Route],
+    adapt: impl FnOnce(&mut Plane),
+) -> (Plane, Log) {
     let log = Log::new();
     let plane = Plane::serving_by(workers, |plane| {
         adapt(plane);
@@ -79,7 +82,7 @@ fn expected<'a>(
 }
 
 /// The only line of this path.
-fn of<'a>(lines: &'a [Value], path: &str) -> &'a Value {
+pub(crate) fn of<'a>(lines: &'a [Value], path: &str) -> &'a Value {
     let mut found = lines.iter().filter(|line| line["path"] == path);
     let line = found.next();
     assert!(found.next().is_none(), "two lines of {path}");
@@ -204,7 +207,7 @@ fn what_is_answered_by_nobody_has_its_line_too() {
     );
 }
 
-const SWITCH: &str =
+pub(crate) const SWITCH: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 /// What a worker does to a request for this path.
@@ -317,7 +320,7 @@ fn without_a_worker_the_line_says_whether_anybody_was_tried() {
 }
 
 /// Leaves without a goodbye, so that the plane need not wait whether more is read.
-fn reset(client: crate::plane::Client) {
+pub(crate) fn reset(client: crate::plane::Client) {
     let socket = socket2::SockRef::from(&client.stream);
     socket.set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(client);

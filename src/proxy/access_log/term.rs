@@ -16,7 +16,7 @@ pub(in crate::proxy) enum Term {
     ClientParked,
     /// The client left while a worker was at work on it.
     ClientWaiting,
-    /// The client left, or read nothing more, before it had the whole answer.
+    /// The client left, or read nothing more, before it had the whole answer; or broke a tunnel off.
     ClientAnswer,
     /// No connection to a worker could be made (502).
     WorkerConnect,
@@ -26,7 +26,7 @@ pub(in crate::proxy) enum Term {
     WorkerTimeout,
     /// The worker's answer was not HTTP (502).
     WorkerBadAnswer,
-    /// The worker's answer broke off in its body.
+    /// The worker's answer broke off in its body, or its side of a tunnel did.
     WorkerAnswer,
     /// The worker did not agree to an upgrade, or not as asked (502).
     WorkerUpgrade,

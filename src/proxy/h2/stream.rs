@@ -54,8 +54,9 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
         let sent = answer::switch(lp, client, &mut respond, returning);
         drop(reply);
         if let (Some(outflow), Some(inflow)) = (sent, Rc::into_inner(inflow)) {
-            let duplex = Duplex::new(inflow.into_stream(), outflow);
-            tunnel::run(duplex, Bytes::new(), upgrade).await;
+            let mut duplex = Duplex::new(inflow.into_stream(), outflow);
+            // Dropped, it resets the stream, if that has not ended.
+            tunnel::run(&mut duplex, Bytes::new(), upgrade).await;
         }
         return;
     }
