@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::accept::Accepted;
-use super::access_log::{Seen, Term};
+use super::access_log::{Bare, Seen, Term};
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
 use super::event_loop::{Loop, after_the_others};
@@ -243,15 +243,18 @@ async fn finish(
         }
         (After::Close { .. }, None) if client.is_killed() => {
             if client.phase().0 == Phase::Head {
-                let status = StatusCode::REQUEST_TIMEOUT;
                 // Of half a line it is not known where it would have ended.
                 let line = unread.iter().position(|byte| *byte == b'\n');
                 let seen = Seen::Line(line.map_or(b"", |end| &unread[..end]));
                 let request_id = lp.request_id();
                 lp.count_unreadable(ProxyReason::RequestTimeout);
-                lp.log
-                    .bare(client, Some(&request_id), seen, status, Term::ClientHead);
                 let text = respond::too_slow(&request_id);
+                let answer = Bare {
+                    status: StatusCode::REQUEST_TIMEOUT.as_u16(),
+                    body: 0,
+                    term: Term::ClientHead,
+                };
+                lp.log.bare(client, Some(&request_id), seen, answer);
                 let _ = Box::pin(timeout(LINGER, socket.write_all(text.as_bytes()))).await;
             }
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::Body;
 
-use super::access_log::{Seen, Term};
+use super::access_log::{Bare, Seen, Term};
 use super::client::{Client, Upgrade};
 use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
@@ -184,14 +184,13 @@ fn redirect<Answered: Written>(
     }
     let request_id = lp.request_id();
     let (mut returning, text) = respond::redirect(target, port, &request_id, into);
-    let status = returning.status;
-    lp.log.bare(
-        client,
-        Some(&request_id),
-        Seen::Head(request),
-        status,
-        Term::Redirected,
-    );
+    let answer = Bare {
+        status: returning.status.as_u16(),
+        body: text.len() as u64,
+        term: Term::Redirected,
+    };
+    let seen = Seen::Head(request);
+    lp.log.bare(client, Some(&request_id), seen, answer);
     returning.closes = unread || lp.lets_go(client.entry.number());
     (returning, Reply::bare(text))
 }
@@ -219,13 +218,13 @@ fn answer_here<Answered: Written>(
     let mut returning = Returning::new(StatusCode::NO_CONTENT, into);
     returning.field("x-request-id", request_id.as_bytes());
     returning.field("proxy-status", respond::OURS);
-    lp.log.bare(
-        client,
-        Some(&request_id),
-        Seen::Head(request),
-        returning.status,
-        Term::Complete,
-    );
+    let answer = Bare {
+        status: returning.status.as_u16(),
+        body: 0,
+        term: Term::Complete,
+    };
+    let seen = Seen::Head(request);
+    lp.log.bare(client, Some(&request_id), seen, answer);
     returning.closes = unread || lp.lets_go(client.entry.number());
     (returning, Reply::bare(Bytes::new()))
 }
@@ -251,9 +250,13 @@ pub(super) fn answer_bare<Answered: Written>(
         (_, Seen::Head(_)) if error.status == StatusCode::NOT_FOUND => Term::RefusedRoute,
         (_, Seen::Head(_) | Seen::Line(_)) => Term::RefusedRequest,
     };
-    lp.log
-        .bare(client, Some(&request_id), seen, error.status, term);
     let (returning, text) = respond::answer(error, &request_id, close, &[], into);
+    let answer = Bare {
+        status: error.status.as_u16(),
+        body: text.len() as u64,
+        term,
+    };
+    lp.log.bare(client, Some(&request_id), seen, answer);
     (returning, Reply::bare(text))
 }
 

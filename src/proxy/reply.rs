@@ -64,7 +64,11 @@ impl Body for Reply {
         let this = &mut *self;
         let body = match &mut this.content {
             Content::Ours(text) => {
-                return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
+                let text = text.take();
+                if let (Some(held), Some(text)) = (&this.held, &text) {
+                    held.0.progress(0, text.len() as u64);
+                }
+                return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
             Content::Worker(body) => body,
         };

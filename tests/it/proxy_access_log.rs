@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use remuda::link::message::{HostPattern, LogFormat, ToPlane};
+use remuda::link::message::{HostPattern, LogFormat, Page, ToPlane};
 use serde_json::{Value, json};
 
 use crate::plane::{Plane, open, shut, worker};
@@ -501,4 +501,38 @@ fn t22_what_is_in_flight_while_the_format_changes_has_a_whole_line_in_one_format
     let common = |line: &&str| line.ends_with("\"GET /last HTTP/1.1\" 200 4");
     assert!(lines.iter().any(common), "{text}");
     assert_eq!(lines.len(), 4, "{text}");
+}
+
+#[test]
+fn a_body_of_ours_is_counted_like_a_workers() {
+    let bad = Worker::scripted(|_, stream| write(stream, "what?\r\n\r\n"));
+    let (mut plane, log) = serving(&[open(1, bad.address)], |plane| {
+        plane.rules.hosts = vec![HostPattern::Exact("a".into())];
+        plane.rules.pages = vec![Page {
+            status: 502,
+            kind: "text/html".into(),
+            text: "P".repeat(30_000),
+        }];
+    });
+    let mut client = plane.client();
+    client.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().body.len(), 30_000);
+    client.send("HEAD /head HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer_to("HEAD").expect("a head").status, 502);
+    let sample = plane.until(|sample| sample.services[0].in_flight() == 0);
+    assert_eq!(sample.services[0].bytes(), (0, 30_000));
+    client.send("GET /stranger HTTP/1.1\r\nHost: b\r\n\r\n");
+    let stranger = client.answer().body.len();
+    client.send("HEAD /no-body HTTP/1.1\r\nHost: b\r\n\r\n");
+    assert_eq!(client.answer_to("HEAD").expect("a head").status, 404);
+    drop(client);
+    let lines = log.after(plane);
+    for (path, bytes) in [
+        ("/page", 30_000),
+        ("/head", 0),
+        ("/stranger", stranger),
+        ("/no-body", 0),
+    ] {
+        assert_eq!(of(&lines, path)["bytes_out"], json!(bytes), "{path}");
+    }
 }

@@ -31,7 +31,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::Method;
 
 pub(crate) use self::format::{FIELDS, Format, Unfit};
 use self::notes::Known;
@@ -55,7 +55,7 @@ pub(super) struct Facts {
     pub(super) status: u16,
     /// Body bytes from the client.
     pub(super) bytes_in: u64,
-    /// Body bytes of a worker's answer.
+    /// Body bytes to the client.
     pub(super) bytes_out: u64,
     /// From its head's end to its own.
     pub(super) took: Duration,
@@ -87,6 +87,15 @@ pub(super) enum Seen<'a> {
     Head(&'a RequestHead),
     /// Its first line, or nothing: the head was refused.
     Line(&'a [u8]),
+}
+
+/// What answered it, if it is nothing that a worker was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bare {
+    pub(super) status: u16,
+    /// Bytes of a body, which goes to whoever did not ask for the head alone.
+    pub(super) body: u64,
+    pub(super) term: Term,
 }
 
 /// Where the lines of all loops go, and how they look.
@@ -157,8 +166,7 @@ impl Log {
         client: &Client,
         request_id: Option<&RequestId>,
         seen: Seen<'_>,
-        status: StatusCode,
-        term: Term,
+        answer: Bare,
     ) {
         let mut book = self.0.borrow_mut();
         let Some(book) = book.as_mut() else {
@@ -171,17 +179,18 @@ impl Log {
         };
         let mut notes = Notes::default();
         book.note(&mut notes, client, about, seen, Instant::now());
+        let bodiless = matches!(seen, Seen::Head(request) if request.method == Method::HEAD);
         let facts = Facts {
-            status: status.as_u16(),
+            status: answer.status,
             bytes_in: 0,
-            bytes_out: 0,
+            bytes_out: if bodiless { 0 } else { answer.body },
             took: Duration::ZERO,
             connect: None,
             first_byte: None,
             grpc_status: None,
             worker: None,
             attempt: 0,
-            term,
+            term: answer.term,
         };
         book.write(&facts, &notes);
     }
