@@ -9,6 +9,7 @@ use std::time::Duration;
 use remuda::link::message::{HostPattern, LogFormat, Page, ToPlane};
 use serde_json::{Value, json};
 
+use crate::h2::Session;
 use crate::plane::{Plane, open, shut, worker};
 use crate::worker::{Door, Request, Worker, reply, write};
 
@@ -534,5 +535,53 @@ fn a_body_of_ours_is_counted_like_a_workers() {
         ("/no-body", 0),
     ] {
         assert_eq!(of(&lines, path)["bytes_out"], json!(bytes), "{path}");
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_has_its_host_by_http_2_as_by_http_1() {
+    let a = Worker::named("a");
+    let (plane, log) = serving(&[open(1, a.address)], |plane| {
+        plane.rules.hosts = vec![HostPattern::Exact("here".into())];
+        plane.front.max_target = 100;
+    });
+    let long = format!("/long/{}", "x".repeat(100));
+    let mut session = Session::connect(plane.address);
+    for (method, uri, status) in [
+        ("GET", "http://there:80/stranger", 404),
+        ("TRACE", "http://here/last", 405),
+        ("GET", &format!("http://here{long}"), 414),
+        ("GET", "http://[fe80::1%25a]/bad", 400),
+    ] {
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.header("max-forwards", "0").body(());
+        let answer = session.ask(request.expect("a request"));
+        assert_eq!(answer.status, status, "{uri}");
+    }
+    let mut client = plane.client();
+    for (head, status) in [
+        (
+            "GET http://u:secret@there/absolute HTTP/1.1\r\nHost: x",
+            400,
+        ),
+        ("GET http://there/absolute-too HTTP/1.1\r\nHost: here", 404),
+    ] {
+        client.send(&format!("{head}\r\n\r\n"));
+        assert_eq!(client.answer().status, status, "{head}");
+        if status == 400 {
+            client = plane.client();
+        }
+    }
+    drop((session, client));
+    let lines = log.after(plane);
+    for (path, host) in [
+        ("/stranger", "there:80"),
+        ("/last", "here"),
+        (&long, "here"),
+        ("/bad", "[fe80::1%25a]"),
+        ("/absolute", "there"),
+        ("/absolute-too", "there"),
+    ] {
+        assert_eq!(of(&lines, path)["host"], host, "{path}");
     }
 }

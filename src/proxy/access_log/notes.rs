@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::Version;
+use http::uri::Authority;
 
 use super::format::Format;
 use super::time::Stamp;
@@ -92,7 +93,7 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// Adds what a head says. If the host it is for is not known yet, it is what its field says.
+    /// Adds what a head says. If the host it is for is not known yet, it is what its target or its field says.
     pub(super) fn read(&mut self, request: &'a RequestHead, query: bool) {
         let (mut host, mut trace, mut traces) = (&[][..], None, 0_u32);
         for (name, value) in request.fields.iter() {
@@ -108,7 +109,8 @@ impl<'a> Known<'a> {
             }
         }
         if self.host.is_empty() {
-            self.host = short(host);
+            // Of a target that has one it counts, as by the rules (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+            self.host = short(request.uri.authority().map_or(host, named));
         }
         // Two of them are none (W3C Trace Context §3.2.2.5).
         self.trace_id = trace.filter(|_| traces == 1).unwrap_or_default();
@@ -153,6 +155,12 @@ impl<'a> Known<'a> {
             _ => "",
         };
     }
+}
+
+/// Without user information, which may be a secret.
+fn named(authority: &Authority) -> &[u8] {
+    let text = authority.as_str();
+    text.rsplit('@').next().unwrap_or(text).as_bytes()
 }
 
 fn short(value: &[u8]) -> &[u8] {
