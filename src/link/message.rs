@@ -731,6 +731,7 @@ pub enum MethodLabel {
     Options,
     Patch,
     Trace,
+    Connect,
     #[serde(rename = "other")]
     Other,
 }

@@ -84,6 +84,7 @@ pub(super) fn method(method: MethodLabel) -> &'static str {
         MethodLabel::Options => "OPTIONS",
         MethodLabel::Patch => "PATCH",
         MethodLabel::Trace => "TRACE",
+        MethodLabel::Connect => "CONNECT",
         MethodLabel::Other => "other",
     }
 }

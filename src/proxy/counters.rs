@@ -338,6 +338,7 @@ pub(super) fn method_label(method: &Method) -> MethodLabel {
         Method::OPTIONS => MethodLabel::Options,
         Method::PATCH => MethodLabel::Patch,
         Method::TRACE => MethodLabel::Trace,
+        Method::CONNECT => MethodLabel::Connect,
         _ => MethodLabel::Other,
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Exchange {
     client: Rc<Client>,
     request_id: RequestId,
     method: MethodLabel,
+    /// The client sent CONNECT with a protocol, and sees 200 where a worker says 101 (RFC 8441 §5).
+    by_connect: bool,
     /// May be sent twice (RFC 9110 §9.2.2).
     idempotent: bool,
     began: Instant,
@@ -140,6 +142,8 @@ pub(super) struct Begin<'a> {
     pub(super) service: Rc<Service>,
     pub(super) request_id: RequestId,
     pub(super) method: &'a Method,
+    /// The method that the client sent.
+    pub(super) asked: &'a Method,
     pub(super) path: &'a str,
     pub(super) upload: Rc<Upload>,
 }
@@ -152,7 +156,7 @@ impl Exchange {
         client.entry.begin(&Begun {
             service: &begin.service.name,
             request_id: &begin.request_id,
-            method: begin.method,
+            method: begin.asked,
             path: begin.path,
             at: began_at,
         });
@@ -161,7 +165,8 @@ impl Exchange {
             lp: Rc::clone(lp),
             client: Rc::clone(client),
             request_id: begin.request_id,
-            method: method_label(begin.method),
+            method: method_label(begin.asked),
+            by_connect: *begin.asked == Method::CONNECT && *begin.method != Method::CONNECT,
             idempotent: begin.method.is_idempotent(),
             began: begin.began,
             began_at,
@@ -539,7 +544,7 @@ impl Exchange {
         if !self.whole.get() && self.reason.get().is_none() {
             self.reason.set(Some(ProxyReason::ClientGone));
         }
-        let code = answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16());
+        let code = self.code();
         let role = self.role.get();
         let mut tally = self.service.counters.tally();
         tally.moved(role, bytes_in, bytes_out);
@@ -573,6 +578,17 @@ impl Exchange {
         }
     }
 
+    /// The status that the client saw.
+    fn code(&self) -> u16 {
+        match self.answered.get() {
+            None => CLIENT_GONE,
+            Some((StatusCode::SWITCHING_PROTOCOLS, _)) if self.by_connect => {
+                StatusCode::OK.as_u16()
+            }
+            Some((status, _)) => status.as_u16(),
+        }
+    }
+
     /// The line of the access log.
     fn log(&self, took: Duration) {
         let Some(notes) = self.notes.borrow_mut().take() else {
@@ -590,7 +606,7 @@ impl Exchange {
             parked: self.live().class() == Class::Parked,
         };
         let facts = Facts {
-            status: answered.map_or(CLIENT_GONE, |(status, _)| status.as_u16()),
+            status: self.code(),
             bytes_in,
             bytes_out,
             took,

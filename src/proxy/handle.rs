@@ -82,6 +82,7 @@ pub(super) async fn handle<Answered: Written>(
         began,
         request_id: origin.request_id.clone(),
         method: &request.method,
+        asked: request.asked(),
         path: request.uri.path(),
         upload: Upload::new(body, rules.retry.buffer, limit),
         service: Rc::clone(&service),

@@ -12,8 +12,10 @@ const USUAL: usize = 16;
 /// A request's head.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
-    /// Its method.
+    /// Its method, as a worker gets it.
     pub method: Method,
+    /// The client sent CONNECT with a protocol (RFC 8441), which has become an upgrade.
+    pub by_connect: bool,
     /// Its target.
     pub uri: Uri,
     /// HTTP/1.0, 1.1 or 2.
@@ -31,6 +33,16 @@ pub struct AnswerHead {
     pub version: Version,
     /// Its fields.
     pub fields: Fields,
+}
+
+impl RequestHead {
+    /// Its method, as the client sent it.
+    pub(super) fn asked(&self) -> &Method {
+        match self.by_connect {
+            true => &Method::CONNECT,
+            false => &self.method,
+        }
+    }
 }
 
 impl AnswerHead {

@@ -697,7 +697,7 @@ fn t11_a_worker_that_has_not_read_our_key_is_502() {
 }
 
 /// Sends back what comes, once it has agreed to a WebSocket.
-fn echo() -> Worker {
+pub(crate) fn echo() -> Worker {
     Worker::early(|request, stream| {
         assert_eq!(request.field("upgrade"), Some("websocket"));
         assert_eq!(request.field("connection"), Some("upgrade"));
@@ -716,7 +716,7 @@ fn echo() -> Worker {
     })
 }
 
-fn connect(protocol: &'static str) -> Request<()> {
+pub(crate) fn connect(protocol: &'static str) -> Request<()> {
     let mut ask = request("CONNECT", "/chat");
     ask.extensions_mut().insert(Asked::from_static(protocol));
     ask.headers_mut()

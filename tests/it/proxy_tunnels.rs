@@ -4,11 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use remuda::link::message::ProxyReason;
+use remuda::link::message::{MethodLabel, ProxyReason};
 use serde_json::Value;
 
+use crate::h2::{Session, request};
 use crate::plane::{Client, Plane, open, shut, worker};
 use crate::proxy_access_log::{SWITCH, of, reset, serving};
+use crate::proxy_h2c::{connect, echo};
 use crate::worker::{Worker, write};
 
 /// A message of a word (RFC 6455 §5.2), and a close frame.
@@ -128,4 +130,35 @@ fn f19_a_tunnel_whose_worker_is_gone_ends_at_once_and_is_no_drains() {
     assert_eq!(sample.services[0].errors(), [(ProxyReason::BadResponse, 1)]);
     let lines = log.after(plane);
     assert_eq!(told(&lines, "/leaves"), "worker_answer");
+}
+
+#[test]
+fn connect_with_a_protocol_is_told_as_the_client_sent_it_and_saw_it() {
+    let echo = echo();
+    let (mut plane, log) = serving(&[open(1, echo.address)], |_| {});
+    let mut session = Session::connect(plane.address);
+    // The settings that allow it have come with the first answer.
+    assert_eq!(session.ask(request("OPTIONS", "/nobody")).status, 502);
+    let (response, mut up) = session.begin(connect("websocket"), false);
+    let response = session.block(response).expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(plane.exchanges()[0].method, "CONNECT");
+    up.send_data(bytes::Bytes::new(), true).expect("open");
+    let sample = plane.until(|sample| sample.services[0].in_flight() == 0);
+    let ended = &sample.services[0].ended;
+    let ended: Vec<_> = ended.iter().map(|of| (of.code, of.method)).collect();
+    let expected = [(200, MethodLabel::Connect), (502, MethodLabel::Options)];
+    assert_eq!(ended, expected);
+    let (refused, _) = session.begin(connect("other"), true);
+    assert_eq!(session.answer(refused).expect("an answer").status, 501);
+    let lines = log.after(plane);
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| line["path"] == "/chat")
+        .collect();
+    let told = lines
+        .iter()
+        .map(|line| (line["method"].as_str(), line["status"].as_u64()));
+    let expected = [(Some("CONNECT"), Some(200)), (Some("CONNECT"), Some(501))];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }

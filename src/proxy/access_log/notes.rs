@@ -118,7 +118,7 @@ impl<'a> Known<'a> {
         if query {
             self.query = short(request.uri.query().unwrap_or_default().as_bytes());
         }
-        self.method = request.method.as_str();
+        self.method = request.asked().as_str();
         self.proto = match request.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",

@@ -126,6 +126,7 @@ fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejecti
     };
     let request = Box::new(RequestHead {
         method,
+        by_connect: false,
         uri,
         version,
         fields,

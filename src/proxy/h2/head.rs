@@ -37,6 +37,7 @@ pub(super) fn request(
     };
     let request = Box::new(RequestHead {
         method: parts.method,
+        by_connect: must_upgrade,
         uri: parts.uri,
         version: Version::HTTP_2,
         fields,

@@ -148,6 +148,7 @@ fn case(choices: &mut Choices<'_>) -> Case {
     Case {
         request: RequestHead {
             method: method.clone(),
+            by_connect: false,
             uri: scheme.parse().expect("a target"),
             version,
             fields: fields(version, &pairs),

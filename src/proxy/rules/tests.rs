@@ -40,6 +40,7 @@ fn request(text: &str) -> RequestHead {
     let fields = lines.map(|line| line.split_once(':').expect("a field"));
     RequestHead {
         method: method.parse().expect("a method"),
+        by_connect: false,
         uri: target.parse().expect("a target"),
         version,
         fields: Fields::from_pairs(fields),

@@ -132,6 +132,7 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
     let all = host.iter().chain(fields).copied().chain(framed);
     let request = RequestHead {
         method,
+        by_connect: false,
         uri: "/".parse().expect("a target"),
         version: Version::HTTP_11,
         fields: Fields::from_pairs(all),
