@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::accept::Accepted;
-use super::access_log::{Bare, Seen, Term};
+use super::access_log::{Bare, CLIENT_GONE, Seen, Term};
 use super::client::{Client, Phase, Present, Upgrade};
 use super::entrance::{self, Entered, Speaks};
 use super::event_loop::{Loop, after_the_others};
@@ -241,23 +241,27 @@ async fn finish(
                 socket.reset_on_close();
             }
         }
-        (After::Close { .. }, None) if client.is_killed() => {
-            if client.phase().0 == Phase::Head {
-                // Of half a line it is not known where it would have ended.
-                let line = unread.iter().position(|byte| *byte == b'\n');
-                let seen = Seen::Line(line.map_or(b"", |end| &unread[..end]));
-                let request_id = lp.request_id();
+        (After::Close { .. }, None) if client.phase().0 == Phase::Head => {
+            let (is_slow, request_id) = (client.is_killed(), lp.request_id());
+            let answer = Bare {
+                status: match is_slow {
+                    true => StatusCode::REQUEST_TIMEOUT.as_u16(),
+                    false => CLIENT_GONE,
+                },
+                body: 0,
+                term: Term::ClientHead,
+            };
+            // Of half a line it is not known where it would have ended.
+            let line = unread.iter().position(|byte| *byte == b'\n');
+            let seen = Seen::Line(line.map_or(b"", |end| &unread[..end]));
+            lp.log.bare(client, Some(&request_id), seen, answer);
+            if is_slow {
                 lp.count_unreadable(ProxyReason::RequestTimeout);
                 let text = respond::too_slow(&request_id);
-                let answer = Bare {
-                    status: StatusCode::REQUEST_TIMEOUT.as_u16(),
-                    body: 0,
-                    term: Term::ClientHead,
-                };
-                lp.log.bare(client, Some(&request_id), seen, answer);
                 let _ = Box::pin(timeout(LINGER, socket.write_all(text.as_bytes()))).await;
             }
         }
+        (After::Close { .. }, None) if client.is_killed() => {}
         (After::Close { said }, None) => {
             let read = !client.has_left_unread() && unread.is_empty();
             if !read || (!said && client.has_unread()) {

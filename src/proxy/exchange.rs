@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::access_log::{About, End, Facts, Notes, Term};
+use super::access_log::{About, CLIENT_GONE, End, Facts, Notes, Term};
 use super::client::{Client, remember};
 use super::counters::method_label;
 use super::drain::scattered;
@@ -34,8 +34,6 @@ const STREAM_AFTER: u64 = 5_000;
 /// A client that leaves before an answer has begun says nothing of the worker, unless it had waited so
 /// long, in milliseconds.
 const IN_VAIN: u64 = 1_000;
-/// The status counted when the client left before an answer began.
-const CLIENT_GONE: u16 = 499;
 
 /// Failures that say nothing of the worker: what the client asks for is not there. Else a client could have
 /// any worker ejected.

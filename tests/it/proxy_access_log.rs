@@ -585,3 +585,44 @@ fn a_request_that_is_refused_has_its_host_by_http_2_as_by_http_1() {
         assert_eq!(of(&lines, path)["host"], host, "{path}");
     }
 }
+
+#[test]
+fn a_client_that_leaves_within_a_head_has_its_line_and_one_that_began_none_has_not() {
+    let a = Worker::named("a");
+    let (mut plane, log) = serving(&[open(1, a.address)], |_| {});
+    for (sent, aborts) in [
+        ("GET /half HTTP/1.1\r\nHost: a\r\nX-", false),
+        ("GET /cut HTTP/1.1\r\nHo", true),
+        ("GE", false),
+        ("", false),
+        ("\r\n", true),
+    ] {
+        let mut client = plane.client();
+        client.send(sent);
+        plane.until(|sample| sample.connections == 1);
+        match aborts {
+            true => reset(client),
+            false => drop(client),
+        }
+        plane.until(|sample| sample.connections == 0);
+    }
+    // Behind a request that was answered, too.
+    let mut client = plane.client();
+    client.send("GET /whole HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    client.send("GET /second HTTP/1.1\r\n");
+    drop(client);
+    plane.until(|sample| sample.connections == 0);
+    let lines = log.after(plane);
+    assert_eq!(
+        ends(&lines),
+        expected(&[
+            (Some("/half"), 499, "client_head"),
+            (Some("/cut"), 499, "client_head"),
+            (None, 499, "client_head"),
+            (Some("/whole"), 200, "complete"),
+            (Some("/second"), 499, "client_head"),
+        ])
+    );
+    assert_eq!(lines.len(), 5, "{lines:?}");
+}

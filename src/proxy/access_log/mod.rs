@@ -45,13 +45,15 @@ use super::digits::Address;
 use super::head::RequestHead;
 use super::rules::RequestId;
 
+/// The status that is told and counted where the client left before an answer began.
+pub(super) const CLIENT_GONE: u16 = 499;
 /// Notes kept for the next requests: as many as a busy loop has in flight.
 const SPARE_NOTES: usize = 256;
 
 /// What is known of a request at its end, besides its notes.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// 499 if the client left before an answer began.
+    /// [`CLIENT_GONE`] if there is none.
     pub(super) status: u16,
     /// Body bytes from the client.
     pub(super) bytes_in: u64,
