@@ -314,6 +314,13 @@ impl Exchange {
         self.answered.set(Some((status, self.lp.now())));
     }
 
+    /// So much of an answer of ours goes to the client, if it is there.
+    pub(super) fn hands_on(&self, bytes: u64) {
+        if self.code() != CLIENT_GONE {
+            self.progress(0, bytes);
+        }
+    }
+
     /// It has become a tunnel.
     pub(super) fn becomes_tunnel(&self) {
         self.tunnel.set(true);
@@ -580,6 +587,10 @@ impl Exchange {
     fn code(&self) -> u16 {
         match self.answered.get() {
             None => CLIENT_GONE,
+            // What is said to one that broke its body off is for one that has only closed its way to us.
+            Some(_) if self.refused.get() && self.reason.get() == Some(ProxyReason::ClientGone) => {
+                CLIENT_GONE
+            }
             Some((StatusCode::SWITCHING_PROTOCOLS, _)) if self.by_connect => {
                 StatusCode::OK.as_u16()
             }

@@ -370,15 +370,18 @@ impl Errand<'_> {
             SendErrorKind::BadAnswer => (ProxyReason::BadResponse, "the answer is not HTTP"),
             SendErrorKind::Timeout => (ProxyReason::ResponseTimeout, "no answer in time"),
             SendErrorKind::BodyTimeout => (ProxyReason::RequestTimeout, "the body did not come"),
-            SendErrorKind::ClientBody if self.exchange.upload.fault() == Some(Fault::TooLarge) => {
-                return Failure {
-                    how: Failed::Final,
-                    error: ProxyError::too_large(),
-                    blame: false,
-                    reused: false,
-                };
-            }
-            SendErrorKind::ClientBody => (ProxyReason::ClientGone, "the body broke off"),
+            SendErrorKind::ClientBody => match self.exchange.upload.fault() {
+                Some(Fault::TooLarge) => {
+                    return Failure {
+                        how: Failed::Final,
+                        error: ProxyError::too_large(),
+                        blame: false,
+                        reused: false,
+                    };
+                }
+                Some(Fault::Malformed) => (ProxyReason::BadRequest, "the body is malformed"),
+                Some(Fault::Left) | None => (ProxyReason::ClientGone, "the body broke off"),
+            },
         };
         let how = match error.kind {
             SendErrorKind::Reset if error.answered => Failed::Final,

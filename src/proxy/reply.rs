@@ -66,7 +66,7 @@ impl Body for Reply {
             Content::Ours(text) => {
                 let text = text.take();
                 if let (Some(held), Some(text)) = (&this.held, &text) {
-                    held.0.progress(0, text.len() as u64);
+                    held.0.hands_on(text.len() as u64);
                 }
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }

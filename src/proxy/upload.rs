@@ -167,6 +167,13 @@ impl Upload {
         self.waits.get() && !self.ended.get()
     }
 
+    /// The client left.
+    pub(super) fn breaks_off(&self) {
+        if !self.ended.get() {
+            self.fault.set(Some(Fault::Left));
+        }
+    }
+
     /// There will be no other try: what was kept for one is let go.
     pub(super) fn forget(&self) {
         *self.kept.borrow_mut() = None;

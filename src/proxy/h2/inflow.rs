@@ -31,6 +31,8 @@ pub(in crate::proxy) struct Inflow {
     expects: Cell<bool>,
     /// More may come that is to wait here.
     gathers: Cell<bool>,
+    /// All of it came.
+    whole: Cell<bool>,
 }
 
 /// What came and was not taken.
@@ -69,6 +71,7 @@ impl Inflow {
     pub(super) fn new(stream: RecvStream, client: Rc<Client>, is_tunnel: bool) -> Rc<Self> {
         Rc::new(Self {
             gathers: Cell::new(!is_tunnel && !stream.is_end_stream()),
+            whole: Cell::new(stream.is_end_stream()),
             stream: RefCell::new(stream),
             waiting: RefCell::default(),
             client,
@@ -101,9 +104,17 @@ impl Inflow {
                     waiting.broken = Some(error);
                     return self.gathers.set(false);
                 }
-                None => return self.gathers.set(false),
+                None => {
+                    self.whole.set(true);
+                    return self.gathers.set(false);
+                }
             }
         }
+    }
+
+    /// Whether all of it came, taken or not.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.get()
     }
 
     /// The next piece of it.
@@ -121,7 +132,10 @@ impl Inflow {
                     Some(error) => return Poll::Ready(Err(left(error))),
                     None => match ready!(stream.poll_data(cx)) {
                         Some(data) => data.map_err(left)?,
-                        None => break,
+                        None => {
+                            self.whole.set(true);
+                            break;
+                        }
                     },
                 },
             };

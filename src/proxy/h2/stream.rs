@@ -89,6 +89,9 @@ async fn until_gone(
         // Asked first: what was given up before it was seen is no work for anybody.
         if respond.poll_reset(cx).is_ready() {
             open.ended(Ending::Unanswered);
+            if let (false, Some(exchange)) = (inflow.is_whole(), client.exchange()) {
+                exchange.upload.breaks_off();
+            }
             return Poll::Ready(None);
         }
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
