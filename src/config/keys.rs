@@ -244,8 +244,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                  worker_connect, worker_reset, worker_timeout, worker_bad_answer, worker_upgrade: no answer, or none that will do\n\
                  worker_answer: the worker's answer broke off, or its side of a tunnel (a websocket: without a close frame)\n\
                  drain_parked, drain_waiting, drain_answer, drain_tunnel: cut by a drain's limit\n\
-                 refused_request, refused_route, refused_parking, refused_queue: a rule broken, no service for it, no worker,\n\
-                 none with a place left\n\
+                 refused_request, refused_route, refused_maintenance, refused_parking, refused_queue: a rule broken, no service\n\
+                 for it, one under maintenance, no worker, none with a place left\n\
                  redirected: sent to https; internal: our own fault",
             ),
             key(

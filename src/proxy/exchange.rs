@@ -613,6 +613,7 @@ impl Exchange {
             unfinished: self.upload.fault().is_some(),
             tunnel: self.tunnel.get(),
             parked: self.live().class() == Class::Parked,
+            maintenance: self.service.rules.maintenance,
         };
         let facts = Facts {
             status: self.code(),

@@ -274,6 +274,18 @@ fn a_workers_faults_are_told_apart() {
 }
 
 #[test]
+fn maintenance_is_told_from_a_lack_of_workers() {
+    let a = Worker::named("a");
+    let (plane, log) = serving(&[open(1, a.address)], |plane| {
+        plane.rules.maintenance = true;
+    });
+    assert_eq!(plane.get("/").status, 503);
+    let lines = log.after(plane);
+    let end = (Some("/"), 503, "refused_maintenance");
+    assert_eq!(ends(&lines), expected(&[end]));
+}
+
+#[test]
 fn a_second_try_is_told_with_the_worker_that_answered() {
     let dead = Worker::scripted(|_, _| false);
     let alive = Worker::named("alive");
@@ -701,7 +713,7 @@ fn f52_an_upload_that_breaks_off_is_told_alike_by_the_log_and_the_counters() {
     );
     drop(client);
 
-    for resets in [true, false] {
+    for leaves in [Leaves::Aborts, Leaves::Closes, Leaves::StopsToSend] {
         let (_sink, mut plane, log) = start();
         let mut session = Session::connect(plane.address);
         let mut post = h2_request("POST", "/");
@@ -710,12 +722,14 @@ fn f52_an_upload_that_breaks_off_is_told_alike_by_the_log_and_the_counters() {
         let (response, mut stream) = session.begin(post, false);
         stream.send_data("half".into(), false).expect("open");
         plane.until(busy);
-        match resets {
-            true => stream.send_reset(h2::Reason::CANCEL),
-            false => drop((stream, session)),
+        match leaves {
+            Leaves::Aborts => stream.send_reset(h2::Reason::CANCEL),
+            Leaves::Closes => drop((stream, session)),
+            // Less than it said, which `h2` resets the stream for.
+            Leaves::StopsToSend => stream.send_data("".into(), true).expect("open"),
         }
         drop(response);
-        assert_eq!(outcome(plane, &log), gone(), "by HTTP/2");
+        assert_eq!(outcome(plane, &log), gone(), "by HTTP/2: {leaves:?}");
     }
 }
 

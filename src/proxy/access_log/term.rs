@@ -44,6 +44,8 @@ pub(in crate::proxy) enum Term {
     RefusedRoute,
     /// We refused it: no worker was ready, and parking was full or over (503).
     RefusedParking,
+    /// We refused it: its service is under maintenance (503).
+    RefusedMaintenance,
     /// We refused it: every worker had as many as it may, and the queue was full or over (503).
     RefusedQueue,
     /// We sent the client to `https` (308).
@@ -65,12 +67,14 @@ pub(in crate::proxy) struct End {
     pub(in crate::proxy) tunnel: bool,
     /// It waited for a worker.
     pub(in crate::proxy) parked: bool,
+    /// Its service answers nothing else.
+    pub(in crate::proxy) maintenance: bool,
 }
 
 impl Term {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Complete,
         Self::ClientHead,
         Self::ClientUpload,
@@ -90,6 +94,7 @@ impl Term {
         Self::RefusedRequest,
         Self::RefusedRoute,
         Self::RefusedParking,
+        Self::RefusedMaintenance,
         Self::RefusedQueue,
         Self::Redirected,
         Self::Internal,
@@ -113,6 +118,7 @@ impl Term {
             ProxyReason::BadResponse => Self::WorkerAnswer,
             ProxyReason::ResponseTimeout => Self::WorkerTimeout,
             ProxyReason::Upgrade => Self::WorkerUpgrade,
+            ProxyReason::Unavailable if end.maintenance => Self::RefusedMaintenance,
             ProxyReason::Unavailable => Self::RefusedParking,
             ProxyReason::QueueFull | ProxyReason::QueueTimeout => Self::RefusedQueue,
             ProxyReason::DrainLimit if end.tunnel => Self::DrainTunnel,
@@ -145,6 +151,7 @@ impl Term {
             Self::RefusedRequest => "refused_request",
             Self::RefusedRoute => "refused_route",
             Self::RefusedParking => "refused_parking",
+            Self::RefusedMaintenance => "refused_maintenance",
             Self::RefusedQueue => "refused_queue",
             Self::Redirected => "redirected",
             Self::Internal => "internal",
@@ -165,6 +172,11 @@ mod tests {
             unfinished: false,
             tunnel: false,
             parked: false,
+            maintenance: false,
+        };
+        let maintenance = End {
+            maintenance: true,
+            ..waiting
         };
         let parked = End {
             parked: true,
@@ -209,6 +221,8 @@ mod tests {
                 ProxyReason::Unavailable,
                 "refused_parking",
             ),
+            (maintenance, ProxyReason::Unavailable, "refused_maintenance"),
+            (maintenance, ProxyReason::BadRequest, "refused_request"),
             (parked_and_refused, ProxyReason::QueueFull, "refused_queue"),
         ] {
             let end = End {
