@@ -116,7 +116,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "trusted_proxies",
                 Kind::Networks,
                 "[\"10.0.0.0/8\"]",
-                "Peers whose forwarding headers, request ids and PROXY protocol are believed. Default: nobody.\n\
+                "Peers whose forwarding headers, request ids and PROXY protocol are believed. Default: nobody. The\n\
+                 access log's client is then the last address of X-Forwarded-For (or Forwarded) that is none of them.\n\
                  A CDN in front belongs here: what others say of clients (`CF-Connecting-IP`) does not reach workers",
             ),
         ],

@@ -21,8 +21,10 @@ use super::head::AnswerHead;
 use super::live::{Entry, millis};
 use super::rules;
 use super::socket::Peer;
+use super::table::View;
 use super::tls::Known;
 use super::upstream::Tunnel;
+use crate::link::message::Front;
 
 /// What a client gets that waits to be asked for its body.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -144,6 +146,16 @@ impl Client {
     /// The same as text.
     pub(super) fn address(&self) -> Option<&Address> {
         self.address.as_ref()
+    }
+
+    /// Whether what it says of others is believed.
+    pub(super) fn is_trusted(&self, front: &Front) -> bool {
+        self.ip().is_some_and(|peer| front.trusts(peer))
+    }
+
+    /// The table in use.
+    pub(super) fn table(&self) -> Rc<View> {
+        self.lp.table()
     }
 
     /// How it reached us, as `X-Forwarded-Proto` has it.

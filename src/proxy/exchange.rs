@@ -23,7 +23,7 @@ use super::table::{Service, Worker};
 use super::tunnel::Party;
 use super::upload::{Fault, Upload};
 use super::upstream::Watch;
-use crate::link::message::{Class, MethodLabel, Protocol, ProxyReason};
+use crate::link::message::{Class, Front, MethodLabel, Protocol, ProxyReason};
 use crate::rollout::{Generation, Role, Slot};
 
 /// An upload is one when its body still comes in after so long, or so much of it came.
@@ -274,11 +274,12 @@ impl Exchange {
     }
 
     /// Keeps what the access log will say of the head, which is soon gone.
-    pub(super) fn note(&self, request: &RequestHead, host: &str) {
+    pub(super) fn note(&self, request: &RequestHead, host: &str, believed: Option<&Front>) {
         let about = About {
             request_id: self.request_id.as_bytes(),
             service: &self.service.name.0,
             host,
+            believed,
         };
         let log = &self.lp.log;
         *self.notes.borrow_mut() = log.note(&self.client, about, request, self.began);

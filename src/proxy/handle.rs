@@ -65,7 +65,7 @@ pub(super) async fn handle<Answered: Written>(
         return answer_here(lp, client, framing, &request, fresh());
     }
     let began = Instant::now();
-    let trusted = client.ip().is_some_and(|peer| view.front.trusts(peer));
+    let trusted = client.is_trusted(&view.front);
     let given = trusted.then(|| RequestId::given(&request)).flatten();
     let origin = Origin {
         client: client.address().copied(),
@@ -88,8 +88,8 @@ pub(super) async fn handle<Answered: Written>(
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);
-    held.0
-        .note(&request, target.as_ref().map_or("", |target| target.host));
+    let host = target.as_ref().map_or("", |target| target.host);
+    held.0.note(&request, host, trusted.then_some(&view.front));
     let terms = Terms {
         front: &view.front,
         edits: &rules.edits,

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use remuda::link::message::{HostPattern, LogFormat, Page, ProxyReason, Sample, ToPlane};
+use remuda::link::message::{HostPattern, LogFormat, Network, Page, ProxyReason, Sample, ToPlane};
 use serde_json::{Value, json};
 
 use crate::h2::{Session, request as h2_request, send};
@@ -765,4 +765,37 @@ fn f52_one_that_leaves_after_its_upload_by_http_2_has_not_broken_it_off() {
     let lines = log.after(plane);
     assert_eq!(of(&lines, "/wait")["term"], "client_waiting");
     assert_eq!(of(&lines, "/parked")["term"], "client_parked");
+}
+
+#[test]
+fn t7_the_client_is_whom_a_trusted_proxy_names_and_nobody_else_is_believed() {
+    let a = Worker::named("a");
+    let network = |last| Network {
+        address: [127, 0, 0, last].into(),
+        prefix: 32,
+    };
+    for (trusted, forwarded) in [(1, true), (2, false)] {
+        let (plane, log) = serving(&[open(1, a.address)], |plane| {
+            plane.rules.hosts = vec![HostPattern::Exact("a".into())];
+            plane.front.trusted = vec![network(trusted)];
+        });
+        for (path, host, fields) in [
+            ("/one", "a", "X-Forwarded-For: 1.1.1.1, 192.0.2.7"),
+            ("/proxies", "a", "X-Forwarded-For: 192.0.2.7, 127.0.0.1"),
+            ("/stranger", "b", "Forwarded: for=192.0.2.7"),
+            ("/none", "a", "X-Other: 1.1.1.1"),
+        ] {
+            let mut client = plane.client();
+            client.send(&format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n\r\n"
+            ));
+            client.answer();
+        }
+        let lines = log.after(plane);
+        for path in ["/one", "/proxies", "/stranger"] {
+            let client = if forwarded { "192.0.2.7" } else { "127.0.0.1" };
+            assert_eq!(of(&lines, path)["client"], client, "{path}");
+        }
+        assert_eq!(of(&lines, "/none")["client"], "127.0.0.1");
+    }
 }

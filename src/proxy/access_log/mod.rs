@@ -43,7 +43,8 @@ pub(super) use self::writer::Writer;
 use super::client::Client;
 use super::digits::Address;
 use super::head::RequestHead;
-use super::rules::RequestId;
+use super::rules::{self, RequestId};
+use crate::link::message::Front;
 
 /// The status that is told and counted where the client left before an answer began.
 pub(super) const CLIENT_GONE: u16 = 499;
@@ -80,6 +81,8 @@ pub(super) struct About<'a> {
     pub(super) request_id: &'a [u8],
     pub(super) service: &'a str,
     pub(super) host: &'a str,
+    /// Whose word about others is believed, if its peer's is.
+    pub(super) believed: Option<&'a Front>,
 }
 
 /// What came of a request's head.
@@ -174,10 +177,12 @@ impl Log {
         let Some(book) = book.as_mut() else {
             return;
         };
+        let view = client.table();
         let about = About {
             request_id: request_id.map_or(b"", RequestId::as_bytes),
             service: "",
             host: "",
+            believed: client.is_trusted(&view.front).then_some(&view.front),
         };
         let mut notes = Notes::default();
         book.note(&mut notes, client, about, seen, Instant::now());
@@ -217,10 +222,16 @@ impl Book {
     ) {
         let format = &self.outlet.format;
         notes.adopt(format);
+        let forwarded = about.believed.and_then(|front| match seen {
+            Seen::Head(request) => rules::forwarded_client(&request.fields, front),
+            Seen::Line(_) => None,
+        });
+        let forwarded = forwarded.map(Address::of);
+        let peer = forwarded.as_ref().or_else(|| client.address());
         let mut known = Known {
             stamp: self.wall.stamp(began),
             request_id: about.request_id,
-            client: client.address().map_or(b"unix", Address::as_bytes),
+            client: peer.map_or(b"unix", Address::as_bytes),
             tls: client.tls_version(),
             service: about.service,
             host: about.host.as_bytes(),

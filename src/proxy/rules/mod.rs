@@ -9,6 +9,7 @@
 //! head that goes on ambiguous, whoever parsed the request (HTTP/2 will not pass there).
 
 mod fields;
+mod forwarded;
 mod hops;
 mod request_id;
 mod target;
@@ -30,6 +31,7 @@ use crate::link::message::{Edits, FieldEdits, Front};
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
 pub(super) use fields::{put as put_field, write as write_field};
+pub(super) use forwarded::client as forwarded_client;
 pub(super) use hops::{Hops, hop};
 pub use request_id::RequestId;
 pub use target::Target;
