@@ -88,7 +88,7 @@ pub(super) struct Exchange {
     /// What it says of the call.
     grpc_status: Cell<Option<grpc::Status>>,
     tunnel: Cell<bool>,
-    /// It is a tunnel whose worker says no more.
+    /// It is a tunnel whose worker says no more, which the client was told behind all that it said.
     worker_ended: Cell<bool>,
     /// And its worker is gone.
     lost: Cell<bool>,
@@ -328,7 +328,7 @@ impl Exchange {
         self.classify();
     }
 
-    /// The worker's side of a tunnel has ended.
+    /// The worker's side of a tunnel has ended, and all of it was handed on.
     pub(super) fn worker_ends(&self) {
         self.worker_ended.set(true);
     }
@@ -336,11 +336,8 @@ impl Exchange {
     /// It is a tunnel whose worker's side has ended, and not because the worker was done with it: the worker is gone,
     /// for which it would have had to wait otherwise.
     pub(super) fn has_lost_worker(&self) -> bool {
-        let ended = self.worker_ended.get();
-        ended
-            && self
-                .worker()
-                .is_some_and(|worker| !self.lp.table().has(worker.id))
+        let is_gone = |worker: Rc<Worker>| !self.lp.table().has(worker.id);
+        self.worker_ended.get() && self.worker().is_some_and(is_gone)
     }
 
     /// Ends a tunnel whose client waits for a worker that is gone.

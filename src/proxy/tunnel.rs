@@ -95,7 +95,8 @@ where
     let ending = Ending {
         first: first.get(),
         client_broke: client.broken,
-        worker_broke: worker.broken || exchange.has_lost_worker(),
+        worker_broke: worker.broken,
+        worker_died: exchange.has_lost_worker(),
         // Each side has followed what it was sent, which is what the other one said.
         said: client.frames.as_ref().zip(worker.frames.as_ref()),
     };
@@ -105,6 +106,7 @@ where
         None => exchange.ends_whole(),
     }
     match left {
+        // A reset would take back what is still on its way: only for what was broken off itself.
         Some(Party::Worker) if ending.worker_broke => Ended::Broken,
         Some(Party::Worker | Party::Client) | None => Ended::Whole,
     }
@@ -117,8 +119,10 @@ struct Ending<'a> {
     first: Option<Party>,
     /// The client's connection broke off.
     client_broke: bool,
-    /// The worker's did, or the worker is gone.
+    /// The worker's did.
     worker_broke: bool,
+    /// The worker is gone.
+    worker_died: bool,
     /// What the worker said and what the client did, if it was a WebSocket.
     said: Option<(&'a Frames, &'a Frames)>,
 }
@@ -132,11 +136,12 @@ impl Ending<'_> {
             return None;
         }
         let goes_on = said.is_some_and(|(worker, client)| worker.goes_on() && client.goes_on());
-        let deserted = goes_on && self.first == Some(Party::Worker);
-        if self.worker_broke || (deserted && !self.client_broke) {
-            return Some(Party::Worker);
+        let deserted = (goes_on || self.worker_died) && self.first == Some(Party::Worker);
+        match (self.worker_broke, self.client_broke) {
+            (true, _) => Some(Party::Worker),
+            (false, true) => Some(Party::Client),
+            (false, false) => deserted.then_some(Party::Worker),
         }
-        self.client_broke.then_some(Party::Client)
     }
 }
 
@@ -168,9 +173,6 @@ impl<S> Side<'_, S> {
     fn ends(&self) {
         if self.first.get().is_none() {
             self.first.set(Some(self.of));
-        }
-        if self.of == Party::Worker {
-            self.exchange.worker_ends();
         }
     }
 
@@ -265,7 +267,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Side<'_, S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        let done = Pin::new(&mut self.socket).poll_shutdown(cx);
+        // All that the worker said went before it.
+        if self.of == Party::Client && done.is_ready() {
+            self.exchange.worker_ends();
+        }
+        done
     }
 }
 
@@ -287,7 +294,13 @@ mod tests {
             first: None,
             client_broke: false,
             worker_broke: false,
+            worker_died: false,
             said: None,
+        };
+        let died = |first| Ending {
+            first,
+            worker_died: true,
+            ..end
         };
         let client_broke = Ending {
             client_broke: true,
@@ -302,6 +315,9 @@ mod tests {
         for (ending, said, left) in [
             (first(client), None, None),
             (first(worker), None, None),
+            (died(client), None, None),
+            (died(worker), None, worker),
+            (died(worker), both(&closed, &message), None),
             (client_broke, None, client),
             (worker_broke, None, worker),
             (first(client), both(&message, &message), None),

@@ -216,3 +216,33 @@ fn stdout_is_the_supervisors_own_and_a_reload_changes_the_format() {
     }
     assert!(!instance.said().contains("secret"), "{}", instance.said());
 }
+
+#[test]
+fn f19_the_tunnel_of_a_worker_that_was_killed_ends_though_its_client_stays() {
+    const ERRORS: &str = "remuda_http_proxy_errors_total";
+    let mut instance = logging("access.log", "").ready();
+    let mut client = instance.client();
+    let fields = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    client.send("GET", "/ws", &fields, b"").expect("it accepts");
+    assert_eq!(client.head().expect("a head").status, 101);
+    let with_tunnel = |status: &Value| {
+        let workers = &status["services"]["app"]["generations"][0]["workers"];
+        let mut workers = workers.as_array().into_iter().flatten();
+        workers.find(|worker| worker["in_flight"] == 1)?["pid"].as_i64()
+    };
+    let status = instance.wait("a tunnel", |status| with_tunnel(status).is_some());
+    let victim = with_tunnel(&status).and_then(|pid| i32::try_from(pid).ok());
+    let victim = victim.expect("just seen");
+    kill(Pid::from_raw(victim), Signal::SIGKILL).expect("it lives");
+    // The client leaves its way to us open, and is not waited for.
+    instance.wait_metric(ERRORS, &["reason=\"bad_response\""], 1.0);
+    assert_eq!(client.rest().unwrap_or_default(), b"");
+    assert!(instance.metric(ERRORS, &["reason=\"drain_limit\""]) < 1.0);
+    let path = instance.dir.path().join("access.log");
+    let _kept = stop(instance);
+    let lines = lines(&path);
+    let [line] = &lines[..] else {
+        panic!("one line: {lines:?}");
+    };
+    assert_eq!(line["term"], "worker_answer", "{line}");
+}
