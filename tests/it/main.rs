@@ -23,6 +23,7 @@ mod proxy_h2c;
 mod proxy_h2c_broken;
 mod proxy_http;
 mod proxy_introduced;
+mod proxy_leaving;
 mod proxy_limits;
 mod proxy_queue;
 mod proxy_retry;
