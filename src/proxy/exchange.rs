@@ -92,6 +92,8 @@ pub(super) struct Exchange {
     worker_ended: Cell<bool>,
     /// And its worker is gone.
     lost: Cell<bool>,
+    /// It is a tunnel whose worker left without a goodbye.
+    deserted: Cell<bool>,
     /// Since when it is an upload no more, if it was one: its answer has a plain request's time from then.
     uploaded: Cell<Option<u64>>,
     whole: Cell<bool>,
@@ -186,6 +188,7 @@ impl Exchange {
             tunnel: Cell::new(false),
             worker_ended: Cell::new(false),
             lost: Cell::new(false),
+            deserted: Cell::new(false),
             uploaded: Cell::new(None),
             whole: Cell::new(false),
             refused: Cell::new(false),
@@ -353,6 +356,13 @@ impl Exchange {
             Party::Client => ProxyReason::ClientGone,
             Party::Worker => ProxyReason::BadResponse,
         }));
+    }
+
+    /// A WebSocket whose worker left without a goodbye, all of which was passed on. We can only guess why, so that it
+    /// is told, and counts as no error.
+    pub(super) fn is_deserted(&self) {
+        self.deserted.set(true);
+        self.ends_whole();
     }
 
     /// The answer's last byte was handed on.
@@ -610,6 +620,7 @@ impl Exchange {
             answered: answered.is_some() && !self.refused.get(),
             unfinished: self.upload.fault().is_some(),
             tunnel: self.tunnel.get(),
+            deserted: self.deserted.get(),
             parked: self.live().class() == Class::Parked,
             maintenance: self.service.rules.maintenance,
         };

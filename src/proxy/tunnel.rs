@@ -100,16 +100,29 @@ where
         // Each side has followed what it was sent, which is what the other one said.
         said: client.frames.as_ref().zip(worker.frames.as_ref()),
     };
-    let left = ending.left();
-    match left {
-        Some(party) => exchange.breaks_off(party),
-        None => exchange.ends_whole(),
+    match ending.how() {
+        How::Whole => exchange.ends_whole(),
+        How::Deserted => exchange.is_deserted(),
+        How::Broken(party) => {
+            exchange.breaks_off(party);
+            // A reset would take back what is still on its way: only for what was broken off itself.
+            if party == Party::Worker && ending.worker_broke {
+                return Ended::Broken;
+            }
+        }
     }
-    match left {
-        // A reset would take back what is still on its way: only for what was broken off itself.
-        Some(Party::Worker) if ending.worker_broke => Ended::Broken,
-        Some(Party::Worker | Party::Client) | None => Ended::Whole,
-    }
+    Ended::Whole
+}
+
+/// How a tunnel ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Both ends were done with it.
+    Whole,
+    /// The worker of a WebSocket left without a goodbye: it died, or was made so.
+    Deserted,
+    /// This end broke it off.
+    Broken(Party),
 }
 
 /// What is seen of a tunnel's end.
@@ -128,19 +141,23 @@ struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Who left before it was over. An end of a WebSocket that has said goodbye may go as it likes, and a client that
-    /// goes without does so every day; a worker says goodbye, unless it died (RFC 6455 §7.1.5).
-    fn left(&self) -> Option<Party> {
+    /// An end of a WebSocket that has said goodbye may go as it likes, and a client that goes without does so every
+    /// day (RFC 6455 §7.1.5).
+    fn how(&self) -> How {
         let said = self.said;
         if said.is_some_and(|(worker, client)| worker.has_closed() || client.has_closed()) {
-            return None;
+            return How::Whole;
         }
         let goes_on = said.is_some_and(|(worker, client)| worker.goes_on() && client.goes_on());
-        let deserted = (goes_on || self.worker_died) && self.first == Some(Party::Worker);
-        match (self.worker_broke, self.client_broke) {
-            (true, _) => Some(Party::Worker),
-            (false, true) => Some(Party::Client),
-            (false, false) => deserted.then_some(Party::Worker),
+        let worker_left = self.first == Some(Party::Worker);
+        if self.worker_broke || (self.worker_died && worker_left && !self.client_broke) {
+            How::Broken(Party::Worker)
+        } else if self.client_broke {
+            How::Broken(Party::Client)
+        } else if goes_on && worker_left {
+            How::Deserted
+        } else {
+            How::Whole
         }
     }
 }
@@ -281,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_left_a_tunnel_follows_from_who_broke_it_and_what_was_said() {
+    fn how_a_tunnel_ended_follows_from_who_broke_it_and_what_was_said() {
         let frames = |bytes: &[u8]| {
             let mut frames = Frames::default();
             frames.follow(bytes);
@@ -312,27 +329,35 @@ mod tests {
         };
         let first = |first| Ending { first, ..end };
         let both = |by_worker, by_client| Some((by_worker, by_client));
-        for (ending, said, left) in [
-            (first(client), None, None),
-            (first(worker), None, None),
-            (died(client), None, None),
-            (died(worker), None, worker),
-            (died(worker), both(&closed, &message), None),
-            (client_broke, None, client),
-            (worker_broke, None, worker),
-            (first(client), both(&message, &message), None),
-            (first(worker), both(&message, &message), worker),
-            (first(worker), both(&half, &message), worker),
-            (first(worker), both(&closed, &message), None),
-            (first(worker), both(&message, &closed), None),
-            (first(worker), both(&other, &message), None),
-            (client_broke, both(&message, &message), client),
-            (client_broke, both(&message, &closed), None),
-            (worker_broke, both(&other, &message), worker),
-            (worker_broke, both(&closed, &message), None),
+        for (ending, said, how) in [
+            (first(client), None, How::Whole),
+            (first(worker), None, How::Whole),
+            (died(client), None, How::Whole),
+            (died(worker), None, How::Broken(Party::Worker)),
+            (died(worker), both(&closed, &message), How::Whole),
+            (client_broke, None, How::Broken(Party::Client)),
+            (worker_broke, None, How::Broken(Party::Worker)),
+            (first(client), both(&message, &message), How::Whole),
+            (first(worker), both(&message, &message), How::Deserted),
+            (first(worker), both(&half, &message), How::Deserted),
+            (first(worker), both(&closed, &message), How::Whole),
+            (first(worker), both(&message, &closed), How::Whole),
+            (first(worker), both(&other, &message), How::Whole),
+            (
+                client_broke,
+                both(&message, &message),
+                How::Broken(Party::Client),
+            ),
+            (client_broke, both(&message, &closed), How::Whole),
+            (
+                worker_broke,
+                both(&other, &message),
+                How::Broken(Party::Worker),
+            ),
+            (worker_broke, both(&closed, &message), How::Whole),
         ] {
             let ending = Ending { said, ..ending };
-            assert_eq!(ending.left(), left, "{ending:?}");
+            assert_eq!(ending.how(), how, "{ending:?}");
         }
     }
 }

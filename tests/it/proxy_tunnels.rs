@@ -93,7 +93,7 @@ fn f42_a_tunnel_that_breaks_off_is_not_made_to_look_whole() {
     let sample = plane.until(|sample| worker(sample, 1).in_flight.total() == 0);
     assert_eq!(
         sample.services[0].errors(),
-        [(ProxyReason::BadResponse, 2), (ProxyReason::ClientGone, 1)]
+        [(ProxyReason::BadResponse, 1), (ProxyReason::ClientGone, 1)]
     );
     assert_eq!(
         worker(&sample, 1).failures,

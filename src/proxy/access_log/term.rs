@@ -65,6 +65,8 @@ pub(in crate::proxy) struct End {
     /// Its body broke off.
     pub(in crate::proxy) unfinished: bool,
     pub(in crate::proxy) tunnel: bool,
+    /// And its worker left without a goodbye.
+    pub(in crate::proxy) deserted: bool,
     /// It waited for a worker.
     pub(in crate::proxy) parked: bool,
     /// Its service answers nothing else.
@@ -102,8 +104,10 @@ impl Term {
 
     /// How a request ended that was an exchange.
     pub(in crate::proxy) fn of(end: End) -> Self {
-        let Some(reason) = end.reason else {
-            return Self::Complete;
+        let reason = match end.reason {
+            None if end.deserted => return Self::WorkerAnswer,
+            None => return Self::Complete,
+            Some(reason) => reason,
         };
         match reason {
             ProxyReason::BadRequest => Self::RefusedRequest,
@@ -171,6 +175,7 @@ mod tests {
             answered: false,
             unfinished: false,
             tunnel: false,
+            deserted: false,
             parked: false,
             maintenance: false,
         };
@@ -232,5 +237,10 @@ mod tests {
             assert_eq!(Term::of(end).word(), word, "{end:?}");
         }
         assert_eq!(Term::of(answered).word(), "complete");
+        let deserted = End {
+            deserted: true,
+            ..tunnel
+        };
+        assert_eq!(Term::of(deserted).word(), "worker_answer");
     }
 }
