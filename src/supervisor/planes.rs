@@ -680,7 +680,8 @@ impl Plane {
                 return Some(format!("did not answer {missed} heartbeats"));
             }
             self.pings.sent += 1;
-            self.pings.next = now + PING_EVERY;
+            // Turns that come late are no reason to ask less often.
+            self.pings.next = (self.pings.next + PING_EVERY).max(now);
             self.say(ToPlane::Ping(self.pings.sent));
         }
         None
