@@ -5,7 +5,9 @@
 //! when it failed several in a row, or far more often than the others of its generation, and comes back by
 //! itself: first after `base_time`, then after twice as long each time, less again when it serves well.
 //!
-//! What all of a generation do alike is no worker's fault: then nobody is ejected, and who is out returns.
+//! What all of a generation do alike is no worker's fault: then nobody is ejected, and who is out returns. It
+//! is not ejected again before its time would have been over, and nobody is better than others merely because
+//! it has just returned and failed at nothing yet: else each return would be the next one's ejection.
 //! At most `max_percent` are out, but one may always be, and never the last: a part of two or three workers
 //! would otherwise be nobody (Envoy's `always_eject_one_host`). Only who serves in a stable generation is to
 //! be shown here: a candidate's failures are for the rollout's judge to see, all of them.
@@ -71,13 +73,21 @@ struct Known {
     standing: Standing,
     /// Ejections for which it has not made up.
     times: u32,
+    /// Its sums when it last returned.
+    returned: Option<Mark>,
     marks: VecDeque<Mark>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Standing {
-    Serves { since: u64 },
-    Ejected { until: u64 },
+    /// It is not ejected before `spared_until`.
+    Serves {
+        since: u64,
+        spared_until: u64,
+    },
+    Ejected {
+        until: u64,
+    },
 }
 
 /// What a worker's sums were once.
@@ -121,21 +131,28 @@ impl Watch {
         let rules = &group.rules;
         for seen in &group.workers {
             let known = self.known.entry(seen.worker).or_insert_with(|| Known {
-                standing: Standing::Serves { since: now },
+                standing: Standing::Serves {
+                    since: now,
+                    spared_until: now,
+                },
                 times: 0,
+                returned: None,
                 marks: VecDeque::new(),
             });
             known.mark(seen, now);
+            if seen.row >= rules.consecutive {
+                // It fails, and makes up for nothing meanwhile.
+                known.makes_up(rules.base_time, now);
+            }
         }
         let is_off = rules.consecutive == 0 || rules.max_percent == 0;
-        let nobody_is_better = !self.most_serve_well(group, None);
+        let is_over_for_all = is_off || self.nobody_serves_well(group);
         for seen in &group.workers {
-            let Some(known) = self.known.get_mut(&seen.worker) else {
-                continue;
-            };
-            let is_over = matches!(known.standing, Standing::Ejected { until } if now >= until);
-            if is_over || (known.is_ejected() && (is_off || nobody_is_better)) {
-                known.returns(seen, now);
+            if let Some(known) = self.known.get_mut(&seen.worker)
+                && let Standing::Ejected { until } = known.standing
+                && (now >= until || is_over_for_all)
+            {
+                known.returns(seen, until, now);
                 verdicts.push(Verdict::Readmit(seen.worker));
             }
         }
@@ -154,10 +171,12 @@ impl Watch {
             }
             // Of one that has just returned, this row is the old one.
             let is_back = verdicts.contains(&Verdict::Readmit(seen.worker));
-            if is_back || self.is_out(seen.worker) || !self.stands_out(seen, group) {
+            if is_back || !self.stands_out(seen, group) {
                 continue;
             }
-            if let Some(known) = self.known.get_mut(&seen.worker) {
+            if let Some(known) = self.known.get_mut(&seen.worker)
+                && known.may_leave(now)
+            {
                 let time = known.leaves(rules.base_time, now);
                 verdicts.push(Verdict::Eject(seen.worker, time));
             }
@@ -175,19 +194,32 @@ impl Watch {
         failures > 0 || seen.row >= rules.consecutive
     }
 
-    /// Whether at least half of those who serve, but for one, have no row of failures behind them.
-    fn most_serve_well(&self, group: &Group, but: Option<WorkerId>) -> bool {
+    /// Whether at least half of those who serve, but for one, do well.
+    fn most_serve_well(&self, group: &Group, but: WorkerId) -> bool {
         let serve = || {
             let all = group.workers.iter();
-            all.filter(|of| Some(of.worker) != but && !self.is_out(of.worker))
+            all.filter(|of| of.worker != but && !self.is_out(of.worker))
         };
         // Half the row already: in the moment in which all begin to fail, somebody has it whole first.
-        let limit = match but {
-            Some(_) => group.rules.consecutive.div_ceil(2),
-            None => group.rules.consecutive,
-        };
-        let well = serve().filter(|of| of.row < limit).count();
+        let limit = group.rules.consecutive.div_ceil(2);
+        let well = serve().filter(|of| self.does_well(of, limit)).count();
         well > 0 && 2 * well >= serve().count()
+    }
+
+    /// Whether all who serve have a row of failures behind them. Fewer do not bring anybody back: it has
+    /// failed more than some, and would only take turns with others that fail.
+    fn nobody_serves_well(&self, group: &Group) -> bool {
+        let all = group.workers.iter();
+        let mut serve = all.filter(|of| !self.is_out(of.worker));
+        serve.all(|of| of.row >= group.rules.consecutive)
+    }
+
+    /// Whether it has no such row of failures behind it. One that has returned must have shown it.
+    fn does_well(&self, seen: &Seen, limit: u32) -> bool {
+        let known = self.known.get(&seen.worker);
+        let returned = known.and_then(|known| known.returned);
+        let is_proven = returned.is_none_or(|mark| mark.until(seen).is_good_once());
+        seen.row < limit && is_proven
     }
 
     fn stands_out(&self, seen: &Seen, group: &Group) -> bool {
@@ -203,7 +235,7 @@ impl Watch {
         let (own, usual) = (known.recent(seen), others.share());
         let in_a_row = seen.row >= group.rules.consecutive
             && usual.powf(f64::from(seen.row)) < RARE
-            && self.most_serve_well(group, Some(seen.worker));
+            && self.most_serve_well(group, seen.worker);
         let often = own.requests >= FEWEST
             && others.requests >= FEWEST
             && own.share() >= usual + ABOVE
@@ -234,23 +266,27 @@ impl Known {
     }
 
     fn recent(&self, seen: &Seen) -> Recent {
-        let Some(begin) = self.marks.front() else {
-            return Recent::default();
-        };
-        Recent {
-            requests: seen.requests.saturating_sub(begin.requests),
-            failures: seen.failures.saturating_sub(begin.failures),
+        let begin = self.marks.front();
+        begin.map_or_else(Recent::default, |mark| mark.until(seen))
+    }
+
+    fn may_leave(&self, now: u64) -> bool {
+        matches!(self.standing, Standing::Serves { spared_until, .. } if now >= spared_until)
+    }
+
+    /// It has made up for one ejection with each `base_time` that it served until now.
+    fn makes_up(&mut self, base: Duration, now: u64) {
+        if let Standing::Serves { since, .. } = &mut self.standing {
+            let served = now.saturating_sub(*since) / millis(base).max(1);
+            let forgiven = u32::try_from(served).unwrap_or(u32::MAX);
+            self.times = self.times.saturating_sub(forgiven);
+            *since = now;
         }
     }
 
     /// It is ejected; for how long.
     fn leaves(&mut self, base: Duration, now: u64) -> Duration {
-        if let Standing::Serves { since } = self.standing {
-            // It makes up for one ejection with each `base_time` that it serves.
-            let served = now.saturating_sub(since) / millis(base).max(1);
-            let forgiven = u32::try_from(served).unwrap_or(u32::MAX);
-            self.times = self.times.saturating_sub(forgiven);
-        }
+        self.makes_up(base, now);
         let time = base.saturating_mul(1 << self.times.min(DOUBLINGS));
         self.times = self.times.saturating_add(1);
         self.standing = Standing::Ejected {
@@ -259,11 +295,20 @@ impl Known {
         time
     }
 
-    /// It serves again, and what it did before is not held against it.
-    fn returns(&mut self, seen: &Seen, now: u64) {
-        self.standing = Standing::Serves { since: now };
+    /// It serves again, and what it did before is not held against it. If that is before its time, which
+    /// ends at `until`, the ejection was a mistake: it counts for nothing, and is not made again so soon.
+    fn returns(&mut self, seen: &Seen, until: u64, now: u64) {
+        if now < until {
+            self.times = self.times.saturating_sub(1);
+        }
+        self.standing = Standing::Serves {
+            since: now,
+            spared_until: until,
+        };
+        let mark = Mark::of(seen, now);
+        self.returned = Some(mark);
         self.marks.clear();
-        self.marks.push_back(Mark::of(seen, now));
+        self.marks.push_back(mark);
     }
 }
 
@@ -275,9 +320,21 @@ impl Mark {
             failures: seen.failures,
         }
     }
+
+    /// What came since.
+    fn until(self, seen: &Seen) -> Recent {
+        Recent {
+            requests: seen.requests.saturating_sub(self.requests),
+            failures: seen.failures.saturating_sub(self.failures),
+        }
+    }
 }
 
 impl Recent {
+    fn is_good_once(self) -> bool {
+        self.requests > self.failures
+    }
+
     fn add(self, other: Self) -> Self {
         Self {
             requests: self.requests + other.requests,

@@ -262,6 +262,99 @@ fn who_is_out_returns_when_the_others_are_no_better() {
     assert_eq!(play.review(), []);
 }
 
+/// Sends each worker requests for so many seconds, `bad` of them failing all, and reviews after each; at
+/// most how many were out at once, and the verdicts.
+fn with_bad_ones(play: &mut Play, bad: usize, seconds: u64) -> (usize, Vec<(u64, Verdict)>) {
+    let (mut most, mut verdicts) = (0, Vec::new());
+    for step in 0..seconds * 4 {
+        play.now += 250;
+        // One after another, beginning with another one each time, as requests come.
+        for turn in 0..play.workers.len() {
+            let worker = (turn + usize::try_from(step).expect("small")) % play.workers.len();
+            let id = play.workers[worker].worker;
+            if play.watch.is_out(id) {
+                continue;
+            }
+            if worker < bad {
+                play.fail(worker, 1);
+            } else {
+                play.well(worker, 1);
+            }
+            let new = play.review();
+            verdicts.extend(new.into_iter().map(|verdict| (play.now, verdict)));
+            let known = play.watch.known.values();
+            most = most.max(known.filter(|known| known.is_ejected()).count());
+        }
+    }
+    (most, verdicts)
+}
+
+fn ejections(verdicts: &[(u64, Verdict)]) -> usize {
+    let all = verdicts.iter();
+    all.filter(|(_, verdict)| matches!(verdict, Verdict::Eject(..)))
+        .count()
+}
+
+#[test]
+fn f53_where_most_fail_who_is_out_stays_out_for_its_time() {
+    for (workers, bad) in [(4, 2), (4, 3), (10, 7), (3, 2)] {
+        let mut play = Play::of(workers);
+        with_bad_ones(&mut play, 0, 5);
+        let (most, verdicts) = with_bad_ones(&mut play, bad, 9);
+        let what = format!("{bad} bad of {workers}: {verdicts:?}");
+        assert!(most <= most_out(play.workers.len(), 34), "{what}");
+        assert_eq!(ejections(&verdicts), verdicts.len(), "{what}");
+        // And it comes to rest: each is out once in its time, which doubles.
+        let (_, verdicts) = with_bad_ones(&mut play, bad, 300);
+        let what = format!("{bad} bad of {workers}: {verdicts:?}");
+        assert!(ejections(&verdicts) <= bad * 6, "{what}");
+    }
+}
+
+#[test]
+fn f58_who_is_out_returns_once_when_all_fail() {
+    for workers in 2..6 {
+        let mut play = Play::of(workers);
+        with_bad_ones(&mut play, 0, 5);
+        assert_eq!(ejections(&with_bad_ones(&mut play, 1, 3).1), 1);
+        let all = play.workers.len();
+        let (_, verdicts) = with_bad_ones(&mut play, all, 60);
+        let rest: Vec<_> = verdicts.iter().map(|(_, verdict)| *verdict).collect();
+        assert_eq!(rest, readmitted(0), "{workers}");
+    }
+}
+
+#[test]
+fn one_that_was_ejected_by_mistake_is_spared_until_its_time_would_have_been_over() {
+    let mut play = Play::of(2);
+    play.well(1, 100);
+    play.fail(0, 5);
+    assert_eq!(play.review(), ejected(0, 10));
+    play.now += 1_000;
+    play.fail(1, 5);
+    assert_eq!(play.review(), readmitted(0));
+    // The other one serves again, and it does not.
+    play.now += 100;
+    play.well(1, 100);
+    play.fail(0, 5);
+    assert_eq!(play.review(), []);
+    // The mistake does not make the next one longer.
+    assert_eq!(play.next(), (10_000, ejected(0, 10)));
+}
+
+#[test]
+fn one_that_has_returned_makes_nobody_worse_before_it_has_served() {
+    let mut play = Play::of(2);
+    play.well(1, 100);
+    play.fail(0, 5);
+    assert_eq!(play.review(), ejected(0, 10));
+    play.fail(1, 6);
+    assert_eq!(play.review(), readmitted(0));
+    assert_eq!(play.review(), []);
+    play.well(0, 1);
+    assert_eq!(play.review(), ejected(1, 10));
+}
+
 #[test]
 fn it_can_be_switched_off_at_any_time() {
     for off in [
