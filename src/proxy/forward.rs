@@ -12,9 +12,9 @@ use super::park::OFFER_AGAIN;
 use super::pick::{Picked, Seeker};
 use super::queue::Queue;
 use super::respond::ProxyError;
-use super::retry::{Failed, Tried, may_repeat};
+use super::retry::{BAD_ROW, Failed, Tried, is_charged, may_repeat};
 use super::rules::Outgoing;
-use super::table::Worker;
+use super::table::{Service, View, Worker};
 use super::upload::Fault;
 use super::upstream::{self, Answer, Limits, SendError, SendErrorKind, Watch};
 use crate::link::message::{Class, Protocol, ProxyReason};
@@ -42,10 +42,8 @@ pub(super) async fn forward(
         patience: None,
         queue_patience: None,
     };
-    exchange
-        .service
-        .budget
-        .deposit(exchange.service.rules.retry);
+    let service = &exchange.service;
+    let _live = service.budget.enters(service.rules.retry);
     exchange.lp.step_aside().await;
     loop {
         let worker = errand.worker().await?;
@@ -112,18 +110,20 @@ impl Errand<'_> {
         }
     }
 
+    /// Its service as it is now: the table may be another than at the request's begin.
+    fn service<'t>(&'t self, table: &'t View) -> &'t Service {
+        let mut services = table.services.iter();
+        let known = services.find(|of| of.name == self.exchange.service.name);
+        known.unwrap_or(&self.exchange.service)
+    }
+
     /// Looks for a worker once, as the first one of a generation's line if it is that. The exchange is at
     /// the worker that was found when this returns.
     fn look(&self, first_of: Option<Generation>) -> Picked {
         let exchange = self.exchange;
         let lp = &exchange.lp;
-        // The table may be another than at the request's begin.
         let table = lp.table();
-        let known = table
-            .services
-            .iter()
-            .find(|s| s.name == exchange.service.name);
-        let service = known.unwrap_or(&exchange.service);
+        let service = self.service(&table);
         let seek = |avoid: &[WorkerId]| {
             let seeker = Seeker {
                 index: lp.index,
@@ -386,9 +386,8 @@ impl Errand<'_> {
         let how = match error.kind {
             SendErrorKind::Reset if error.answered => Failed::Final,
             SendErrorKind::Reset if error.sent => Failed::Unanswered,
-            SendErrorKind::Unconnected | SendErrorKind::Reset | SendErrorKind::Refused => {
-                Failed::Unsent
-            }
+            SendErrorKind::Unconnected | SendErrorKind::Reset => Failed::Unsent,
+            SendErrorKind::Refused => Failed::Refused,
             SendErrorKind::BadAnswer
             | SendErrorKind::Timeout
             | SendErrorKind::BodyTimeout
@@ -429,7 +428,7 @@ impl Errand<'_> {
             tries: self.tries,
             unanswered: self.unanswered,
         };
-        let again = may_repeat(failure.how, tried, rules) && exchange.service.budget.withdraw();
+        let again = may_repeat(failure.how, tried, rules) && self.may_spend(failure);
         if !again && !may_wait(failure, tried) {
             return Err(failure.error);
         }
@@ -448,6 +447,25 @@ impl Errand<'_> {
             self.failed.extend(table.workers().map(|worker| worker.id));
         }
         Ok(())
+    }
+
+    /// Whether the budget has a further try, if it costs one. It has none where nobody does well (F49).
+    fn may_spend(&self, failure: &Failure) -> bool {
+        let exchange = self.exchange;
+        let took = exchange.tried_at().elapsed();
+        if !is_charged(failure.how, failure.reused, took) {
+            return true;
+        }
+        let table = exchange.lp.table();
+        let generations = self.service(&table).generations.iter();
+        let mut open = generations
+            .flat_map(|generation| &generation.workers)
+            .filter(|worker| worker.gate.shut_at().is_none());
+        open.any(|worker| worker.gate.row_in(exchange.lp.index) < BAD_ROW)
+            && exchange
+                .service
+                .budget
+                .withdraw(exchange.service.rules.retry)
     }
 }
 

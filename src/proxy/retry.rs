@@ -5,6 +5,7 @@
 //! once: a request that ends the worker that has it must not go through them all (F49).
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use crate::link::message::Retry;
 
@@ -13,6 +14,8 @@ use crate::link::message::Retry;
 pub(super) enum Failed {
     /// Nothing was sent.
     Unsent,
+    /// The worker said that it has looked at nothing of it.
+    Refused,
     /// Something may have been sent, and no byte of an answer came.
     Unanswered,
     /// Too late: an answer had begun, or the worker was only slow.
@@ -36,45 +39,81 @@ pub(super) struct Tried {
 /// Whether the rules allow a further try, the budget aside.
 pub(super) fn may_repeat(failed: Failed, tried: Tried, rules: Retry) -> bool {
     let safe = match failed {
-        Failed::Unsent => tried.replayable,
+        Failed::Unsent | Failed::Refused => tried.replayable,
         Failed::Unanswered => tried.idempotent && tried.replayable && tried.unanswered <= 1,
         Failed::Final => false,
     };
     safe && tried.tries <= rules.tries
 }
 
+/// A connection that had waited and ends so soon was dead before (F41); what comes later, a worker may have
+/// worked for.
+const DEAD_AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Whether the budget bears a further try after one that failed so, and so soon. Not one that cost no worker
+/// anything: there are never more of those than connections that a good answer left behind, or than tries.
+pub(super) fn is_charged(failed: Failed, reused: bool, took: Duration) -> bool {
+    match failed {
+        Failed::Unsent => false,
+        Failed::Unanswered => !reused || took >= DEAD_AT_ONCE,
+        Failed::Refused | Failed::Final => true,
+    }
+}
+
+/// With so many failures in a row a worker does not do well.
+pub(super) const BAD_ROW: u32 = 5;
+
 /// Tokens for further tries of one service in one loop: each request brings a part of one (F49).
 #[derive(Debug)]
 pub(super) struct Budget {
     hundredths: Cell<u32>,
+    /// Requests that wait for an answer to begin.
+    live: Cell<u32>,
 }
 
+/// One of those that may fail.
+#[derive(Debug)]
+pub(super) struct Live<'a>(&'a Budget);
+
 impl Budget {
-    /// What there is at the start, so that a worker's death under little traffic is survived.
-    const RESERVE: u32 = 100 * 100;
-    /// More is never saved up, so that a long calm does not pay for a storm.
-    const CAP: u32 = 5 * Self::RESERVE;
+    /// What there is at the start, and may be saved up at any time: under little traffic, too, a worker's
+    /// death costs nobody an answer.
+    const RESERVE: u32 = 10 * 100;
 
     /// A budget at its reserve.
     pub(super) fn new() -> Self {
         Self {
             hundredths: Cell::new(Self::RESERVE),
+            live: Cell::new(0),
         }
     }
 
-    /// A request came.
-    pub(super) fn deposit(&self, rules: Retry) {
+    /// A request came. More than one try for each of those that may fail at once is never saved up, so that
+    /// a long calm does not pay for a storm, and a worker's death takes nobody with it.
+    pub(super) fn enters(&self, rules: Retry) -> Live<'_> {
+        let live = self.live.get().saturating_add(1);
+        self.live.set(live);
+        let most = live.saturating_mul(100).max(Self::RESERVE);
         let sum = self.hundredths.get().saturating_add(rules.budget_percent);
-        self.hundredths.set(sum.min(Self::CAP));
+        self.hundredths.set(sum.min(most));
+        Live(self)
     }
 
     /// Takes one further try, if there is one.
-    pub(super) fn withdraw(&self) -> bool {
-        let Some(rest) = self.hundredths.get().checked_sub(100) else {
+    pub(super) fn withdraw(&self, rules: Retry) -> bool {
+        let rest = self.hundredths.get().checked_sub(100);
+        let Some(rest) = rest.filter(|_| rules.budget_percent > 0) else {
             return false;
         };
         self.hundredths.set(rest);
         true
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        let live = &self.0.live;
+        live.set(live.get().saturating_sub(1));
     }
 }
 
@@ -111,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn f49_tries_and_budget_end() {
+    fn f49_tries_end() {
         let third = Tried {
             tries: 3,
             ..tried(true, true)
@@ -124,12 +163,69 @@ mod tests {
         };
         assert!(!may_repeat(Failed::Unanswered, second_death, RULES));
         assert!(may_repeat(Failed::Unsent, second_death, RULES));
+    }
+
+    #[test]
+    fn f49_a_calm_of_any_length_pays_for_few_further_tries() {
         let budget = Budget::new();
-        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 100);
-        for _ in 0..5 {
-            budget.deposit(RULES);
+        for _ in 0..100_000 {
+            drop(budget.enters(RULES));
         }
-        assert!(budget.withdraw());
-        assert!(!budget.withdraw());
+        assert_eq!(withdrawn(&budget), 10);
+        for _ in 0..100 {
+            drop(budget.enters(RULES));
+        }
+        assert_eq!(withdrawn(&budget), 10, "not 20");
+        for _ in 0..15 {
+            drop(budget.enters(RULES));
+        }
+        assert_eq!(withdrawn(&budget), 3);
+    }
+
+    #[test]
+    fn f49_in_a_storm_a_fifth_of_the_requests_is_tried_again() {
+        let budget = Budget::new();
+        let tries = (0..1_000).filter(|_| {
+            let _live = budget.enters(RULES);
+            budget.withdraw(RULES)
+        });
+        // The first one found the reserve full.
+        assert_eq!(tries.count(), 10 + 199);
+    }
+
+    #[test]
+    fn i13_a_death_under_much_traffic_costs_no_more_than_one_under_little() {
+        let budget = Budget::new();
+        let live: Vec<_> = (0..400).map(|_| budget.enters(RULES)).collect();
+        for _ in 0..5 * 400 {
+            drop(budget.enters(RULES));
+        }
+        assert_eq!(withdrawn(&budget), 401);
+        drop(live);
+        assert_eq!(budget.live.get(), 0);
+    }
+
+    #[test]
+    fn no_budget_is_none() {
+        let rules = Retry {
+            budget_percent: 0,
+            ..RULES
+        };
+        assert!(!Budget::new().withdraw(rules));
+    }
+
+    #[test]
+    fn f41_what_cost_no_worker_anything_is_free() {
+        let (soon, late) = (Duration::from_millis(5), Duration::from_secs(1));
+        assert!(!is_charged(Failed::Unsent, false, late));
+        assert!(!is_charged(Failed::Unanswered, true, soon));
+        assert!(is_charged(Failed::Unanswered, true, late));
+        assert!(is_charged(Failed::Unanswered, false, soon));
+        assert!(is_charged(Failed::Refused, true, soon));
+    }
+
+    fn withdrawn(budget: &Budget) -> usize {
+        let all = 0..1_000;
+        all.filter(|_| budget.withdraw(RULES)).count()
     }
 }

@@ -119,6 +119,32 @@ fn f49_of_many_that_wait_one_looks_whether_a_worker_that_refuses_is_back() {
 }
 
 #[test]
+fn f49_where_all_workers_fail_nothing_is_tried_again() {
+    let mortal = || Worker::scripted(|_, _| false);
+    let workers = [mortal(), mortal(), mortal(), mortal()];
+    let routes: Vec<_> = (1..)
+        .zip(&workers)
+        .map(|(id, w)| open(id, w.address))
+        .collect();
+    let mut plane = Plane::serving(&routes);
+    let retries = |plane: &mut Plane| {
+        let sample = plane.sample();
+        let retries = sample.services[0].retries();
+        retries.iter().map(|(_, n)| n).sum::<u64>()
+    };
+    for _ in 0..150 {
+        assert_eq!(plane.get("/").status, 502);
+    }
+    let before = retries(&mut plane);
+    // Ten and a fifth of the requests in each of two loops.
+    assert!(before <= 50, "{before}");
+    for _ in 0..150 {
+        assert_eq!(plane.get("/").status, 502);
+    }
+    assert_eq!(retries(&mut plane), before);
+}
+
+#[test]
 fn f49_a_request_that_kills_its_worker_takes_two_at_most() {
     let mortal = || Worker::scripted(|_, _| false);
     let workers = [mortal(), mortal(), mortal(), mortal()];
