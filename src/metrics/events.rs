@@ -203,6 +203,8 @@ impl Events {
             }
             Event::WorkerUnhealthy { .. }
             | Event::WorkerHealthy { .. }
+            | Event::WorkerEjected { .. }
+            | Event::WorkerReadmitted { .. }
             | Event::WorkerBackoff { .. }
             | Event::WorkerTerminating { .. }
             | Event::WorkerStuck { .. }

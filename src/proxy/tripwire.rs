@@ -35,7 +35,8 @@ impl Tripwire {
                         gate.eject();
                     }
                     let seconds = time.as_secs();
-                    tracing::warn!(
+                    // The supervisor says so to people.
+                    tracing::debug!(
                         "worker {slot} of {service} gets no requests for {seconds} s: it fails far more than the others"
                     );
                 }
@@ -44,7 +45,7 @@ impl Tripwire {
                         gate.readmit(now);
                     }
                     if let Some((service, slot)) = place(&published.table, worker) {
-                        tracing::info!("worker {slot} of {service} gets requests again");
+                        tracing::debug!("worker {slot} of {service} gets requests again");
                     }
                 }
             }

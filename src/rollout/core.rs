@@ -167,6 +167,12 @@ impl Core {
             } => self.about(now, worker, |service, turn| {
                 service.on_load(turn, worker, in_flight, deadline)
             }),
+            Fact::Ejected { worker } => self.about(now, worker, |service, turn| {
+                service.on_ejected(turn, worker)
+            }),
+            Fact::Readmitted { worker } => self.about(now, worker, |service, turn| {
+                service.on_readmitted(turn, worker)
+            }),
             Fact::Traffic {
                 service,
                 generation,

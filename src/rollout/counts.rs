@@ -4,6 +4,7 @@ use super::fact::{InFlight, Outcomes};
 use super::id::{Generation, Moment, WorkerId};
 use super::judge::open;
 use super::plan::{Baseline, Spent};
+use super::record::Event;
 use super::service::{News, Service, Turn};
 use super::worker::Phase;
 
@@ -44,6 +45,40 @@ impl Service {
             news = News::Decides;
         }
         news
+    }
+
+    /// It decides nothing: planes eject only who serves in a stable generation, and bring it back themselves.
+    pub(super) fn on_ejected(&mut self, turn: &mut Turn<'_>, id: WorkerId) -> News {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && matches!(worker.phase, Phase::Ready)
+            && worker.ejected_since.is_none()
+        {
+            worker.ejected_since = Some(turn.now);
+            let event = Event::WorkerEjected {
+                worker: id,
+                slot: worker.slot,
+                generation: worker.generation,
+            };
+            turn.record(&self.name, event);
+        }
+        News::Shown
+    }
+
+    pub(super) fn on_readmitted(&mut self, turn: &mut Turn<'_>, id: WorkerId) -> News {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let Some(since) = worker.ejected_since.take()
+            // One that drains is let go by planes, and gets no requests.
+            && matches!(worker.phase, Phase::Ready)
+        {
+            let event = Event::WorkerReadmitted {
+                worker: id,
+                slot: worker.slot,
+                generation: worker.generation,
+                after: turn.now.since(since),
+            };
+            turn.record(&self.name, event);
+        }
+        News::Shown
     }
 
     pub(super) fn on_traffic(

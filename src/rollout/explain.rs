@@ -20,6 +20,7 @@ impl Service {
             .or_else(|| self.drained_by_hand())
             .or_else(|| self.sick())
             .or_else(|| self.any_leaving(|_| true))
+            .or_else(|| self.ejected())
             .or_else(|| self.parked())
     }
 
@@ -334,10 +335,14 @@ impl Service {
             .min_by_key(|worker| (worker.failing_since, worker.slot))?;
         let since = worker.failing_since.unwrap_or_default();
         if worker.sick {
-            let message = format!(
-                "{} on worker {} of generation {}, which fails its health check, to finish; then it is replaced",
-                worker.load, worker.slot, worker.generation
+            let who = format!(
+                "worker {} of generation {}, which fails its health check,",
+                worker.slot, worker.generation
             );
+            let message = match worker.load.total() {
+                0 => format!("{who} to be replaced"),
+                _ => format!("{} on {who} to finish; then it is replaced", worker.load),
+            };
             return Some(waiting(WaitingKind::Health, message, since, None));
         }
         let due = self.cure_due(worker);
@@ -353,6 +358,20 @@ impl Service {
             message.push_str(&format!(" (last probe: {problem})"));
         }
         Some(waiting(WaitingKind::Health, message, since, due))
+    }
+
+    /// A worker that planes give no requests: the one that has been out longest.
+    fn ejected(&self) -> Option<WaitingOn> {
+        let out = self
+            .of(self.stable)
+            .filter(|worker| matches!(worker.phase, Phase::Ready))
+            .filter_map(|worker| Some((worker.ejected_since?, worker.slot)));
+        let (since, slot) = out.min()?;
+        let message = format!(
+            "the time to be over for which worker {slot} of generation {} gets no requests: it fails far more than the others",
+            self.stable
+        );
+        Some(waiting(WaitingKind::Health, message, since, None))
     }
 
     /// What holds the worker that leaves and has most in flight.
@@ -372,6 +391,11 @@ impl Service {
             Phase::Shutting { .. } => (
                 WaitingKind::Acknowledge,
                 format!("the data plane to shut the gate of {who}"),
+                None,
+            ),
+            Phase::Emptying { .. } if worker.load.total() == 0 => (
+                WaitingKind::Acknowledge,
+                format!("the data plane to say that nothing is in flight on {who}"),
                 None,
             ),
             Phase::Emptying { .. } => {

@@ -63,6 +63,16 @@ pub enum Fact {
         /// When the plane will have cut the last of them, if its gate is shut.
         deadline: Option<Moment>,
     },
+    /// A plane gives it no requests for a while, because it fails and others do not.
+    Ejected {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// No plane does so any more.
+    Readmitted {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// We could not look for so long, until now: stopped, or starved. What only our looking can end (a
     /// worker's start, a rollout's progress) is not charged for it (F35, G16).
     Stalled {

@@ -53,6 +53,19 @@ pub enum Event {
         slot: Slot,
         generation: Generation,
     },
+    /// A ready worker gets no requests for a while: it fails far more than the others.
+    WorkerEjected {
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+    },
+    /// A worker gets requests again.
+    WorkerReadmitted {
+        worker: WorkerId,
+        slot: Slot,
+        generation: Generation,
+        after: Duration,
+    },
     /// A ready worker has failed its probes for so long that it is replaced, the new one first.
     WorkerReplaced {
         worker: WorkerId,

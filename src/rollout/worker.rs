@@ -35,6 +35,8 @@ pub(super) struct Worker {
     /// It fails them because it is busy: they were late while it had requests. A rollout bears with it for a
     /// while.
     pub(super) busy: bool,
+    /// Since when planes give it no requests, because it fails far more than others.
+    pub(super) ejected_since: Option<Moment>,
     /// Probes in a row that say the contrary of, or lead to, the present health.
     pub(super) passes: u32,
     pub(super) misses: u32,
@@ -118,6 +120,7 @@ impl Worker {
             health: Health::Unknown,
             failing_since: None,
             busy: false,
+            ejected_since: None,
             passes: 0,
             misses: 0,
             problem: None,

@@ -227,6 +227,7 @@ impl Supervisor {
                     }
                 }
                 self.tell_loads();
+                self.tell_ejected();
                 self.tell_traffic();
                 if let Some(question) = answers {
                     self.answered_sample(incarnation, question);
@@ -286,6 +287,7 @@ impl Supervisor {
                 // It has thereby acknowledged everything, and its counts are zero.
                 self.tell_acknowledged();
                 self.tell_loads();
+                self.tell_ejected();
                 continue;
             }
             let facts = self.workers.exited(pid, exit);

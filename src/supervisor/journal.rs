@@ -104,6 +104,7 @@ fn level(event: &Event) -> Level {
             ..
         } => Level::INFO,
         Event::WorkerUnhealthy { .. }
+        | Event::WorkerEjected { .. }
         | Event::WorkerReplaced { .. }
         | Event::WorkerFailed { .. }
         | Event::WorkerKilling { .. }
@@ -135,6 +136,7 @@ fn level(event: &Event) -> Level {
         Event::WorkerStarting { .. }
         | Event::WorkerReady { .. }
         | Event::WorkerHealthy { .. }
+        | Event::WorkerReadmitted { .. }
         | Event::WorkerBackoff { .. }
         | Event::WorkerDraining { .. }
         | Event::WorkerRetired { .. }
@@ -180,6 +182,20 @@ pub(super) fn sentence(event: &Event) -> String {
         } => {
             format!("worker {slot} of generation {generation} passes its health check again")
         }
+        Event::WorkerEjected {
+            slot, generation, ..
+        } => format!(
+            "worker {slot} of generation {generation} gets no requests for a while: it fails far more than the others"
+        ),
+        Event::WorkerReadmitted {
+            slot,
+            generation,
+            after,
+            ..
+        } => format!(
+            "worker {slot} of generation {generation} gets requests again after {}",
+            seconds(*after)
+        ),
         Event::WorkerFailed {
             slot,
             generation,

@@ -1,7 +1,7 @@
 //! Telling the core what planes report: how far they are, what is in flight, what became of requests.
 //! Only news is told, and no count that a request may have slipped past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::control::Supervisor;
@@ -18,6 +18,8 @@ pub(super) struct Told {
     /// What the operator was told of the planes' sandbox.
     pub(super) confinement: Option<Option<Confinement>>,
     pub(super) loads: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
+    /// Who gets no requests in some plane.
+    pub(super) ejected: BTreeSet<WorkerId>,
     pub(super) traffic: BTreeMap<(ServiceName, u64), Outcomes>,
 }
 
@@ -100,6 +102,22 @@ impl Supervisor {
             in_flight,
             deadline,
         })
+    }
+
+    /// Tells the core who gets no requests because it fails, and who gets some again. A plane that is gone has
+    /// nobody out.
+    pub(super) fn tell_ejected(&mut self) {
+        let here = table::workers(&self.routes).map(|(route, _)| route.worker);
+        let out: BTreeSet<_> = here
+            .filter(|worker| self.metrics.is_ejected(*worker))
+            .collect();
+        let gone = self.told.ejected.difference(&out);
+        let gone = gone.map(|worker| Fact::Readmitted { worker: *worker });
+        let new = out.difference(&self.told.ejected);
+        let new = new.map(|worker| Fact::Ejected { worker: *worker });
+        let facts = gone.chain(new).collect();
+        self.told.ejected = out;
+        self.feed(facts);
     }
 
     /// Tells the core what became of the requests of each generation.

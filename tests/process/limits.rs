@@ -77,9 +77,11 @@ fn f53_a_worker_that_only_fails_is_ejected_and_shown() {
     let slot = |slot| instance.metric("remuda_worker_ejected", &[slot]);
     assert!(slot("slot=\"2\"") > 0.5 && slot("slot=\"1\"") < 0.5);
     instance.wait_metric("remuda_worker_ejections_total", &[], 1.0);
-    instance.wait_said("worker 2 of app gets no requests for 600 s");
     let said = "fails far more than the others";
     instance.cli(&["status"]).expect(0).says(&[said]);
+    let said = "worker 2 of generation 1 gets no requests";
+    instance.cli(&["why"]).expect(0).says(&[said]);
+    instance.wait_said("worker 2 of generation 1 gets no requests for a while");
 }
 
 /// Descriptors that the supervisor may have, without those it has already.

@@ -718,6 +718,83 @@ fn f39_stop_in_a_rollout_ends_everything() {
 }
 
 #[test]
+fn f53_a_worker_that_gets_no_requests_is_told_of_once_and_named_until_it_gets_some() {
+    let mut calm = Calm::start(of(2));
+    let worker = calm.view().services[0].generations[0].workers[1].worker;
+    let slot = calm.view().services[0].generations[0].workers[1].slot;
+    calm.records.clear();
+    calm.tell(Fact::Ejected { worker });
+    calm.tell(Fact::Ejected { worker });
+    let what = calm.view().services[0].waiting_on.clone();
+    let what = what.expect("it is named");
+    let says = format!("worker {slot} of generation 1 gets no requests");
+    assert!(what.message.contains(&says), "{what:?}");
+    assert_eq!(what.since, calm.now);
+    calm.wait(10_000);
+    calm.tell(Fact::Readmitted { worker });
+    calm.tell(Fact::Readmitted { worker });
+    assert_eq!(calm.view().services[0].waiting_on, None);
+    let generation = Generation(1);
+    let told = [
+        Event::WorkerEjected {
+            worker,
+            slot,
+            generation,
+        },
+        Event::WorkerReadmitted {
+            worker,
+            slot,
+            generation,
+            after: ms(10_000),
+        },
+    ];
+    assert_eq!(calm.records, told);
+}
+
+#[test]
+fn f53_one_that_drains_is_not_said_to_get_requests_again() {
+    let mut calm = Calm::start(of(2));
+    let first = calm.view().services[0].generations[0].workers[0].clone();
+    calm.tell(Fact::Ejected {
+        worker: first.worker,
+    });
+    calm.worker(first.slot.0, WorkerOrder::Drain);
+    calm.records.clear();
+    calm.tell(Fact::Readmitted {
+        worker: first.worker,
+    });
+    assert_eq!(calm.records, []);
+    calm.worker(first.slot.0, WorkerOrder::Undrain);
+    assert_eq!(calm.view().services[0].waiting_on, None);
+}
+
+#[test]
+fn a_drain_without_requests_waits_for_the_data_plane_to_say_that_it_is_empty() {
+    let mut calm = Calm::start(of(2));
+    calm.core
+        .command(
+            calm.now,
+            Command::Scale {
+                service: service(),
+                wanted: 1,
+            },
+        )
+        .expect("it is taken");
+    while let Some(action) = calm.core.poll_action() {
+        if let Action::Publish(routes) = action {
+            let epoch = routes.epoch;
+            calm.core.fact(calm.now, Fact::Acknowledged { epoch });
+        }
+    }
+    let what = calm.view().services[0].waiting_on.clone();
+    let said = what.expect("the drain").message;
+    assert_eq!(
+        said,
+        "the data plane to say that nothing is in flight on worker 1 of generation 1"
+    );
+}
+
+#[test]
 fn unmanaged_workers_are_routed_and_never_signalled() {
     let mut calm = Calm::start(Settings {
         ownership: Ownership::Unmanaged,

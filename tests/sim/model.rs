@@ -444,7 +444,10 @@ impl Model {
                 }
             }
             Fact::Planes { accept } => self.blind = !accept,
-            Fact::Acknowledged { .. } | Fact::Spawned { .. } => {}
+            Fact::Acknowledged { .. }
+            | Fact::Spawned { .. }
+            | Fact::Ejected { .. }
+            | Fact::Readmitted { .. } => {}
         }
     }
 
@@ -1001,6 +1004,8 @@ impl Model {
             | Event::WorkerStarting { .. }
             | Event::WorkerUnhealthy { .. }
             | Event::WorkerHealthy { .. }
+            | Event::WorkerEjected { .. }
+            | Event::WorkerReadmitted { .. }
             | Event::WorkerKilling { .. }
             | Event::Scaled { .. }
             | Event::NobodyReady { .. }

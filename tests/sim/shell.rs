@@ -560,6 +560,8 @@ impl Shell {
             | Fact::Unanswered { worker, .. }
             | Fact::Exited { worker, .. }
             | Fact::Cleared { worker }
+            | Fact::Ejected { worker }
+            | Fact::Readmitted { worker }
             | Fact::Load { worker, .. } => {
                 if let Some(process) = self.processes.get(*worker) {
                     self.sites[process.site].model.told(now, &fact);
@@ -1084,6 +1086,9 @@ impl Shell {
         if self.recycles && lingers && self.rng.chance(20) {
             well = self.rng.between(10_000, 25_000);
         }
+        // Its answers are as bad.
+        self.later(0, Fact::Ejected { worker });
+        self.later(well, Fact::Readmitted { worker });
         self.answers(worker, well);
     }
 
