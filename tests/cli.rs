@@ -593,6 +593,95 @@ fn ctrl_c_is_130_and_says_that_it_goes_on() {
     assert_eq!(last_json(&output)["result"], "interrupted");
 }
 
+/// The rollout runs until the third look at it, then the instance stops, as `how` does.
+fn waits_for_one_that_stops(
+    before: Rollout,
+    how: impl Fn(&Path, &str) -> Option<(u16, Value)> + Send + Sync + 'static,
+) -> Output {
+    let socket = Arc::new(Mutex::new(PathBuf::new()));
+    let path = Arc::clone(&socket);
+    let looks = std::sync::atomic::AtomicUsize::new(0);
+    let instance = Instance::start(move |seen, _| {
+        if seen.line == "GET /v1/status" {
+            looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        if looks.load(std::sync::atomic::Ordering::SeqCst) > 2
+            && let Some(answer) = how(&path.lock().unwrap(), &seen.line)
+        {
+            return answer;
+        }
+        match seen.line.as_str() {
+            "GET /v1/status" => (200, status()),
+            "POST /v1/rollouts" => (202, json!({ "rollouts": [before] })),
+            _ => (200, value(before.clone())),
+        }
+    });
+    *socket.lock().unwrap() = instance.socket();
+    instance.run(&["rollout", "--json"])
+}
+
+#[test]
+fn f39_a_rollout_that_a_stop_ends_exits_alike_however_the_stop_is_seen() {
+    let failed = || {
+        let mut failed = rollout("failed");
+        failed.failure = Some(Failure {
+            reason: "stopped".to_owned(),
+            message: "remuda stops".to_owned(),
+            worker: None,
+        });
+        // Its workers still did, when the stop was ordered.
+        failed.full_strength = true;
+        Some((200, value(failed)))
+    };
+    let said_so = waits_for_one_that_stops(rollout("running"), move |_, line| {
+        line.starts_with("GET /v1/rollouts/").then(failed).flatten()
+    });
+    let gone = waits_for_one_that_stops(rollout("running"), |socket, _| {
+        let _ = std::fs::remove_file(socket);
+        None
+    });
+    let refuses = waits_for_one_that_stops(rollout("running"), |_, _| {
+        let problem = json!({
+            "type": "urn:remuda:stopping", "title": "Stopping", "status": 503,
+            "detail": "remuda is stopping",
+        });
+        Some((503, problem))
+    });
+    let another = waits_for_one_that_stops(rollout("running"), |_, line| match line {
+        "GET /v1/status" => {
+            let mut status = status();
+            status["pid"] = json!(5_000);
+            Some((200, status))
+        }
+        _ => Some((
+            404,
+            json!({"type": "about:blank", "title": "", "status": 404, "detail": ""}),
+        )),
+    });
+    for output in [said_so, gone, refuses, another] {
+        let result = last_json(&output);
+        assert_eq!(code(&output), 4, "{result:#}");
+        let says =
+            "remuda stopped before shop-2 (v2) ended (generation 2 was to replace generation 1)";
+        assert_eq!(result["message"], says);
+        assert_eq!(result["result"], "no_instance");
+        assert_eq!(result["rollouts"][0]["failure"]["reason"], "stopped");
+    }
+}
+
+#[test]
+fn a_rollout_that_had_completed_before_the_stop_is_done() {
+    let completed = rollout("completed");
+    let output = waits_for_one_that_stops(rollout("running"), move |socket, line| {
+        if line == "GET /v1/status" {
+            return None;
+        }
+        let _ = std::fs::remove_file(socket);
+        Some((200, value(completed.clone())))
+    });
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
 #[test]
 fn json_is_one_event_per_line_and_ends_with_the_result() {
     let output = that_ends(rollout("completed")).run(&["rollout", "--json"]);

@@ -31,7 +31,7 @@ Exit codes:
   1    failed, and the old generation serves at full strength
   2    the command line makes no sense
   3    timed out waiting, it still runs
-  4    no instance answers
+  4    no instance answers, or it stopped before the end
   5    conflict, or another rollout took over
   6    failed, and capacity is degraded
   78   the config is invalid

@@ -81,6 +81,13 @@ impl Client {
         Err(self.garbled("an error without a reason"))
     }
 
+    /// Whether nobody listens at its socket any more.
+    pub(crate) async fn is_gone(&self) -> bool {
+        use std::io::ErrorKind::{ConnectionRefused, NotFound};
+        let connected = UnixStream::connect(&self.socket).await;
+        connected.is_err_and(|error| matches!(error.kind(), NotFound | ConnectionRefused))
+    }
+
     /// Only the status code of an answer.
     pub(crate) async fn probe(&self, path: &str) -> Result<StatusCode, Failure> {
         let answer = self.send(Method::GET, path, Bytes::new()).await?;

@@ -15,7 +15,7 @@ pub(crate) enum Code {
     Usage = 2,
     /// Timed out waiting; what was asked for still runs.
     TimedOut = 3,
-    /// No instance answers.
+    /// No instance answers, or it stopped before what was awaited had ended.
     NoInstance = 4,
     /// Something else is being done, or took over.
     Conflict = 5,
@@ -111,6 +111,12 @@ impl Failure {
             message: problem.detail.clone(),
             problem: Some(problem),
         }
+    }
+
+    /// The instance answers nothing any more but that it stops.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let problem = self.problem.as_ref();
+        problem.is_some_and(|problem| problem.kind == "urn:remuda:stopping")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::client::Client;
-use super::exit::Failure;
+use super::exit::{Code, Failure};
 use super::live::Live;
 use super::out::{Out, Tone};
 use super::patience::GLANCE;
@@ -20,14 +20,23 @@ pub(crate) async fn to_the_end(
     let mut teller = Teller::new(out);
     let mut running = rollouts;
     let mut over = Vec::new();
+    let mut seen: Option<Status> = None;
     loop {
-        let status = client.status().await?;
+        let known = seen.as_ref().map(|status| status.pid);
+        let looked = match look(client, &running, known).await {
+            Ok(looked) => looked,
+            Err(failure) if has_stopped(client, &failure).await => None,
+            Err(failure) => return Err(failure),
+        };
+        let Some((status, current)) = looked else {
+            over.extend(teller.tell_stop(running, seen.as_ref()));
+            return Ok(over);
+        };
         let mut left = Vec::new();
-        for rollout in running {
-            let rollout = client.rollout(&rollout.id).await?;
+        for rollout in current {
             teller.tell(&rollout, &status);
             if words::ended(&rollout.state) && !holds_requests(&rollout, &status) {
-                teller.tell_end(&rollout, &status);
+                teller.tell_end(&rollout, Some(&status));
                 over.push(rollout);
             } else {
                 left.push(rollout);
@@ -37,8 +46,41 @@ pub(crate) async fn to_the_end(
             return Ok(over);
         }
         running = left;
+        seen = Some(status);
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+/// What the instance says now, if it is the one of before.
+async fn look(
+    client: &Client,
+    rollouts: &[Rollout],
+    known: Option<u32>,
+) -> Result<Option<(Status, Vec<Rollout>)>, Failure> {
+    let status = client.status().await?;
+    if known.is_some_and(|pid| pid != status.pid) {
+        return Ok(None);
+    }
+    let mut current = Vec::new();
+    for rollout in rollouts {
+        current.push(client.rollout(&rollout.id).await?);
+    }
+    Ok(Some((status, current)))
+}
+
+/// Whether an instance that has answered until now does not because it has stopped, or is about to.
+async fn has_stopped(client: &Client, failure: &Failure) -> bool {
+    if failure.is_stopping() {
+        return true;
+    }
+    if failure.code != Code::NoInstance {
+        return false;
+    }
+    if !client.is_gone().await {
+        // It leaves its connections a moment before its socket.
+        tokio::time::sleep(GLANCE).await;
+    }
+    client.is_gone().await
 }
 
 /// Says what changes about rollouts, in the form that suits the output.
@@ -84,7 +126,21 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn tell_end(&mut self, rollout: &Rollout, status: &Status) {
+    /// Remuda has stopped. Those that had ended before have ended so, though old workers had requests yet.
+    fn tell_stop(&mut self, running: Vec<Rollout>, seen: Option<&Status>) -> Vec<Rollout> {
+        let mut all = Vec::new();
+        for rollout in running {
+            let rollout = match words::ended(&rollout.state) {
+                true => rollout,
+                false => words::stopped(rollout),
+            };
+            self.tell_end(&rollout, seen);
+            all.push(rollout);
+        }
+        all
+    }
+
+    fn tell_end(&mut self, rollout: &Rollout, status: Option<&Status>) {
         if let Some(live) = &mut self.live {
             live.remove(&rollout.id);
         }
@@ -111,7 +167,7 @@ impl<'a> Teller<'a> {
         for remark in &rollout.remarks {
             self.say(&format!("  note: {remark}"));
         }
-        let service = status.services.get(&rollout.service);
+        let service = status.and_then(|status| status.services.get(&rollout.service));
         for line in still_draining(rollout, service) {
             self.say(&line);
         }

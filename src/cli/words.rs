@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::exit::Code;
 use super::time;
-use crate::wire::{Rollout, Service, WaitingOn, Worker};
+use crate::wire::{Failure, Rollout, Service, WaitingOn, Worker};
 
 /// Whether a rollout's state is its last.
 pub(crate) fn ended(state: &str) -> bool {
@@ -16,8 +16,31 @@ pub(crate) fn code(rollout: &Rollout) -> Code {
     match rollout.state.as_str() {
         "completed" => Code::Done,
         "superseded" => Code::Conflict,
+        // Nobody can say what serves after a stop. That nobody answers any more is sure.
+        _ if was_stopped(rollout) => Code::NoInstance,
         _ if rollout.full_strength => Code::Failed,
         _ => Code::Degraded,
+    }
+}
+
+/// Whether it did not come to its end, because Remuda stopped.
+pub(crate) fn was_stopped(rollout: &Rollout) -> bool {
+    let failure = rollout.failure.as_ref();
+    rollout.state == "failed" && failure.is_some_and(|failure| failure.reason == "stopped")
+}
+
+/// The same rollout as a stop ends it.
+pub(crate) fn stopped(rollout: Rollout) -> Rollout {
+    Rollout {
+        state: "failed".to_owned(),
+        waiting_on: None,
+        failure: Some(Failure {
+            reason: "stopped".to_owned(),
+            message: "remuda stopped".to_owned(),
+            worker: None,
+        }),
+        full_strength: false,
+        ..rollout
     }
 }
 
@@ -124,6 +147,14 @@ pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
 
 /// How a rollout has just ended, in one sentence, with what that means for those who wait for it.
 pub(crate) fn end(rollout: &Rollout) -> String {
+    if was_stopped(rollout) {
+        return format!(
+            "remuda stopped before {} ended (generation {} was to replace generation {})",
+            title(rollout),
+            rollout.to,
+            rollout.from
+        );
+    }
     let outcome = outcome(rollout);
     match rollout.state.as_str() {
         "failed" | "rolled_back" if rollout.full_strength => {

@@ -13,7 +13,7 @@ use super::id::{Epoch, Moment, ServiceName, WorkerId};
 use super::plan::Hold;
 use super::record::{Event, Record};
 use super::service::{News, Service, Turn};
-use super::view::{FailureReason, FailureView, RolloutState};
+use super::view::{FailureView, RolloutState};
 use super::worker::{Phase, Worker};
 
 /// All services' state. See the module's documentation.
@@ -282,7 +282,7 @@ impl Core {
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         for name in names {
             self.with(now, &name, |service, turn| {
-                service.end_pending(turn, RolloutState::Failed, "remuda stops".to_owned());
+                service.stop_pending(turn);
                 if service
                     .active()
                     .is_some_and(|rollout| rollout.state == RolloutState::Running)
@@ -327,16 +327,10 @@ impl Core {
                         message: message.to_owned(),
                     },
                 );
-                service.end_pending(turn, RolloutState::Failed, "remuda stops".to_owned());
+                service.stop_pending(turn);
                 if service.active().is_some() {
-                    if let Some(rollout) = &mut service.rollout
-                        && rollout.failure.is_none()
-                    {
-                        rollout.failure = Some(FailureView {
-                            reason: FailureReason::Stopped,
-                            message: "remuda stops".to_owned(),
-                            worker: None,
-                        });
+                    if let Some(rollout) = &mut service.rollout {
+                        rollout.failure = Some(FailureView::by_stop(rollout.failure.take()));
                     }
                     service.end(turn, RolloutState::Failed, "remuda stops".to_owned());
                 }

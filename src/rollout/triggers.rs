@@ -13,7 +13,7 @@ use super::plan::Rollout;
 use super::record::Event;
 use super::service::{Service, Turn};
 use super::turns::state_event;
-use super::view::RolloutState;
+use super::view::{FailureView, RolloutState};
 
 impl Service {
     pub(super) fn order_rollout(
@@ -160,12 +160,15 @@ impl Service {
         self.end_pending(turn, RolloutState::Superseded, message);
     }
 
-    pub(super) fn end_pending(
-        &mut self,
-        turn: &mut Turn<'_>,
-        state: RolloutState,
-        message: String,
-    ) {
+    /// Remuda stops before its turn came.
+    pub(super) fn stop_pending(&mut self, turn: &mut Turn<'_>) {
+        if let Some(pending) = &mut self.pending {
+            pending.failure = Some(FailureView::by_stop(None));
+        }
+        self.end_pending(turn, RolloutState::Failed, "remuda stops".to_owned());
+    }
+
+    fn end_pending(&mut self, turn: &mut Turn<'_>, state: RolloutState, message: String) {
         let Some(mut pending) = self.pending.take() else {
             return;
         };

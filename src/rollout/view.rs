@@ -267,6 +267,21 @@ pub struct FailureView {
     pub worker: Option<FailedWorker>,
 }
 
+impl FailureView {
+    /// A stop ends the rollout, which may have failed `before` and not have ended for that yet.
+    pub(super) fn by_stop(before: Option<Self>) -> Self {
+        let stops = "remuda stops";
+        let message = before
+            .as_ref()
+            .map(|before| format!("{stops}; before, {}", before.message));
+        Self {
+            reason: FailureReason::Stopped,
+            message: message.unwrap_or_else(|| stops.to_owned()),
+            worker: before.and_then(|before| before.worker),
+        }
+    }
+}
+
 /// A closed set of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

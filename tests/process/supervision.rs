@@ -321,7 +321,7 @@ fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
         .flags(&["--soak", "60s"])
         .top("shutdown_delay = \"60s\"")
         .ready();
-    instance.signal(Signal::SIGUSR2);
+    let waiting = instance.cli_begin(&["rollout"]);
     wait_for_candidate(&mut instance);
     instance.signal(Signal::SIGTERM);
     let status = instance.wait("the stop", |status| status["state"] == "stopping");
@@ -348,6 +348,8 @@ fn a_rollout_that_a_stop_holds_says_so_and_nobody_can_resume_it() {
     }
     instance.signal(Signal::SIGTERM);
     assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
+    let said = "remuda stopped before app-2";
+    waiting.end().expect(4).says(&[said]);
 }
 
 #[test]
