@@ -12,7 +12,7 @@ use super::park::OFFER_AGAIN;
 use super::pick::{Picked, Seeker};
 use super::queue::Queue;
 use super::respond::ProxyError;
-use super::retry::{BAD_ROW, Failed, Tried, is_charged, may_repeat};
+use super::retry::{Failed, Tried, is_charged, may_repeat};
 use super::rules::Outgoing;
 use super::table::{Service, View, Worker};
 use super::upload::Fault;
@@ -37,6 +37,7 @@ pub(super) async fn forward(
         unanswered_by: None,
         failed: Vec::new(),
         fresh: false,
+        charged: false,
         doubtful: None,
         scout: false,
         patience: None,
@@ -48,7 +49,10 @@ pub(super) async fn forward(
     loop {
         let worker = errand.worker().await?;
         match errand.attempt(&worker).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                service.budget.answered();
+                return Ok(answer);
+            }
             Err(failure) => errand.after(&worker, &failure)?,
         }
     }
@@ -67,6 +71,8 @@ struct Errand<'a> {
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
     fresh: bool,
+    /// The budget bears the present try.
+    charged: bool,
     /// It failed on a connection that had waited: perhaps it only closed that, perhaps it dies, and its
     /// listener goes last. Asked again only if nobody else can be.
     doubtful: Option<WorkerId>,
@@ -416,6 +422,9 @@ impl Errand<'_> {
         if failure.blame {
             exchange.blame_worker();
         }
+        if std::mem::take(&mut self.charged) {
+            exchange.service.budget.failed_again();
+        }
         let rules = exchange.service.rules.retry;
         if failure.how == Failed::Unanswered
             && self.unanswered_by.replace(worker.id) != Some(worker.id)
@@ -449,23 +458,16 @@ impl Errand<'_> {
         Ok(())
     }
 
-    /// Whether the budget has a further try, if it costs one. It has none where nobody does well (F49).
-    fn may_spend(&self, failure: &Failure) -> bool {
+    /// Whether the budget has a further try, if it costs one.
+    fn may_spend(&mut self, failure: &Failure) -> bool {
         let exchange = self.exchange;
         let took = exchange.tried_at().elapsed();
         if !is_charged(failure.how, failure.reused, took) {
             return true;
         }
-        let table = exchange.lp.table();
-        let generations = self.service(&table).generations.iter();
-        let mut open = generations
-            .flat_map(|generation| &generation.workers)
-            .filter(|worker| worker.gate.shut_at().is_none());
-        open.any(|worker| worker.gate.row_in(exchange.lp.index) < BAD_ROW)
-            && exchange
-                .service
-                .budget
-                .withdraw(exchange.service.rules.retry)
+        let service = &exchange.service;
+        self.charged = service.budget.withdraw(service.rules.retry);
+        self.charged
     }
 }
 

@@ -152,11 +152,6 @@ impl Gate {
         rows.max().unwrap_or(0)
     }
 
-    /// Failures in a row, as one loop has seen them.
-    pub(super) fn row_in(&self, index: usize) -> u32 {
-        load(&self.cells[index].row)
-    }
-
     /// Takes one of so many places, for a request that is about to enter.
     pub(super) fn take_place(&self, most: u32) -> bool {
         if !self.has_place(most) {

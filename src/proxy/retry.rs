@@ -60,15 +60,15 @@ pub(super) fn is_charged(failed: Failed, reused: bool, took: Duration) -> bool {
     }
 }
 
-/// With so many failures in a row a worker does not do well.
-pub(super) const BAD_ROW: u32 = 5;
-
 /// Tokens for further tries of one service in one loop: each request brings a part of one (F49).
 #[derive(Debug)]
 pub(super) struct Budget {
     hundredths: Cell<u32>,
-    /// Requests that wait for an answer to begin.
+    /// Further tries that failed as well since anybody last answered anything.
+    in_vain: Cell<u32>,
+    /// Requests that wait for an answer to begin, and the most that ever did.
     live: Cell<u32>,
+    peak: Cell<u32>,
 }
 
 /// One of those that may fail.
@@ -78,13 +78,18 @@ pub(super) struct Live<'a>(&'a Budget);
 impl Budget {
     /// What there is at the start, and may be saved up at any time: under little traffic, too, a worker's
     /// death costs nobody an answer.
-    const RESERVE: u32 = 10 * 100;
+    const RESERVE: u32 = 10;
+    /// After so many further tries in vain all workers are bad. Not after first tries: those of a worker that
+    /// dies fail all at once, and its successor may have them.
+    const IN_VAIN: u32 = 5;
 
     /// A budget at its reserve.
     pub(super) fn new() -> Self {
         Self {
-            hundredths: Cell::new(Self::RESERVE),
+            hundredths: Cell::new(Self::RESERVE * 100),
+            in_vain: Cell::new(0),
             live: Cell::new(0),
+            peak: Cell::new(Self::RESERVE),
         }
     }
 
@@ -93,16 +98,30 @@ impl Budget {
     pub(super) fn enters(&self, rules: Retry) -> Live<'_> {
         let live = self.live.get().saturating_add(1);
         self.live.set(live);
-        let most = live.saturating_mul(100).max(Self::RESERVE);
-        let sum = self.hundredths.get().saturating_add(rules.budget_percent);
+        // Nobody has saved up yet for one more than ever before.
+        let is_more = self.peak.replace(live.max(self.peak.get())) < live;
+        let part = if is_more { 100 } else { rules.budget_percent };
+        let most = live.max(Self::RESERVE).saturating_mul(100);
+        let sum = self.hundredths.get().saturating_add(part);
         self.hundredths.set(sum.min(most));
         Live(self)
     }
 
-    /// Takes one further try, if there is one.
+    /// A worker answered, whatever.
+    pub(super) fn answered(&self) {
+        self.in_vain.set(0);
+    }
+
+    /// A try that was withdrawn has failed, too.
+    pub(super) fn failed_again(&self) {
+        self.in_vain.set(self.in_vain.get().saturating_add(1));
+    }
+
+    /// Takes one further try, if there is one. There is none while all workers are bad.
     pub(super) fn withdraw(&self, rules: Retry) -> bool {
+        let may = rules.budget_percent > 0 && self.in_vain.get() < Self::IN_VAIN;
         let rest = self.hundredths.get().checked_sub(100);
-        let Some(rest) = rest.filter(|_| rules.budget_percent > 0) else {
+        let Some(rest) = rest.filter(|_| may) else {
             return false;
         };
         self.hundredths.set(rest);
@@ -197,12 +216,23 @@ mod tests {
     fn i13_a_death_under_much_traffic_costs_no_more_than_one_under_little() {
         let budget = Budget::new();
         let live: Vec<_> = (0..400).map(|_| budget.enters(RULES)).collect();
-        for _ in 0..5 * 400 {
-            drop(budget.enters(RULES));
-        }
-        assert_eq!(withdrawn(&budget), 401);
+        assert_eq!(withdrawn(&budget), 400);
         drop(live);
-        assert_eq!(budget.live.get(), 0);
+        // That they come again is no reason for as many.
+        let _again: Vec<_> = (0..400).map(|_| budget.enters(RULES)).collect();
+        assert_eq!(withdrawn(&budget), 80);
+    }
+
+    #[test]
+    fn f49_where_further_tries_are_in_vain_there_are_none_until_somebody_answers() {
+        let budget = Budget::new();
+        for _ in 0..5 {
+            assert!(budget.withdraw(RULES));
+            budget.failed_again();
+        }
+        assert!(!budget.withdraw(RULES));
+        budget.answered();
+        assert!(budget.withdraw(RULES));
     }
 
     #[test]

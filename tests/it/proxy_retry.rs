@@ -9,7 +9,7 @@ use remuda::link::message::ProxyReason;
 use remuda::rollout::Role;
 use socket2::{Domain, Socket, Type};
 
-use crate::plane::{PATIENCE, Plane, open, worker};
+use crate::plane::{PATIENCE, Plane, open, shut, worker};
 use crate::worker::{Worker, reply, write};
 
 /// An address where nobody listens.
@@ -142,6 +142,30 @@ fn f49_where_all_workers_fail_nothing_is_tried_again() {
         assert_eq!(plane.get("/").status, 502);
     }
     assert_eq!(retries(&mut plane), before);
+}
+
+#[test]
+fn i13_all_that_the_only_worker_has_when_it_dies_waits_for_its_successor() {
+    const MANY: usize = 16;
+    let (dies, dead) = std::sync::mpsc::channel::<()>();
+    let dead = std::sync::Mutex::new(dead);
+    let dying = Worker::scripted(move |_, _| {
+        // All of them at once, when nobody can say any more that it goes on.
+        let _ = dead.lock().expect("sound").recv();
+        false
+    });
+    let mut plane = Plane::serving(&[open(1, dying.address)]);
+    let mut clients: Vec<_> = (0..MANY).map(|_| plane.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    plane.until(|sample| worker(sample, 1).in_flight.plain == 16);
+    let next = Worker::named("next");
+    plane.publish(&[(10_000, &[shut(1, dying.address), open(2, next.address)])]);
+    drop(dies);
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "next");
+    }
 }
 
 #[test]
