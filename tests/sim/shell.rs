@@ -425,6 +425,8 @@ impl Shell {
                     .workers
                     .iter()
                     .all(|worker| worker.health == Health::Passing)
+                // An ejection is over when its time is.
+                && service.waiting_on.is_none()
         })
     }
 
@@ -1043,7 +1045,13 @@ impl Shell {
             4 | 5 if !self.last_facts.is_empty() => {
                 let index = self.rng.below(self.last_facts.len() as u64);
                 let fact = self.last_facts[usize::try_from(index).expect("small")].clone();
-                let repeatable = !matches!(fact, Fact::Load { .. } | Fact::Planes { .. });
+                let repeatable = !matches!(
+                    fact,
+                    Fact::Load { .. }
+                        | Fact::Planes { .. }
+                        | Fact::Ejected { .. }
+                        | Fact::Readmitted { .. }
+                );
                 if repeatable {
                     let delay = self.rng.between(0, 5000);
                     self.later(delay, fact);
