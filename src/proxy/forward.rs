@@ -462,7 +462,7 @@ impl Errand<'_> {
     fn may_spend(&mut self, failure: &Failure) -> bool {
         let exchange = self.exchange;
         let took = exchange.tried_at().elapsed();
-        if !is_charged(failure.how, failure.reused, took) {
+        if !is_charged(failure.how, failure.reused, took, self.tries) {
             return true;
         }
         let service = &exchange.service;

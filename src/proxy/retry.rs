@@ -50,13 +50,16 @@ pub(super) fn may_repeat(failed: Failed, tried: Tried, rules: Retry) -> bool {
 /// worked for.
 const DEAD_AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Whether the budget bears a further try after one that failed so, and so soon. Not one that cost no worker
-/// anything: there are never more of those than connections that a good answer left behind, or than tries.
-pub(super) fn is_charged(failed: Failed, reused: bool, took: Duration) -> bool {
+/// Whether the budget bears a further try after the `tries`-th, which failed so, and so soon. Not one that cost
+/// no worker anything: there are never more of those than connections that a good answer left behind, or than
+/// tries. A stream that was refused cost nothing either (RFC 9113 §8.7), but who refuses again may be full, and
+/// the next one, too.
+pub(super) fn is_charged(failed: Failed, reused: bool, took: Duration, tries: u32) -> bool {
     match failed {
         Failed::Unsent => false,
         Failed::Unanswered => !reused || took >= DEAD_AT_ONCE,
-        Failed::Refused | Failed::Final => true,
+        Failed::Refused => tries > 1,
+        Failed::Final => true,
     }
 }
 
@@ -247,11 +250,17 @@ mod tests {
     #[test]
     fn f41_what_cost_no_worker_anything_is_free() {
         let (soon, late) = (Duration::from_millis(5), Duration::from_secs(1));
-        assert!(!is_charged(Failed::Unsent, false, late));
-        assert!(!is_charged(Failed::Unanswered, true, soon));
-        assert!(is_charged(Failed::Unanswered, true, late));
-        assert!(is_charged(Failed::Unanswered, false, soon));
-        assert!(is_charged(Failed::Refused, true, soon));
+        assert!(!is_charged(Failed::Unsent, false, late, 2));
+        assert!(!is_charged(Failed::Unanswered, true, soon, 2));
+        assert!(is_charged(Failed::Unanswered, true, late, 1));
+        assert!(is_charged(Failed::Unanswered, false, soon, 1));
+    }
+
+    #[test]
+    fn f44_a_first_refusal_is_free_and_a_second_one_is_not() {
+        let soon = Duration::from_millis(5);
+        assert!(!is_charged(Failed::Refused, false, soon, 1));
+        assert!(is_charged(Failed::Refused, false, soon, 2));
     }
 
     fn withdrawn(budget: &Budget) -> usize {
