@@ -31,6 +31,7 @@ use super::pick::Random;
 use super::rules::RequestId;
 use super::table::{Published, View};
 use super::tls::Greeting;
+use super::upload::Upload;
 use super::upstream::Pool;
 use crate::link::message::{ProxyReason, PublicListener};
 use crate::rollout::WorkerId;
@@ -183,6 +184,8 @@ pub(super) struct Loop {
     pub(super) draining: Cell<Option<Draining>>,
     notice: Cell<Option<Notice>>,
     pub(super) log: Log,
+    /// The body of each request that has none.
+    pub(super) no_upload: Rc<Upload>,
     view: RefCell<Rc<View>>,
     greetings: RefCell<Arc<Greetings>>,
     /// The time now, as `Date` has it; made anew each second.
@@ -221,6 +224,7 @@ impl Loop {
             draining: Cell::new(None),
             notice: Cell::new(None),
             log: Log::default(),
+            no_upload: Upload::none(),
             view: RefCell::default(),
             greetings: RefCell::default(),
             date: RefCell::new((0, "".into())),

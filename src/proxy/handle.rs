@@ -76,7 +76,10 @@ pub(super) async fn handle<Answered: Written>(
     };
     let rules = &service.rules;
     let limit = rules.max_body;
-    let body = framing.has_body().then(|| source.clone());
+    let upload = match framing.has_body() {
+        true => Upload::new(Some(source.clone()), rules.retry.buffer, limit),
+        false => Rc::clone(&lp.no_upload),
+    };
     let begin = Begin {
         client,
         began,
@@ -84,7 +87,7 @@ pub(super) async fn handle<Answered: Written>(
         method: &request.method,
         asked: request.asked(),
         path: request.uri.path(),
-        upload: Upload::new(body, rules.retry.buffer, limit),
+        upload,
         service: Rc::clone(&service),
     };
     let held = Exchange::begin(lp, begin);

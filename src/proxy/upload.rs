@@ -129,6 +129,11 @@ impl Upload {
         })
     }
 
+    /// That of a request without a body. All of a loop may share one: nothing about it ever changes.
+    pub(super) fn none() -> Rc<Self> {
+        Self::new(None, 0, None)
+    }
+
     /// The body from its first byte, for one try.
     pub(super) fn replay(self: &Rc<Self>) -> Replay {
         Replay {
@@ -176,6 +181,9 @@ impl Upload {
 
     /// There will be no other try: what was kept for one is let go.
     pub(super) fn forget(&self) {
+        if self.source.is_none() {
+            return;
+        }
         *self.kept.borrow_mut() = None;
         self.kept_bytes.set(0);
     }
