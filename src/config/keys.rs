@@ -278,7 +278,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         path: "limits",
-        doc: "Limits towards clients",
+        doc: "Limits towards clients; `remuda_client_limits_reached_total` counts, by limit, who reaches them or a time above",
         keys: &[
             key("head", Kind::Size, "\"64KiB\"", "Longest head of a request"),
             key(

@@ -618,6 +618,8 @@ pub struct Sample {
     pub connections: u32,
     /// Accepts that failed, by reason.
     pub accept_errors: Vec<(AcceptError, u64)>,
+    /// How often clients reached a limit; those that nobody reached are left out.
+    pub limits: Vec<(Limit, u64)>,
     /// Lines of the access log that were lost, because its file took none or was too slow.
     pub log_dropped: u64,
 }
@@ -792,6 +794,46 @@ pub enum AcceptError {
     Tls,
     /// Anything else.
     Other,
+}
+
+/// What a client may not have more of, or not take longer for (T10). Each is a key of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The bytes of a head: `limits.head` (431).
+    Head,
+    /// The fields of a head: `limits.headers` (431).
+    Headers,
+    /// The bytes of a target: `limits.target` (414).
+    Target,
+    /// The bytes of a body: `limits.body` of a service (413).
+    Body,
+    /// Connections: `limits.connections`; a client waits, or one at rest has to go.
+    Connections,
+    /// Requests at once on a connection of HTTP/2: `limits.streams`; further ones wait, or are refused.
+    Streams,
+    /// The time for a head, a handshake or an introduction: `timeouts.header` (408).
+    HeaderTime,
+    /// The time between two parts of a body, or for what an answer's client does not take: `timeouts.body_idle`
+    /// of a service (408).
+    BodyTime,
+    /// The time between two requests: `timeouts.client_idle`.
+    IdleTime,
+}
+
+impl Limit {
+    /// All there are.
+    pub const ALL: [Self; 9] = [
+        Self::Head,
+        Self::Headers,
+        Self::Target,
+        Self::Body,
+        Self::Connections,
+        Self::Streams,
+        Self::HeaderTime,
+        Self::BodyTime,
+        Self::IdleTime,
+    ];
 }
 
 /// Why we answered ourselves, cut, or tried again. A closed set, the `reason` label.

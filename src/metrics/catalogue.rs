@@ -82,6 +82,8 @@ families! {
         "Client connections at rest that were closed to let others in, as `limits.connections` were open.";
     ACCEPT_ERRORS: Counter "remuda_accept_errors_total" ["reason"]
         "Client connections that could not be accepted, or (limit) had to wait as nobody made room.";
+    LIMITS: Counter "remuda_client_limits_reached_total" ["limit"]
+        "Times that a client reached one of the limits that the configuration sets: head, headers, target, body, connections, streams, header_time, body_time or idle_time.";
 
     UPSTREAM_IN_FLIGHT: Gauge "remuda_upstream_requests_in_flight" ["service", "slot"]
         "Requests in flight on a worker now.";

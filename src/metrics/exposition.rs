@@ -13,7 +13,7 @@ use super::labels::{self, LogStream, Restored};
 use super::page::Page;
 use super::sums::{Cut, PlaneSums, RoleSums, ServiceSums};
 use super::{Shell, State};
-use crate::link::message::{MethodLabel, ProxyReason};
+use crate::link::message::{Limit, MethodLabel, ProxyReason};
 use crate::rollout::{
     InFlight, Role, RolloutState, ServiceName, ServiceView, WorkerState, WorkerView,
 };
@@ -143,6 +143,10 @@ impl Page {
         self.set(&names::SHED, &[], total.shed);
         self.set(&names::EXHAUSTED, &[], total.exhausted);
         self.set(&names::ACCESS_LOG_DROPPED, &[], total.log_dropped);
+        for limit in Limit::ALL {
+            let count = total.limits.get(&limit).copied().unwrap_or(0);
+            self.set(&names::LIMITS, &[labels::limit(limit)], count);
+        }
         for error in labels::ACCEPT_ERRORS {
             let count = total.accept_errors.get(&error).copied().unwrap_or(0);
             self.set(&names::ACCEPT_ERRORS, &[labels::accept_error(error)], count);

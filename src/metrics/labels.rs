@@ -1,6 +1,6 @@
 //! The closed sets behind labels, as text.
 
-use crate::link::message::{AcceptError, MethodLabel, ProxyReason};
+use crate::link::message::{AcceptError, Limit, MethodLabel, ProxyReason};
 use crate::rollout::{Role, RolloutState, Trigger, WorkerState};
 
 /// Whose lines.
@@ -138,6 +138,20 @@ pub(super) fn accept_error(error: AcceptError) -> &'static str {
         AcceptError::ProxyProtocol => "proxy_protocol",
         AcceptError::Tls => "tls",
         AcceptError::Other => "other",
+    }
+}
+
+pub(super) fn limit(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Head => "head",
+        Limit::Headers => "headers",
+        Limit::Target => "target",
+        Limit::Body => "body",
+        Limit::Connections => "connections",
+        Limit::Streams => "streams",
+        Limit::HeaderTime => "header_time",
+        Limit::BodyTime => "body_time",
+        Limit::IdleTime => "idle_time",
     }
 }
 

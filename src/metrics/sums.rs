@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::histogram::Buckets;
 use crate::link::message::{
-    AcceptError, MethodLabel, ProxyReason, RoleSample, Sample, ServiceSample, WorkerSample,
+    AcceptError, Limit, MethodLabel, ProxyReason, RoleSample, Sample, ServiceSample, WorkerSample,
 };
 use crate::rollout::{InFlight, Outcomes, Role, ServiceName};
 
@@ -44,6 +44,7 @@ pub(super) struct PlaneSums {
     pub(super) shed: u64,
     pub(super) exhausted: u64,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
+    pub(super) limits: BTreeMap<Limit, u64>,
     pub(super) log_dropped: u64,
 }
 
@@ -108,6 +109,9 @@ impl PlaneSums {
         for (error, count) in &sample.accept_errors {
             add(&mut read.accept_errors, *error, *count);
         }
+        for (limit, count) in &sample.limits {
+            add(&mut read.limits, *limit, *count);
+        }
         for service in &sample.services {
             let sums = ServiceSums::read(service)?;
             read.services
@@ -126,6 +130,7 @@ impl PlaneSums {
         self.exhausted = self.exhausted.saturating_add(other.exhausted);
         self.log_dropped = self.log_dropped.saturating_add(other.log_dropped);
         add_all(&mut self.accept_errors, &other.accept_errors);
+        add_all(&mut self.limits, &other.limits);
         for (name, sums) in &other.services {
             self.services.entry(name.clone()).or_default().add(sums);
         }
@@ -140,6 +145,7 @@ impl PlaneSums {
             || self.exhausted > newer.exhausted
             || self.log_dropped > newer.log_dropped
             || any_ahead(&self.accept_errors, &newer.accept_errors)
+            || any_ahead(&self.limits, &newer.limits)
             || self
                 .services
                 .iter()

@@ -82,6 +82,7 @@ fn sample(ended: u64, in_flight: u32) -> Sample {
         exhausted: ended,
         connections: in_flight,
         accept_errors: Vec::new(),
+        limits: Vec::new(),
         log_dropped: ended,
     }
 }

@@ -19,7 +19,7 @@ use super::connection::serve;
 use super::event_loop::Loop;
 use super::fresh::Fresh;
 use super::socket::{Peer, Socket};
-use crate::link::message::AcceptError;
+use crate::link::message::{AcceptError, Limit};
 use crate::sys::{self, is_exhausted};
 
 /// After an accept that failed: the first pause and the longest.
@@ -159,8 +159,11 @@ fn spare() -> Option<OwnedFd> {
 /// others wait in the queue meanwhile.
 async fn room(lp: &Loop) {
     let mut pause = PAUSE;
-    let mut counted = false;
+    let (mut counted, mut full) = (false, false);
     while lp.shared.connections.load(Ordering::Acquire) >= lp.table().front.max_connections {
+        if !std::mem::replace(&mut full, true) {
+            lp.counters.reached(Limit::Connections);
+        }
         if lp.make_room() {
             // They are gone in a moment.
             pause = PAUSE;

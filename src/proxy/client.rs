@@ -334,11 +334,15 @@ impl Client {
         self.wake();
     }
 
-    /// Ends it if nothing is in flight and nothing has come that we have not read (F46).
-    pub(super) fn close_if_idle(&self) {
-        if self.phase.get() == Phase::Idle && !self.has_unread() {
+    /// Ends it if nothing is in flight and nothing has come that we have not read (F46). Says whether this was
+    /// the first time.
+    pub(super) fn close_if_idle(&self) -> bool {
+        let anew = !self.is_closing();
+        let ends = self.phase.get() == Phase::Idle && !self.has_unread();
+        if ends {
             self.close();
         }
+        ends && anew
     }
 
     /// From when on it may be made to go for another, if it rests: nothing is in flight, nor half a head. One that

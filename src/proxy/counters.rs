@@ -12,8 +12,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::link::message::{
-    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, RoleSample,
-    ServiceSample,
+    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, Limit, MethodLabel, ProxyReason,
+    RoleSample, ServiceSample,
 };
 use crate::rollout::{Role, ServiceName};
 
@@ -30,6 +30,8 @@ pub(super) struct LoopCounters {
     /// Accept tasks that still run.
     pub(super) accepting: AtomicU32,
     accept_errors: Mutex<BTreeMap<AcceptError, u64>>,
+    /// As in [`Limit::ALL`].
+    limits: [AtomicU64; Limit::ALL.len()],
     services: Mutex<Vec<(ServiceName, Arc<ServiceCounters>)>>,
 }
 
@@ -48,6 +50,11 @@ impl LoopCounters {
     /// An accept failed.
     pub(super) fn accept_failed(&self, error: AcceptError) {
         *lock(&self.accept_errors).entry(error).or_default() += 1;
+    }
+
+    /// A client has reached a limit.
+    pub(super) fn reached(&self, limit: Limit) {
+        self.limits[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection was ended because it only costs.
@@ -76,6 +83,12 @@ impl LoopCounters {
         for (error, count) in lock(&self.accept_errors).iter() {
             *sums.accept_errors.entry(*error).or_default() += count;
         }
+        for limit in Limit::ALL {
+            let count = self.limits[limit as usize].load(Ordering::Relaxed);
+            if count > 0 {
+                *sums.limits.entry(limit).or_default() += count;
+            }
+        }
         for (name, counters) in lock(&self.services).iter() {
             let known = sums.services.iter().position(|(known, _)| known == name);
             let at = known.unwrap_or_else(|| {
@@ -97,6 +110,7 @@ pub(super) struct Sums {
     pub(super) exhausted: u64,
     pub(super) connections: u32,
     pub(super) accept_errors: BTreeMap<AcceptError, u64>,
+    pub(super) limits: BTreeMap<Limit, u64>,
     pub(super) services: Vec<(ServiceName, ServiceSums)>,
 }
 

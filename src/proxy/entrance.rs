@@ -17,7 +17,7 @@ use super::event_loop::Loop;
 use super::front::Inlet;
 use super::socket::{Peer, Socket};
 use super::tls;
-use crate::link::message::{AcceptError, Entrance};
+use crate::link::message::{AcceptError, Entrance, Limit};
 
 /// A balancer or client that is not through by then, after the last accept, is not waited for.
 const LATE: Duration = Duration::from_secs(1);
@@ -123,7 +123,10 @@ async fn in_time<T>(
     };
     let done = tokio::select! {
         biased;
-        done = timeout(limit, step) => done.unwrap_or_else(|_| Err("it took too long".to_owned())),
+        done = timeout(limit, step) => done.unwrap_or_else(|_| {
+            lp.counters.reached(Limit::HeaderTime);
+            Err("it took too long".to_owned())
+        }),
         () = leaving => return None,
     };
     match done {

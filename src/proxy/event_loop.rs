@@ -33,7 +33,7 @@ use super::table::{Published, View};
 use super::tls::Greeting;
 use super::upload::Upload;
 use super::upstream::Pool;
-use crate::link::message::{ProxyReason, PublicListener};
+use crate::link::message::{Limit, ProxyReason, PublicListener};
 use crate::rollout::WorkerId;
 
 /// One turn of a loop's clock: time limits are kept this exactly.
@@ -310,6 +310,21 @@ impl Loop {
         }
     }
 
+    /// A request is refused, for this limit if it is over one.
+    pub(super) fn count_limit(&self, limit: Option<Limit>) {
+        if let Some(limit) = limit {
+            self.counters.reached(limit);
+        }
+    }
+
+    /// Ends a client that took longer than it may.
+    fn times_out(&self, client: &Client, limit: Limit) {
+        if !client.is_killed() {
+            self.counters.reached(limit);
+            client.kill();
+        }
+    }
+
     /// Whether this client's next answer is its last one here.
     pub(super) fn lets_go(&self, client: u64) -> bool {
         self.draining.get().is_some() || self.is_noticed(client)
@@ -512,7 +527,7 @@ impl Loop {
             && client.owes_head_since(limit)
         {
             // Whatever else it waits for: as by HTTP/1.1, a head comes in time or not at all.
-            client.kill();
+            self.times_out(client, Limit::HeaderTime);
         }
         let (phase, since) = client.phase();
         let number = client.entry.number();
@@ -526,8 +541,8 @@ impl Loop {
                 let close_at = self.draining.get().map_or(limit, |draining| {
                     draining.close_at(number, idle_since, client.habit())
                 });
-                if now >= close_at {
-                    client.close_if_idle();
+                if now >= close_at && client.close_if_idle() && now >= limit {
+                    self.counters.reached(Limit::IdleTime);
                 }
                 // It ought to be gone: what is left of its last answer stands still, or it does not say that it
                 // has heard (F45), which a client that is asleep never will.
@@ -540,7 +555,7 @@ impl Loop {
             }
             Phase::Head => {
                 if now >= since.saturating_add(millis(front.header_timeout)) {
-                    client.kill();
+                    self.times_out(client, Limit::HeaderTime);
                 }
             }
             Phase::Spare => {}
@@ -559,7 +574,7 @@ impl Loop {
                     // The whole answer was handed on, and the client does not take it.
                     let last = since.max(client.last_write());
                     if now >= last.saturating_add(view.stuck_after()) {
-                        client.kill();
+                        self.times_out(client, Limit::BodyTime);
                     }
                     return;
                 };
@@ -571,7 +586,7 @@ impl Loop {
                 } else if cut_at.is_some_and(|at| now >= at) {
                     exchange.cut();
                 } else if exchange.is_stuck() {
-                    client.kill();
+                    self.times_out(client, Limit::BodyTime);
                 }
                 if let (Some(at), Some(worker)) = (cut_at, exchange.worker()) {
                     left.push((worker.id, at.saturating_sub(now)));

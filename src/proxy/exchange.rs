@@ -23,7 +23,7 @@ use super::table::{Service, Worker};
 use super::tunnel::Party;
 use super::upload::{Fault, Upload};
 use super::upstream::Watch;
-use crate::link::message::{Class, Front, MethodLabel, Protocol, ProxyReason};
+use crate::link::message::{Class, Front, Limit, MethodLabel, Protocol, ProxyReason};
 use crate::rollout::{Generation, Role, Slot};
 
 /// An upload is one when its body still comes in after so long, or so much of it came.
@@ -376,8 +376,15 @@ impl Exchange {
         let silent = how == io::ErrorKind::TimedOut && self.upload.waits_for_client();
         let reason = match self.upload.fault() {
             Some(Fault::Left) => ProxyReason::ClientGone,
-            Some(Fault::Malformed | Fault::TooLarge) => ProxyReason::BadRequest,
-            None if silent => ProxyReason::RequestTimeout,
+            Some(Fault::Malformed) => ProxyReason::BadRequest,
+            Some(Fault::TooLarge) => {
+                self.lp.counters.reached(Limit::Body);
+                ProxyReason::BadRequest
+            }
+            None if silent => {
+                self.lp.counters.reached(Limit::BodyTime);
+                ProxyReason::RequestTimeout
+            }
             None => {
                 self.blame_worker();
                 ProxyReason::BadResponse

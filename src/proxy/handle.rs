@@ -244,6 +244,7 @@ pub(super) fn answer_bare<Answered: Written>(
     into: Answered,
 ) -> (Returning<Answered>, Reply) {
     client.begin_bare();
+    lp.count_limit(error.limit);
     if unread {
         client.leave_unread();
     }
@@ -349,6 +350,7 @@ fn refuse<Answered: Written>(
         "answered instead of a worker"
     );
     exchange.refuse(error.status, error.reason);
+    exchange.lp.count_limit(error.limit);
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.lets_go(exchange.live().number());

@@ -537,6 +537,7 @@ impl Plane {
             exhausted: sums.exhausted,
             connections: sums.connections,
             accept_errors: sums.accept_errors.into_iter().collect(),
+            limits: sums.limits.into_iter().collect(),
             log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::rules::{Rejection, RequestId, Returning, Target, Written};
-use crate::link::message::{Page, ProxyReason};
+use crate::link::message::{Limit, Page, ProxyReason};
 
 /// Seconds a client is told to wait after a 503: a crashed worker is back in less.
 const RETRY_AFTER_SECONDS: &[u8] = b"1";
@@ -23,6 +23,8 @@ pub(super) struct ProxyError {
     pub(super) status: StatusCode,
     /// For the log; never sent to the client.
     pub(super) why: &'static str,
+    /// The limit that its client has reached.
+    pub(super) limit: Option<Limit>,
 }
 
 impl ProxyError {
@@ -42,10 +44,12 @@ impl ProxyError {
             }
             ProxyReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        let limit = (reason == ProxyReason::RequestTimeout).then_some(Limit::BodyTime);
         Self {
             reason,
             status,
             why,
+            limit,
         }
     }
 
@@ -92,6 +96,7 @@ impl ProxyError {
     pub(super) fn too_large() -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
+            limit: Some(Limit::Body),
             ..Self::new(ProxyReason::BadRequest, "the body is over `max_body`")
         }
     }
@@ -103,6 +108,7 @@ impl From<Rejection> for ProxyError {
             reason: ProxyReason::BadRequest,
             status: rejection.status,
             why: rejection.why,
+            limit: rejection.limit,
         }
     }
 }

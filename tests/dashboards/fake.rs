@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use remuda::link::message::{
-    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, MethodLabel, ProxyReason, RoleSample,
-    Sample, ServiceSample, WorkerSample,
+    AcceptError, DURATION_BOUNDS, EndedSample, Histogram, Limit, MethodLabel, ProxyReason,
+    RoleSample, Sample, ServiceSample, WorkerSample,
 };
 use remuda::metrics::{Build, Metrics, catalogue, process};
 use remuda::rollout::{
@@ -194,6 +194,7 @@ fn sample(service: &ServiceName) -> Sample {
         exhausted: 1,
         connections: 2,
         accept_errors: vec![(AcceptError::Descriptors, 1)],
+        limits: vec![(Limit::Head, 1)],
         log_dropped: 1,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use remuda::link::message::ProxyReason;
+use remuda::link::message::{Limit, ProxyReason};
 
 use crate::plane::{PATIENCE, Plane, find, open, worker};
 use crate::worker::{Door, Worker, reply, write};
@@ -255,6 +255,7 @@ fn a_body_that_stands_still_is_408_and_one_that_trickles_is_not() {
         sample.services[0].errors(),
         [(ProxyReason::RequestTimeout, 2)]
     );
+    assert_eq!(sample.limits, [(Limit::BodyTime, 2)]);
 }
 
 #[test]
@@ -278,6 +279,12 @@ fn f51_a_client_that_reads_nothing_is_given_up_whatever_it_still_has_to_get() {
     plane.until(|sample| worker(sample, 1).requests > 0);
     let sample = plane.until(|sample| sample.connections == 0);
     assert_eq!(worker(&sample, 1).in_flight.total(), 0);
+    let times = [Limit::HeaderTime, Limit::BodyTime, Limit::IdleTime];
+    let reached = sample.limits.iter().map(|(limit, count)| {
+        assert!(times.contains(limit), "{limit:?}");
+        count
+    });
+    assert_eq!(reached.sum::<u64>(), 4, "each once");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use h2::Reason;
 use h2::client::Builder;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request};
-use remuda::link::message::{Entrance, ProxyReason};
+use remuda::link::message::{Entrance, Limit, ProxyReason};
 
 use crate::h2::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, Raw, Session, fields, get,
@@ -667,7 +667,7 @@ fn an_idempotent_request_is_tried_again_elsewhere() {
 #[test]
 fn a_body_over_the_limit_is_413_and_costs_the_connection_nothing() {
     let a = Worker::named("a");
-    let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+    let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
         plane.rules.max_body = Some(1_000);
     });
     let mut session = Session::connect(plane.address);
@@ -684,6 +684,7 @@ fn a_body_over_the_limit_is_413_and_costs_the_connection_nothing() {
     let body = Bytes::from(vec![b'x'; 1_000]);
     let answer = session.post(request("POST", "/"), body, None);
     assert_eq!(answer.expect("served").text(), "a");
+    assert_eq!(plane.sample().limits, [(Limit::Body, 64)]);
 }
 
 #[test]
@@ -734,6 +735,7 @@ fn streams_over_the_limit_are_refused_and_may_be_tried_again() {
     raw.get(13);
     assert_eq!(raw.until(HEADERS).stream, 13);
     assert_eq!(slow.requests().len(), 6);
+    assert_eq!(plane.sample().limits, [(Limit::Streams, 1)]);
 }
 
 #[test]

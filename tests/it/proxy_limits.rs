@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use remuda::link::message::{AcceptError, ProxyReason};
+use remuda::link::message::{AcceptError, Limit, ProxyReason};
 
 use crate::h2::{HEADERS, Raw, Session, get};
 use crate::plane::{Plane, open};
@@ -30,8 +30,10 @@ fn f51_a_head_that_never_ends_is_given_up() {
     quiet.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(quiet.answer().text(), "a");
     assert!(a.requests().len() == 1);
-    let errors = plane.sample().services[0].errors();
+    let sample = plane.sample();
+    let errors = sample.services[0].errors();
     assert_eq!(errors, [(ProxyReason::RequestTimeout, 1)]);
+    assert_eq!(sample.limits, [(Limit::HeaderTime, 1)]);
 }
 
 #[test]
@@ -44,7 +46,8 @@ fn an_idle_client_is_closed_at_the_idle_limit() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.answer().text(), "a");
     assert!(client.closed());
-    plane.until(|sample| sample.connections == 0);
+    let sample = plane.until(|sample| sample.connections == 0);
+    assert_eq!(sample.limits, [(Limit::IdleTime, 1)]);
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn idle_clients_that_are_looked_at_in_parts_are_all_closed_and_none_too_soon() {
 #[test]
 fn heads_over_the_limits_are_refused() {
     let a = Worker::named("a");
-    let plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+    let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
         plane.front.max_head = 8 << 10;
         plane.front.max_headers = 20;
         plane.front.max_target = 1_000;
@@ -92,6 +95,8 @@ fn heads_over_the_limits_are_refused() {
     client.send(&many);
     assert_eq!(client.answer().status, 431);
     assert!(a.requests().is_empty());
+    let each = [Limit::Head, Limit::Headers, Limit::Target].map(|limit| (limit, 1));
+    assert_eq!(plane.sample().limits, each);
 }
 
 #[test]
@@ -116,6 +121,7 @@ fn over_max_connections_clients_wait_in_the_queue() {
     });
     drop(first);
     assert_eq!(second.answer().text(), "a");
+    assert_eq!(plane.sample().limits, [(Limit::Connections, 1)]);
 }
 
 /// So many clients may be here. What is slow waits for the door.

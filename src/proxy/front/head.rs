@@ -100,7 +100,7 @@ fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejecti
         return bad("malformed target");
     }
     if target.len() > front.max_target as usize {
-        return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
+        return Err(rules::long_target());
     }
     let version = version_of(version)?;
     let Ok(method) = Method::from_bytes(method) else {
@@ -117,12 +117,7 @@ fn parse(first: &Bytes, fields: BytesMut, front: &Front) -> Result<Head, Rejecti
     let fields = match Fields::parse(fields, most) {
         Ok(fields) => fields,
         Err(Unfit::Malformed(why)) => return bad(why),
-        Err(Unfit::TooMany) => {
-            return Err(reject(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too many fields",
-            ));
-        }
+        Err(Unfit::TooMany) => return Err(rules::many_fields()),
     };
     let request = Box::new(RequestHead {
         method,
@@ -165,11 +160,8 @@ fn too_large(head: &[u8], front: &Front) -> Rejection {
     let first = head.iter().position(|b| *b == b'\n');
     // A method and a version are short: it is the target that is too long.
     match first.is_none_or(|end| end > front.max_target as usize + 64) {
-        true => reject(StatusCode::URI_TOO_LONG, "target too long"),
-        false => reject(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "head too large",
-        ),
+        true => rules::long_target(),
+        false => rules::long_head(),
     }
 }
 

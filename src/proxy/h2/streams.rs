@@ -12,6 +12,7 @@ use http::Request;
 
 use super::resets::Resets;
 use super::stream;
+use crate::link::message::Limit;
 use crate::proxy::client::{Client, Phase, Present};
 use crate::proxy::event_loop::Loop;
 
@@ -31,6 +32,8 @@ pub(super) struct Streams {
     /// The connection is gone.
     closed: Cell<bool>,
     open: Cell<u32>,
+    /// Most of them at once, as the client was told.
+    most: u32,
     resets: RefCell<Resets>,
 }
 
@@ -75,6 +78,7 @@ impl Streams {
             spare: RefCell::default(),
             closed: Cell::new(false),
             open: Cell::new(0),
+            most: lp.table().front.max_streams,
             resets: RefCell::new(Resets::new(lp.now())),
         })
     }
@@ -159,6 +163,9 @@ impl<'a> Open<'a> {
         streams.open.set(open + 1);
         if open == 0 {
             streams.connection.turn(Phase::Streams);
+        }
+        if open + 1 == streams.most {
+            streams.lp.counters.reached(Limit::Streams);
         }
         client.begin_anew();
         Self {

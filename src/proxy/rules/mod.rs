@@ -27,7 +27,7 @@ use http::{Method, StatusCode, Version};
 use super::digits::{Address, Digits};
 use super::head::{AnswerHead, Fields, RequestHead};
 use super::websocket;
-use crate::link::message::{Edits, FieldEdits, Front};
+use crate::link::message::{Edits, FieldEdits, Front, Limit};
 use fields::{Named, has_token};
 pub(crate) use fields::{allowed_trailers, is_ours, last_chunk, list, trailer_allowed};
 pub(super) use fields::{put as put_field, write as write_field};
@@ -66,6 +66,8 @@ pub struct Rejection {
     pub status: StatusCode,
     /// For the log; never sent to the client.
     pub why: &'static str,
+    /// The limit that it is over.
+    pub limit: Option<Limit>,
 }
 
 /// What is known of the client's side of a request.
@@ -193,7 +195,41 @@ pub(super) fn no_url() -> Rejection {
 }
 
 pub(super) fn reject(status: StatusCode, why: &'static str) -> Rejection {
-    Rejection { status, why }
+    Rejection {
+        status,
+        why,
+        limit: None,
+    }
+}
+
+/// The target has too many bytes (RFC 9110 §15.5.15).
+pub(super) fn long_target() -> Rejection {
+    Rejection {
+        limit: Some(Limit::Target),
+        ..reject(StatusCode::URI_TOO_LONG, "target too long")
+    }
+}
+
+/// The head has too many bytes (RFC 6585 §5).
+pub(super) fn long_head() -> Rejection {
+    Rejection {
+        limit: Some(Limit::Head),
+        ..reject(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head too large",
+        )
+    }
+}
+
+/// The head has too many fields (RFC 6585 §5).
+pub(super) fn many_fields() -> Rejection {
+    Rejection {
+        limit: Some(Limit::Headers),
+        ..reject(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too many fields",
+        )
+    }
 }
 
 /// How the body is delimited, by the fields alone.

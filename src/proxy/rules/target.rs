@@ -3,7 +3,7 @@
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
 
-use super::{Rejection, reject};
+use super::{Rejection, long_head, long_target, many_fields, reject};
 use crate::link::message::Front;
 use crate::proxy::head::RequestHead;
 
@@ -56,7 +56,7 @@ fn path<'a>(request: &'a RequestHead, front: &Front) -> Result<&'a str, Rejectio
         _ => uri.authority().map_or(0, |a| a.as_str().len()),
     };
     if path.len() + authority > front.max_target as usize {
-        return Err(reject(StatusCode::URI_TOO_LONG, "target too long"));
+        return Err(long_target());
     }
     let asterisk = path == "*" && request.method == Method::OPTIONS;
     if !asterisk && !path.starts_with('/') {
@@ -153,14 +153,13 @@ fn is_port(text: &[u8]) -> bool {
 
 /// The limits on the head as a whole.
 pub(super) fn check_size(request: &RequestHead, front: &Front) -> Result<usize, Rejection> {
-    let too_large = |why| Err(reject(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, why));
     let count = request.fields.count();
     if count > front.max_headers as usize {
-        return too_large("too many fields");
+        return Err(many_fields());
     }
     let size = request.fields.size() + 4 * count;
     if size > front.max_head as usize {
-        return too_large("head too large");
+        return Err(long_head());
     }
     Ok(size)
 }
