@@ -3,11 +3,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::unistd::{Group, User};
 
 use super::regular::{self, reason};
-use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers, identity};
+use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers, certificate_fault, identity};
 
 /// Where programs are looked for if the worker's environment has no `PATH`, as at the exec.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -35,7 +36,8 @@ impl Loaded {
             look.file("admin.token_file", file);
         }
         for files in self.config.tls.iter().flatten() {
-            for (_, key) in &files.pairs {
+            for (cert, key) in &files.pairs {
+                look.certificate(cert);
                 look.key(key);
             }
         }
@@ -50,6 +52,15 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// One that clients refuse, or soon will.
+    fn certificate(&mut self, file: &Path) {
+        let leaf = identity::leaf(file);
+        let fault = leaf.and_then(|leaf| certificate_fault(file, &leaf, SystemTime::now()));
+        if let Some(message) = fault {
+            self.problems.warning("expires", None, message, None);
+        }
+    }
+
     /// A key that everybody can read is no secret. A group may be meant to.
     fn key(&mut self, file: &Path) {
         if let Some(mode) = identity::mode(file).filter(|mode| mode & 0o004 != 0) {

@@ -93,6 +93,12 @@ fn identity(cert: &Path, key: &Path) -> Result<Identity, Unfit> {
     }
 }
 
+/// The certificate in a file, without those that link it to a root.
+pub(crate) fn leaf(file: &Path) -> Option<Vec<u8>> {
+    let found = certificates(file).ok()?;
+    found.into_iter().next()
+}
+
 fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, String> {
     let text = read(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text)

@@ -336,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn t23_a_certificate_that_clients_refuse_is_a_warning_of_a_check() {
+        let place = Place::new();
+        let listen = "tls = { cert = \"old.pem\", key = \"old.key\" }\n";
+        let text = format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n{listen}{APP}");
+        for (end, warns) in [(2020, true), (4096, false)] {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(vec!["old.test".to_owned()]);
+            let mut params = params.expect("parameters");
+            params.not_after = rcgen::date_time_ymd(end, 1, 1);
+            let certificate = params.self_signed(&key).expect("a certificate");
+            place.put("old.pem", &certificate.pem());
+            place.put("old.key", &key.serialize_pem());
+            let mut loaded = place.read(&text).expect("it can be shown");
+            loaded.look_at_host(&Env::new());
+            let said = loaded.warnings.render(false, None);
+            let says = said.contains("old.pem: the certificate: it expired on 2020-01-01");
+            assert_eq!(says, warns, "{end}: {said}");
+        }
+    }
+
+    #[test]
     fn a_list_of_no_listeners_is_no_wish_for_the_default() {
         let place = Place::new();
         let said = place.read(&format!("listen = []\n{APP}"));

@@ -22,12 +22,13 @@ pub(crate) mod regular;
 mod resolved;
 pub mod schema;
 mod suggest;
+mod validity;
 mod value;
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use self::changes::ChangedKeys;
 pub use self::diagnose::Problems;
@@ -194,6 +195,13 @@ impl From<PublicListener> for Listen {
 /// What is wrong, with the file's name.
 pub fn tls_offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
     identity::offer(place, files, http2).map_err(|unfit| unfit.why)
+}
+
+/// What is to be said of the time of a certificate that was read from this file, if anything is.
+#[must_use]
+pub fn certificate_fault(file: &Path, leaf: &[u8], now: SystemTime) -> Option<String> {
+    let fault = validity::fault(leaf, now)?;
+    Some(format!("{}: the certificate: {fault}", file.display()))
 }
 
 /// Listeners as people write them.

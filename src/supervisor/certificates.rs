@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::config::{Config, TlsFiles, tls_offer};
+use crate::config::{Config, TlsFiles, certificate_fault, tls_offer};
 use crate::link::message::{ClientAuthorities, Identity, TlsOffer, ToPlane};
 use crate::rollout::Moment;
 
@@ -70,6 +70,26 @@ impl Certificates {
         let of = shown.iter().filter(|offer| places.contains(&offer.place));
         self.kept = of.cloned().collect();
         self.with_kept(read)
+    }
+
+    /// What is to be said of the times of those that were read.
+    pub(super) fn faults(&self, offers: &[TlsOffer], now: SystemTime) -> Vec<String> {
+        let of = |place| self.of.iter().find(|(of, ..)| *of == place);
+        let pairs = offers
+            .iter()
+            .filter_map(|offer| Some((offer, of(offer.place)?)));
+        let each = pairs.flat_map(|(offer, (_, _, files))| {
+            let files = files.pairs.iter().map(|(cert, _)| cert);
+            offer.identities.iter().zip(files)
+        });
+        let fault = |(identity, file): (&Identity, &PathBuf)| {
+            certificate_fault(file, identity.chain.first()?, now)
+        };
+        let mut faults: Vec<_> = each.filter_map(fault).collect();
+        // Several listeners may show the same one.
+        faults.sort();
+        faults.dedup();
+        faults
     }
 
     fn with_kept(&self, mut read: Vec<TlsOffer>) -> Vec<TlsOffer> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,6 +27,7 @@ use super::table;
 use super::told::Told;
 use super::workers::Workers;
 use crate::config::{Config, Loaded};
+use crate::link::message::TlsOffer;
 use crate::metrics::{LogStream, Metrics, process};
 use crate::rollout::{
     Action, Command, Core, Event, Exit, Fact, Generation, Moment, Record, RolloutOrder, Routes,
@@ -378,11 +379,19 @@ impl Supervisor {
         }
     }
 
+    /// Says which of the certificates that were just read clients refuse, or soon will.
+    pub(super) fn say_certificate_faults(&mut self, offers: &[TlsOffer]) {
+        let now = self.clock.now();
+        for fault in self.certificates.faults(offers, SystemTime::now()) {
+            let kind = "certificate_expires";
+            self.journal.note(now, Level::WARN, kind, &fault, json!({}));
+        }
+    }
+
     fn tick_certificates(&mut self, now: Moment) {
         match self.certificates.look(now) {
             None => return,
             Some(Ok(offers)) => {
-                self.planes.offer(offers);
                 self.notices.certificates = None;
                 self.journal.note(
                     now,
@@ -391,6 +400,8 @@ impl Supervisor {
                     "certificates were read anew; new connections get them",
                     json!({}),
                 );
+                self.say_certificate_faults(&offers);
+                self.planes.offer(offers);
                 self.look_at_refused(now);
             }
             Some(Err(why)) => {

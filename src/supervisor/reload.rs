@@ -201,6 +201,7 @@ impl Supervisor {
             if certificates::shown(&ready.offers).ne(certificates::shown(before)) {
                 changes.told.push("certificates changed (live)".to_owned());
             }
+            self.say_certificate_faults(&ready.offers);
             self.planes.offer(ready.offers);
         }
         for service in &new.services {

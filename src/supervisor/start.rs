@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 
@@ -123,6 +123,9 @@ async fn serve(
     }
 
     let (certificates, offers) = Certificates::read(&config, clock.now())?;
+    for fault in certificates.faults(&offers, SystemTime::now()) {
+        tracing::warn!("{fault}");
+    }
     let runtime = RuntimeDir::open(&config.admin.runtime_dir)?;
     let bound = Listeners::bind(&config.listen, inherited).map_err(|wrong| wrong.join("\n"))?;
     let mut manager = Manager::of_environment();

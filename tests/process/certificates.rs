@@ -112,6 +112,30 @@ fn t23_sighup_reads_certificates_at_once_and_refuses_a_bad_pair() {
 }
 
 #[test]
+fn t23_a_certificate_that_clients_refuse_is_said_at_the_start_and_when_it_is_read_anew() {
+    let authority = Authority::new();
+    let expired =
+        |year: i32| format!("it expired on {year}-01-01T00:00:00Z, and clients refuse it");
+    let mut instance = start(&authority.pair_until(2020)).ready();
+    instance.wait_said(&expired(2020));
+    let dir = instance.dir.path().to_owned();
+    authority.pair_until(2021).replace(&dir);
+    instance.wait_said(&expired(2021));
+    let good = authority.pair();
+    good.replace(&dir);
+    instance.signal(Signal::SIGHUP);
+    let (config, deadline) = (authority.client(&[]), Instant::now() + PATIENCE);
+    // Until then a client that checks refuses.
+    while shown(instance.address, &config).is_err() {
+        assert!(Instant::now() < deadline, "it is never shown");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for year in [2020, 2021] {
+        assert_eq!(instance.said().matches(&expired(year)).count(), 1);
+    }
+}
+
+#[test]
 fn t23_a_reload_that_a_certificate_stopped_is_not_told_any_more_once_that_is_mended() {
     let authority = Authority::new();
     let (old, new) = (authority.pair(), authority.pair());

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -49,8 +49,15 @@ impl Authority {
     }
 
     pub(crate) fn pair(&self) -> Pair {
+        self.pair_until(4096)
+    }
+
+    /// One that is good until the begin of this year.
+    pub(crate) fn pair_until(&self, year: i32) -> Pair {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+        let params = CertificateParams::new(vec![NAME.to_owned()]);
+        let mut params = params.expect("parameters");
+        params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         Pair {
             cert: certificate.pem(),
