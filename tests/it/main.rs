@@ -25,6 +25,7 @@ mod proxy_http;
 mod proxy_introduced;
 mod proxy_leaving;
 mod proxy_limits;
+mod proxy_once;
 mod proxy_queue;
 mod proxy_retry;
 mod proxy_routing;
