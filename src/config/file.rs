@@ -232,6 +232,10 @@ impl Reader<'_> {
                 let based = pairs.map(|(name, path)| (name, self.base.join(path)));
                 Ok(Value::Files(based.collect()))
             }
+            (Kind::Texts, DeValue::String(text)) if key.name != "command" => {
+                let wrong = Wrong::new("expected a list of texts, found a text".to_owned());
+                Err(wrong.help(format!("write [{}]", value::quoted(text))))
+            }
             (Kind::Texts, DeValue::String(text)) => {
                 let words = text
                     .split_whitespace()

@@ -49,10 +49,26 @@ impl Supervisor {
         let read = certificates.iter().chain(config).chain(state);
         let read = read.chain(sandbox);
         let mut all: Vec<String> = read.chain(restart).cloned().collect();
+        all.extend(self.closed());
         all.extend(self.behind(view));
         all.extend(self.lingering(view));
         all.extend(self.strayed());
         all
+    }
+
+    /// Services whose clients get nothing but their page.
+    fn closed(&self) -> impl Iterator<Item = String> {
+        let closed = self
+            .config
+            .services
+            .iter()
+            .filter(|of| of.rules.maintenance);
+        closed.map(|service| {
+            format!(
+                "service {}: `maintenance` is on, and every request is answered 503",
+                service.name
+            )
+        })
     }
 
     /// Services that do not run what the config in use says, because its rollout ended otherwise. They are

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
+use remuda::link::message::Limit;
 
 use crate::h2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Flooded, Frame, GOAWAY, HEADERS, Outcome, PING,
@@ -124,6 +125,38 @@ fn t10_a_bomb_of_fields_costs_little() {
     });
     target.endures(flooded);
     assert!(a.requests().len() <= 2, "{}", a.requests().len());
+}
+
+#[test]
+fn t10_a_head_over_the_limit_is_answered_and_counted_and_costs_the_others_nothing() {
+    let door = Door::new();
+    let inside = door.clone();
+    let a = Worker::scripted(move |_, stream| {
+        inside.wait();
+        reply(stream, "a")
+    });
+    let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
+        plane.front.max_head = 8 << 10;
+    });
+    let mut session = Session::connect(plane.address);
+    let (waiting, _) = session.begin(get("/"), true);
+    let long = |bytes: usize| {
+        let mut long = get("/");
+        // A letter that compression leaves as long as it is (RFC 7541, Appendix B).
+        let value = "X".repeat(bytes);
+        long.headers_mut()
+            .insert("x", value.parse().expect("a value"));
+        long
+    };
+    let refused = session.ask(long(9_000));
+    assert_eq!(refused.status, 431);
+    assert!(refused.field("x-request-id").is_some());
+    assert_eq!(plane.sample().limits, [(Limit::Head, 1)]);
+    // What is so long is refused where it is decoded, before we see it.
+    assert_eq!(session.ask(long(17_000)).status, 431);
+    assert_eq!(plane.sample().limits, [(Limit::Head, 2)]);
+    door.open();
+    assert_eq!(session.answer(waiting).expect("it goes on").text(), "a");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn f14_a_service_more_or_less_needs_a_restart_which_is_said_of_a_good_config() {
     instance
         .cli(&["status"])
         .expect(0)
-        .says(&["`remuda check` says why"]);
+        .says(&["`remuda check -c FILE` says why"]);
     reload(&instance, &before).expect(0);
     instance.wait_metric(READ, &[], 1.0);
     assert_no_note(&instance);
@@ -124,12 +124,19 @@ fn f14_what_a_reload_changed_is_named_whatever_table_it_is_in() {
         "service app: `maintenance`, `timeouts.connect` changed (live)",
     ]);
     until_closed(&instance);
+    let closed = "`maintenance` is on, and every request is answered 503";
+    instance
+        .cli(&["status"])
+        .expect(0)
+        .says(&["note: service app: ", closed]);
+    instance.cli(&["why"]).expect(0).says(&[closed]);
     reload(&instance, &changed)
         .expect(0)
         .says(&["nothing changed"]);
     // A key that says what is the default is no change.
     let same = before.replace("[services.app]\n", "[services.app]\nmaintenance = false\n");
     reload(&instance, &before).expect(0);
+    assert_no_note(&instance);
     reload(&instance, &same)
         .expect(0)
         .says(&["nothing changed"]);
@@ -183,7 +190,8 @@ fn f14_a_log_that_cannot_be_opened_changes_nothing_and_the_note_says_why() {
     assert_unmarked(&instance);
     instance.cli(&["reload"]).expect(0);
     until_closed(&instance);
-    assert_no_note(&instance);
+    let said = instance.cli(&["status"]).expect(0);
+    said.says_none_of(&["note: the config"]);
 }
 
 #[test]

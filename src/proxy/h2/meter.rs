@@ -7,8 +7,8 @@
 //! gRPC measures its way. Some more are free each second, and many at first.
 
 use super::frames::{
-    ACK, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PADDED, PREFACE, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE,
+    ACK, CONTINUATION, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PADDED, PREFACE,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 
 /// So many frames that bring nothing may come at once: more than a client has that begins all its streams.
@@ -35,10 +35,16 @@ pub(super) struct Meter {
     small: u32,
     /// Since when a head is half here, on the same clock.
     half_head: Option<u64>,
+    /// Bytes of the present head, as they are sent, and how many it may have.
+    head: u32,
+    longest: u32,
+    /// Heads with more, since somebody asked.
+    long_heads: u32,
 }
 
 impl Meter {
-    pub(super) fn new(now: u64) -> Self {
+    /// An account that begins now. A head of more than `longest` bytes is told.
+    pub(super) fn new(now: u64, longest: u32) -> Self {
         Self {
             came: Frames::behind(PREFACE),
             went: Frames::behind(0),
@@ -47,6 +53,9 @@ impl Meter {
             overdrawn: false,
             small: 0,
             half_head: None,
+            head: 0,
+            longest,
+            long_heads: 0,
         }
     }
 
@@ -59,11 +68,17 @@ impl Meter {
         *left = left.saturating_add(time).min(BURST);
         let overdrawn = &mut self.overdrawn;
         let small = &mut self.small;
+        let (head, longest, long_heads) = (&mut self.head, self.longest, &mut self.long_heads);
         let was_whole = self.came.pass(bytes, |frame| {
             let price = frame.price();
             *overdrawn |= price > *left;
             *left = left.saturating_sub(price);
             *small += u32::from(frame.kind == DATA && frame.length < SMALL);
+            if matches!(frame.kind, HEADERS | CONTINUATION) {
+                let before = if frame.kind == HEADERS { 0 } else { *head };
+                *head = before.saturating_add(frame.length);
+                *long_heads += u32::from(before <= longest && *head > longest);
+            }
         });
         let since = self.half_head.filter(|_| !was_whole).unwrap_or(now);
         self.half_head = self.came.are_within_head().then_some(since);
@@ -91,6 +106,12 @@ impl Meter {
             self.small = 0;
         }
         many
+    }
+
+    /// How many heads were longer than `h2` takes, since somebody asked. Compressed: one may be that long, and not
+    /// be seen here.
+    pub(super) fn take_long_heads(&mut self) -> u32 {
+        std::mem::take(&mut self.long_heads)
     }
 
     /// It has sent too much for what it asked for. It stays so.
@@ -159,7 +180,7 @@ mod tests {
     const PING: u8 = 6;
 
     fn greeted(now: u64) -> Meter {
-        let mut meter = Meter::new(now);
+        let mut meter = Meter::new(now, 1 << 10);
         meter.came(&[b'P'; PREFACE], now);
         assert_eq!(meter.half_head(), Some(now), "the settings are owed");
         meter.came(&frame(SETTINGS, ACK, &[]), now);
@@ -175,6 +196,20 @@ mod tests {
             !meter.is_overdrawn()
         });
         taken.count()
+    }
+
+    #[test]
+    fn t10_a_head_that_is_too_long_is_told_once_however_it_is_cut() {
+        let mut meter = greeted(0);
+        let mut told = |kind, length: usize| {
+            meter.came(&frame(kind, 0, &vec![0; length]), 0);
+            meter.take_long_heads()
+        };
+        assert_eq!(told(HEADERS, 1 << 10), 0);
+        assert_eq!(told(HEADERS, (1 << 10) + 1), 1);
+        assert_eq!(told(HEADERS, 1_000), 0);
+        assert_eq!([told(CONTINUATION, 24), told(CONTINUATION, 1)], [0, 1]);
+        assert_eq!([told(CONTINUATION, 9_000), told(HEADERS, 9)], [0, 0]);
     }
 
     #[test]
@@ -336,7 +371,7 @@ mod tests {
         });
         let check = bolero::check!().with_generator(pieces);
         check.with_iterations(300).for_each(|pieces| {
-            let mut meter = Meter::new(0);
+            let mut meter = Meter::new(0, 1 << 10);
             for (piece, now) in pieces {
                 meter.came(piece, *now);
                 meter.went(piece);

@@ -54,7 +54,8 @@ const HINT: u64 = 2_000;
 /// Serves a connection until it is closed. `unread` was read from it already.
 pub(super) async fn serve(lp: &Rc<Loop>, present: &Present, socket: Socket, unread: Bytes) {
     let client = present.client();
-    let wire = Wire::new(lp, client, socket, unread);
+    let longest = decoded(&lp.table().front);
+    let wire = Wire::new(lp, client, socket, unread, longest);
     let end = converse(lp, client, &wire).await;
     client.owes_head(None);
     // What the client still sends would have the last of what we said thrown away by a reset.
@@ -135,13 +136,19 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
     }
 }
 
+/// What `h2` takes of a head. It refuses what is longer without a word to us, or ends the connection, with all the
+/// requests of others on it: what is a little too long it lets us refuse.
+fn decoded(front: &Front) -> u32 {
+    front.max_head.saturating_mul(2)
+}
+
 /// Exchanges settings; `None` if the client does not, or not in time.
 async fn greet(front: &Front, client: &Client, wire: &Wire) -> Option<Connection<Wire, Bytes>> {
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(front.max_streams)
-        .max_header_list_size(front.max_head)
+        .max_header_list_size(decoded(front))
         .max_send_buffer_size(SEND_BUFFER)
         .enable_connect_protocol()
         .data_frame_budget(SMALL_PIECES)

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
+use crate::link::message::Limit;
 use crate::proxy::client::Client;
 use crate::proxy::event_loop::Loop;
 use crate::proxy::socket::Socket;
@@ -35,13 +36,20 @@ struct Inner {
 }
 
 impl Wire {
-    pub(super) fn new(lp: &Rc<Loop>, client: &Rc<Client>, socket: Socket, unread: Bytes) -> Self {
+    /// `longest` is what `h2` takes of a head.
+    pub(super) fn new(
+        lp: &Rc<Loop>,
+        client: &Rc<Client>,
+        socket: Socket,
+        unread: Bytes,
+        longest: u32,
+    ) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             lp: Rc::clone(lp),
             client: Rc::clone(client),
             socket,
             unread,
-            meter: Meter::new(lp.now()),
+            meter: Meter::new(lp.now(), longest),
             deaf: false,
             rests: false,
         })))
@@ -103,6 +111,9 @@ impl AsyncRead for Wire {
         let came = &buffer.filled()[before..];
         inner.meter.came(came, inner.lp.now());
         inner.client.owes_head(inner.meter.half_head());
+        for _ in 0..inner.meter.take_long_heads() {
+            inner.lp.counters.reached(Limit::Head);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -5,7 +5,7 @@ use crate::rollout::Refusal;
 
 /// The note of a config that could not be read.
 pub(super) const INVALID: &str =
-    "the config was not reloaded, and the one before stays in use; `remuda check` says why";
+    "the config was not reloaded, and the one before stays in use; `remuda check -c FILE` says why";
 
 /// Keys of a service that are a generation's own, or of somebody else's workers.
 pub(super) const OF_A_GENERATION: [&str; 12] = [
