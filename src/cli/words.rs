@@ -99,10 +99,18 @@ pub(crate) fn waiting(waiting: &WaitingOn, now: SystemTime) -> String {
 pub(crate) fn why(service: &Service, now: SystemTime) -> String {
     match &service.waiting_on {
         Some(what) => waiting(what, now),
-        None => format!(
-            "nothing: {} of {} workers serve generation {}",
-            service.ready, service.wanted, service.generation
-        ),
+        None => {
+            // With workers that are ready and nothing amiss it can be only that they have enough.
+            let line = match service.parked {
+                0 => String::new(),
+                1 => "; 1 request waits, as every worker has `max_in_flight`".to_owned(),
+                all => format!("; {all} requests wait, as every worker has `max_in_flight`"),
+            };
+            format!(
+                "nothing: {} of {} workers serve generation {}{line}",
+                service.ready, service.wanted, service.generation
+            )
+        }
     }
 }
 

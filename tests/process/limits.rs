@@ -34,6 +34,8 @@ fn a_worker_at_its_limit_makes_others_wait_or_turns_them_away() {
     assert!(refused.header("retry-after").is_some());
     instance.cli(&["requests"]).expect(0).says(&["parked"]);
     instance.cli(&["status"]).expect(0).says(&["1 parked"]);
+    let why = "; 1 request waits, as every worker has `max_in_flight`";
+    instance.cli(&["why"]).expect(0).says(&[why]);
     let errors = "remuda_http_proxy_errors_total";
     instance.wait_metric(errors, &["reason=\"queue_full\""], 1.0);
     instance.wait_metric("remuda_queue_dropped_total", &[], 1.0);
