@@ -37,7 +37,7 @@ pub(super) async fn forward(
         unanswered_by: None,
         failed: Vec::new(),
         fresh: false,
-        charged: false,
+        further: false,
         doubtful: None,
         scout: false,
         patience: None,
@@ -71,8 +71,8 @@ struct Errand<'a> {
     failed: Vec<WorkerId>,
     /// Only a new connection will do: the last try met a dead one.
     fresh: bool,
-    /// The budget bears the present try.
-    charged: bool,
+    /// Whether the present try is a further one of which the budget wants to know that it failed.
+    further: bool,
     /// It failed on a connection that had waited: perhaps it only closed that, perhaps it dies, and its
     /// listener goes last. Asked again only if nobody else can be.
     doubtful: Option<WorkerId>,
@@ -422,7 +422,7 @@ impl Errand<'_> {
         if failure.blame {
             exchange.blame_worker();
         }
-        if std::mem::take(&mut self.charged) {
+        if std::mem::take(&mut self.further) {
             exchange.service.budget.failed_again();
         }
         let rules = exchange.service.rules.retry;
@@ -462,12 +462,14 @@ impl Errand<'_> {
     fn may_spend(&mut self, failure: &Failure) -> bool {
         let exchange = self.exchange;
         let took = exchange.tried_at().elapsed();
-        if !is_charged(failure.how, failure.reused, took, self.tries) {
-            return true;
-        }
         let service = &exchange.service;
-        self.charged = service.budget.withdraw(service.rules.retry);
-        self.charged
+        if is_charged(failure.how, failure.reused, took, self.tries) {
+            self.further = service.budget.withdraw(service.rules.retry);
+            return self.further;
+        }
+        // It costs nothing, but where everybody refuses there is no use in it.
+        self.further = failure.how == Failed::Refused;
+        !self.further || service.budget.is_of_use()
     }
 }
 

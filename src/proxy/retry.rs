@@ -115,14 +115,19 @@ impl Budget {
         self.in_vain.set(0);
     }
 
-    /// A try that was withdrawn has failed, too.
+    /// A further try has failed, too.
     pub(super) fn failed_again(&self) {
         self.in_vain.set(self.in_vain.get().saturating_add(1));
     }
 
-    /// Takes one further try, if there is one. There is none while all workers are bad.
+    /// Whether further tries may succeed: not while all workers are bad.
+    pub(super) fn is_of_use(&self) -> bool {
+        self.in_vain.get() < Self::IN_VAIN
+    }
+
+    /// Takes one further try, if there is one, and it may succeed.
     pub(super) fn withdraw(&self, rules: Retry) -> bool {
-        let may = rules.budget_percent > 0 && self.in_vain.get() < Self::IN_VAIN;
+        let may = rules.budget_percent > 0 && self.is_of_use();
         let rest = self.hundredths.get().checked_sub(100);
         let Some(rest) = rest.filter(|_| may) else {
             return false;
@@ -234,6 +239,7 @@ mod tests {
             budget.failed_again();
         }
         assert!(!budget.withdraw(RULES));
+        assert!(!budget.is_of_use(), "nor one that is free");
         budget.answered();
         assert!(budget.withdraw(RULES));
     }

@@ -296,6 +296,26 @@ fn f44_a_refused_stream_goes_elsewhere_whatever_its_method() {
 }
 
 #[test]
+fn f49_where_every_worker_refuses_streams_they_are_not_tried_again() {
+    let refusing = || {
+        H2Worker::start(Builder::new(), |_, mut stream| {
+            stream.respond.send_reset(Reason::REFUSED_STREAM);
+            Box::pin(async {})
+        })
+    };
+    let (a, b) = (refusing(), refusing());
+    let plane = serving(&[open(1, a.address), open(2, b.address)]);
+    let mut session = Session::connect(plane.address);
+    for number in 0..100 {
+        let body = Bytes::from_static(b"once");
+        let answer = session.post(request("POST", &format!("/{number}")), body, None);
+        assert_eq!(answer.expect("an answer").status, 502, "{number}");
+    }
+    let tries = a.seen().len() + b.seen().len();
+    assert!(tries < 120, "{tries} tries for 100 requests");
+}
+
+#[test]
 fn f44_what_a_goodbye_leaves_behind_goes_elsewhere_whatever_its_method() {
     // Each connection serves one stream, and tells those behind it to go.
     let leaving = H2Worker::start(Builder::new(), |connection, stream| {

@@ -8,6 +8,7 @@ mod download;
 mod exchange;
 mod sessions;
 mod upload;
+mod wire;
 
 pub(super) use download::Download;
 pub(in crate::proxy) use exchange::{To, send};

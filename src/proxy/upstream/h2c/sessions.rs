@@ -13,6 +13,7 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::wire::Wire;
 use crate::proxy::upstream::connection::Connection;
 use crate::rollout::WorkerId;
 
@@ -237,7 +238,7 @@ impl Sessions {
             // Until the worker has said how many it takes.
             .initial_max_send_streams(0)
             .enable_push(false)
-            .handshake(connection.socket);
+            .handshake(Wire::new(connection.socket));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let session = Rc::new(Session {
             sender,
