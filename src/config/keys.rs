@@ -656,7 +656,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "budget",
                 Kind::Percent,
                 "\"20%\"",
-                "Most further tries as a part of all requests. Up to 10 in each event loop are saved up, or as many as wait for an answer there at a time. Not counted: what was certainly not sent, or met a connection that its worker had just closed. None while further tries fail as well and nobody answers, and none at 0%",
+                "Most further tries as a part of all requests. Up to 10 in each event loop are saved up, or as many as wait for an answer there at a time. Not counted: what was certainly not sent, met a connection that its worker had just closed, or was refused as a stream for the first time. None while further tries fail as well and nobody answers, and none at 0%",
             ),
             key(
                 "buffer",
