@@ -321,8 +321,8 @@ impl Loop {
     fn times_out(&self, client: &Client, limit: Limit) {
         if !client.is_killed() {
             self.counters.reached(limit);
-            client.kill();
         }
+        client.kill();
     }
 
     /// Whether this client's next answer is its last one here.

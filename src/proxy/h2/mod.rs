@@ -122,7 +122,8 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
             Some(Err(error)) => {
                 tracing::debug!(%error, "a connection of HTTP/2 broke off");
                 let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-                if calm && error.is_library() {
+                // What we have ended ourselves is counted.
+                if calm && error.is_library() && !abused {
                     lp.counters.abused();
                 }
                 return match error.is_io() {
