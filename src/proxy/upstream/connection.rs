@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -83,17 +83,10 @@ pub(super) enum Socket {
 impl Socket {
     /// Open and silent, as far as the loop has heard. Costs a system call only if something happened.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         let mut byte = [0];
         let read = match self {
-            Self::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
-                Poll::Pending => return true,
-                Poll::Ready(_) => stream.try_read(&mut byte),
-            },
-            Self::Unix(stream) => match stream.poll_read_ready(&mut cx) {
-                Poll::Pending => return true,
-                Poll::Ready(_) => stream.try_read(&mut byte),
-            },
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
         };
         would_block(&read)
     }

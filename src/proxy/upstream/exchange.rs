@@ -69,7 +69,7 @@ where
         limits,
         watch,
         upload: Upload::new(outgoing),
-        since: limits.since.map(Instant::from_std),
+        since: None,
         answered: false,
         keep: None,
         refused: false,
@@ -192,7 +192,8 @@ impl Exchange {
         let (watch, buffers) = (&*self.watch, &self.pool.buffers);
         let polled = self.upload.poll(cx, socket, source, watch, buffers);
         if std::mem::take(&mut self.upload.moved) {
-            self.since = None;
+            // What goes out at once needs no look at the clock.
+            self.since = self.limits.since.take().map(Instant::from_std);
         }
         match polled {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
