@@ -1,13 +1,14 @@
 //! Any fields at all: what goes on has none of those that must stay, one Host, one framing, and no byte that
 //! could make a line of its own (T7–T9).
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::*;
 use crate::fuzz::{self, Choices, Tally};
-use crate::link::message::Front;
+use crate::link::message::{Edits, Front};
 use crate::proxy::digits::Address;
+use crate::proxy::head::{AnswerHead, Fields};
 
 /// Fields that tell who the client is, or only of this hop, or how the message is framed; some disguised.
 const OURS: [&str; 33] = [

@@ -1,10 +1,12 @@
 //! Tables, named after the lines of the rules. Requests are written as text.
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::link::message::Front;
+use crate::link::message::{Edits, Front};
 use crate::proxy::digits::Address;
+use crate::proxy::head::{AnswerHead, Fields};
 
 fn id(text: &str) -> RequestId {
     RequestId::from_text(text).expect("an id")
