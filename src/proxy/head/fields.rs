@@ -1,75 +1,15 @@
-//! Heads as they were read: slices of what came, checked, nothing interpreted yet.
+//! The fields of a head: slices of its text.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue};
+
+use super::octets::{TOKEN, is_control, next_control};
 
 /// Room for so many fields without growing; browsers send a dozen.
 const USUAL: usize = 16;
-
-/// A request's head.
-#[derive(Debug, Clone)]
-pub struct RequestHead {
-    /// Its method, as a worker gets it.
-    pub method: Method,
-    /// The client sent CONNECT with a protocol (RFC 8441), which has become an upgrade.
-    pub by_connect: bool,
-    /// Its target.
-    pub uri: Uri,
-    /// HTTP/1.0, 1.1 or 2.
-    pub version: Version,
-    /// Its fields.
-    pub fields: Fields,
-}
-
-/// An answer's head.
-#[derive(Debug, Clone)]
-pub struct AnswerHead {
-    /// Its status.
-    pub status: StatusCode,
-    /// HTTP/1.0 or 1.1.
-    pub version: Version,
-    /// Its fields.
-    pub fields: Fields,
-}
-
-impl RequestHead {
-    /// Its method, as the client sent it.
-    pub(super) fn asked(&self) -> &Method {
-        match self.by_connect {
-            true => &Method::CONNECT,
-            false => &self.method,
-        }
-    }
-}
-
-impl AnswerHead {
-    /// It says that its body is a stream of events (Server-Sent Events) or messages (gRPC), which is silent
-    /// for as long as nothing happens.
-    pub(super) fn is_event_stream(&self) -> bool {
-        let kind = self.kind();
-        is_of(kind, b"text/event-stream") || is_of(kind, GRPC)
-    }
-
-    /// It is an answer of gRPC, which says behind its body how it went.
-    pub(super) fn is_grpc(&self) -> bool {
-        is_of(self.kind(), GRPC)
-    }
-
-    fn kind(&self) -> &[u8] {
-        self.fields.all(b"content-type").next().unwrap_or_default()
-    }
-}
-
-const GRPC: &[u8] = b"application/grpc";
-
-/// Whether a Content-Type is of a kind, whatever else it says.
-fn is_of(says: &[u8], kind: &[u8]) -> bool {
-    let start = says.get(..kind.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(kind))
-}
 
 /// The fields of a head, in the order they came: slices of its text, names in lower case.
 ///
@@ -136,7 +76,7 @@ impl Span {
 
 /// Why lines are no fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(in crate::proxy) enum Unfit {
     /// They break RFC 9112 §5.
     Malformed(&'static str),
     /// There are more than may be.
@@ -153,7 +93,7 @@ enum Padded {
 impl Fields {
     /// Reads the lines behind a head's first one to its empty line, which must be the end of `section`.
     /// Every line ends in CRLF; nothing else is mended either (T9).
-    pub(super) fn parse(mut section: BytesMut, most: usize) -> Result<Self, Unfit> {
+    pub(in crate::proxy) fn parse(mut section: BytesMut, most: usize) -> Result<Self, Unfit> {
         let bad = |why| Err(Unfit::Malformed(why));
         let (mut at, mut seen) = (0, 0);
         let mut lines = Vec::with_capacity(USUAL);
@@ -221,12 +161,12 @@ impl Fields {
     /// Fields that a client of HTTP/2 sent; `None` if one is malformed: white space at an end of a value is
     /// nothing that a worker of HTTP/1.1 would see (RFC 9113 §8.2.1). Crumbs of a cookie become one line
     /// (§8.2.3).
-    pub(super) fn from_client(map: &HeaderMap) -> Option<Self> {
+    pub(in crate::proxy) fn from_client(map: &HeaderMap) -> Option<Self> {
         Self::from_map(map, Padded::Malformed)
     }
 
     /// Fields that a worker of HTTP/2 sent; `None` if a byte is in one that may not be.
-    pub(super) fn from_worker(map: &HeaderMap) -> Option<Self> {
+    pub(in crate::proxy) fn from_worker(map: &HeaderMap) -> Option<Self> {
         Self::from_map(map, Padded::Trimmed)
     }
 
@@ -274,7 +214,7 @@ impl Fields {
     }
 
     /// The same with another value for a field; the caller has seen to it that it is clean.
-    pub(super) fn with(&self, name: &[u8], value: &[u8]) -> Self {
+    pub(in crate::proxy) fn with(&self, name: &[u8], value: &[u8]) -> Self {
         let mut changed = Self {
             filter: self.filter,
             ..Self::default()
@@ -307,7 +247,9 @@ impl Fields {
 
     /// All fields: name, value, and where in [`Self::text`] the whole line is, if it came as we would write
     /// it ourselves.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<Range<usize>>)> {
+    pub(in crate::proxy) fn lines(
+        &self,
+    ) -> impl Iterator<Item = (&[u8], &[u8], Option<Range<usize>>)> {
         let text = &self.text[..];
         let one = move |line: &Line| {
             let (start, end) = (line.name.start as usize, line.value.end as usize);
@@ -320,7 +262,7 @@ impl Fields {
     }
 
     /// A part of what [`Self::lines`] speaks of.
-    pub(super) fn text(&self, part: Range<usize>) -> &[u8] {
+    pub(in crate::proxy) fn text(&self, part: Range<usize>) -> &[u8] {
         self.text.get(part).unwrap_or_default()
     }
 
@@ -367,7 +309,9 @@ impl Fields {
 #[cfg(test)]
 impl Fields {
     /// From names and values.
-    pub(super) fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(in crate::proxy) fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         let mut text = BytesMut::new();
         for (name, value) in pairs {
             text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -378,99 +322,15 @@ impl Fields {
 }
 
 /// Whether a value begins or ends with white space.
-pub(super) fn is_padded(value: &HeaderValue) -> bool {
+pub(in crate::proxy) fn is_padded(value: &HeaderValue) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let value = value.as_bytes();
     blank(value.first()) || blank(value.last())
 }
 
-/// `tchar` of RFC 9110 §5.6.2 in lower case; 0 for any other byte.
-const TOKEN: [u8; 256] = {
-    let (mut table, mut byte) = ([0; 256], 0);
-    while byte < 128_u8 {
-        if byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
-            )
-        {
-            table[byte as usize] = byte.to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// A byte that may stand in a name or a method.
-pub(crate) fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)] != 0
-}
-
-/// A byte that may stand in no value.
-pub(crate) fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t') || byte == 0x7f
-}
-
-/// Where the next control character is, a tab too: those below a space, and DEL. Eight bytes at a time,
-/// as all compilers can.
-fn next_control(text: &[u8], from: usize) -> Option<usize> {
-    let rest = text.get(from..)?;
-    let (words, tail) = rest.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        let found = controls(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(from + number * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    let last = tail.iter().position(u8::is_ascii_control)?;
-    Some(from + words.len() * 8 + last)
-}
-
-/// Of eight bytes, the highest bit of each that is a control character. No sum leaves its byte.
-fn controls(bytes: u64) -> u64 {
-    const EACH: u64 = u64::MAX / 0xff;
-    let low = bytes & (EACH * 0x7f);
-    // The highest bit of each that is 0x20 or more, and of each that is 0x7f or more.
-    let visible = low + EACH * (0x80 - 0x20);
-    let deleted = low + EACH;
-    (!visible | deleted) & !bytes & (EACH * 0x80)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_control_character_is_found_wherever_it_stands() {
-        for byte in 0..=u8::MAX {
-            for length in 0..20 {
-                for at in 0..length {
-                    let mut text = vec![b'a'; length];
-                    text[at] = byte;
-                    let expected = byte.is_ascii_control().then_some(at);
-                    assert_eq!(
-                        next_control(&text, 0),
-                        expected,
-                        "{byte} at {at} of {length}"
-                    );
-                    assert_eq!(next_control(&text, at), expected);
-                    assert_eq!(next_control(&text, at + 1), None);
-                }
-            }
-        }
-        // Neighbours do not disturb each other.
-        for pair in [
-            [0x7f, 0x80],
-            [0x80, 0x1f],
-            [0xff, 0],
-            [0x1f, 0xff],
-            [0x9f, 0x7f],
-        ] {
-            let text = [pair, pair, pair, pair].concat();
-            let expected = text.iter().position(u8::is_ascii_control);
-            assert_eq!(next_control(&text, 0), expected, "{pair:?}");
-        }
-    }
 
     #[test]
     fn t9_lines_are_fields_or_nothing() {
