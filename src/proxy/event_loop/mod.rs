@@ -1,7 +1,10 @@
 //! One event loop: a thread with a runtime of its own, whose connections never leave it.
 //!
-//! It takes orders from the plane's main task and keeps the time limits of everything that lives on it,
-//! at each turn of its clock.
+//! It takes orders from the plane's main task (`handle`) and keeps the time limits of everything that lives on
+//! it (`limits`), at each turn of its clock.
+
+mod handle;
+mod limits;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,19 +16,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::accept::{self, Listener};
-use super::access_log::{Log, Outlet};
-use super::client::{Client, Phase};
+use super::access_log::Log;
+use super::client::Client;
 use super::counters::LoopCounters;
-use super::drain::{Draining, Habit, Notice};
-use super::live::{Clock, Registry, millis};
+use super::drain::{Draining, Notice};
+use super::live::{Clock, Registry};
 use super::park::{Line, Lot};
 use super::pick::Random;
 use super::rules::RequestId;
@@ -35,23 +36,12 @@ use super::upload::Upload;
 use super::upstream::Pool;
 use crate::link::message::{Limit, ProxyReason, PublicListener};
 use crate::rollout::WorkerId;
+pub(super) use handle::{Greetings, Handle, Order};
 
 /// One turn of a loop's clock: time limits are kept this exactly.
 const TURN: Duration = Duration::from_millis(100);
 /// What goes on is said again after so long, in milliseconds.
 const SAY_AGAIN: u64 = 10_000;
-/// Those that rest are looked at once in so many turns, a part of them in each, if they may rest for longer than
-/// [`RESTING_LONG`]: thousands of them would hold up everybody else for milliseconds.
-const PARTS: u32 = 10;
-const RESTING_LONG: Duration = Duration::from_secs(5);
-/// Where there is no place for a new client, so many that rest make room at a time: as many as may come until the
-/// next look, and no more than that need to.
-const ROOM: usize = 8;
-/// Tasks that are run before the kernel is asked what else has come. A request is four steps, so that all that came
-/// at once from some sixty clients is read, sent on and answered in a row (see [`after_the_others`]).
-const STEPS: u32 = 256;
-/// Orders that may wait; the main task waits for each one, so there is hardly ever a second.
-const ORDERS: usize = 16;
 
 /// What all loops and the main task share. Nothing in it is written for each request.
 #[derive(Debug, Default)]
@@ -63,27 +53,6 @@ pub(super) struct Shared {
     pub(super) connections: AtomicU32,
     /// The main task should look: a shut gate was left by its last request, or a drain went on.
     pub(super) wake: Notify,
-}
-
-/// An order from the main task.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Greet new clients like this.
-    Tls(Arc<Greetings>),
-    /// Use this table from now on.
-    Table(Arc<Published>),
-    /// Log requests here from now on, or nowhere.
-    Log(Option<Outlet>),
-    /// Keep these listeners, each in its place among all; one that has the place already is left.
-    Listen(Vec<(usize, PublicListener, OwnedFd)>),
-    /// Accept on them.
-    Accept,
-    /// Show that you turn.
-    Turn,
-    /// Let clients go that are here, and go on accepting others.
-    Announce(Notice),
-    /// Stop accepting and let everything end.
-    Drain(Draining),
 }
 
 /// Lets everybody else on this loop go first who is ready.
@@ -103,70 +72,6 @@ pub(super) async fn after_the_others() {
         Poll::Pending
     })
     .await;
-}
-
-/// How clients of each listener are greeted that speak TLS, by the listener's place.
-pub(super) type Greetings = HashMap<usize, Arc<Greeting>>;
-
-/// The main task's end of a loop.
-#[derive(Debug)]
-pub(super) struct Handle {
-    orders: mpsc::Sender<(Order, oneshot::Sender<()>)>,
-    pub(super) counters: Arc<LoopCounters>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Handle {
-    /// Starts a loop.
-    ///
-    /// # Errors
-    /// The system's, if there is no thread or no runtime.
-    pub(super) fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel(ORDERS);
-        let counters = Arc::<LoopCounters>::default();
-        let theirs = Arc::clone(&counters);
-        // A local runtime cannot leave the thread that makes it, so that thread tells how it went.
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name(format!("loop-{index}"))
-            .spawn(move || {
-                let mut builder = RuntimeBuilder::new_current_thread();
-                builder.event_interval(STEPS);
-                let built = builder.enable_all().build_local(LocalOptions::default());
-                // `told` is there until it has heard.
-                let runtime = match built {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(tell.send(Err(error))),
-                };
-                drop(tell.send(Ok(())));
-                runtime.block_on(Rc::new(Loop::new(index, shared, theirs)).run(inbox));
-            })?;
-        told.recv().map_err(io::Error::other)??;
-        Ok(Self {
-            orders,
-            counters,
-            thread: Some(thread),
-        })
-    }
-
-    /// Gives an order; the receiver resolves when it is carried out, or fails if the loop is gone.
-    pub(super) async fn order(&self, order: Order) -> oneshot::Receiver<()> {
-        let (done, carried_out) = oneshot::channel();
-        // If the loop is gone `done` is dropped with the message, which says so.
-        let _ = self.orders.send((order, done)).await;
-        carried_out
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let (closed, _) = mpsc::channel(1);
-        self.orders = closed;
-        if let Some(thread) = self.thread.take() {
-            // A panic was printed by the thread itself.
-            let _ = thread.join();
-        }
-    }
 }
 
 /// One event loop, as its connections see it.
@@ -317,14 +222,6 @@ impl Loop {
         }
     }
 
-    /// Ends a client that took longer than it may.
-    fn times_out(&self, client: &Client, limit: Limit) {
-        if !client.is_killed() {
-            self.counters.reached(limit);
-        }
-        client.kill();
-    }
-
     /// Whether this client's next answer is its last one here.
     pub(super) fn lets_go(&self, client: u64) -> bool {
         self.draining.get().is_some() || self.is_noticed(client)
@@ -459,139 +356,6 @@ impl Loop {
             let left = left.map(|(_, left)| *left).max();
             let idle = self.pool.idle(worker.id);
             worker.gate.observe(self.index, idle, left);
-        }
-    }
-
-    /// The client of this number is to be looked at in each turn.
-    pub(super) fn watch(&self, client: u64) {
-        self.watched.borrow_mut().push(client);
-    }
-
-    /// Has those that rest longest make room for others, a few of them. Says whether any does.
-    pub(super) fn make_room(&self) -> bool {
-        let clients = self.clients.borrow();
-        let now = self.now();
-        let resting = |client: &Rc<Client>| {
-            let from = client.room_from().filter(|from| *from <= now)?;
-            Some((from, client.entry.number()))
-        };
-        let mut all: Vec<_> = clients.values().filter_map(resting).collect();
-        if all.len() > ROOM {
-            all.select_nth_unstable(ROOM);
-            all.truncate(ROOM);
-        }
-        let first = all.iter().filter_map(|(_, number)| clients.get(number));
-        let makes_room = |client: &&Rc<Client>| {
-            let anew = !client.is_closing();
-            let makes_room = client.makes_room();
-            if makes_room && anew {
-                self.counters.shed();
-            }
-            makes_room
-        };
-        first.filter(makes_room).count() > 0
-    }
-
-    fn look_at_clients(&self, view: &View, left: &mut Vec<(WorkerId, u64)>) {
-        let clients = self.clients.borrow();
-        let may_rest = view.front.idle_timeout >= RESTING_LONG && self.draining.get().is_none();
-        let parts = u64::from(if may_rest { PARTS } else { 1 });
-        let part = u64::from(self.turns.get()) % parts;
-        // To ask the number alone touches nothing but the map.
-        for (_, client) in clients.iter().filter(|(number, _)| *number % parts == part) {
-            if !client.is_watched() {
-                self.keep_limits(client, view, left);
-            }
-        }
-        let mut watched = self.watched.take();
-        watched.retain(|number| {
-            let Some(client) = clients.get(number) else {
-                return false;
-            };
-            self.keep_limits(client, view, left);
-            let goes_on = client.is_to_be_watched();
-            if !goes_on {
-                client.rests();
-            }
-            goes_on
-        });
-        // Whoever began meanwhile.
-        watched.append(&mut self.watched.borrow_mut());
-        *self.watched.borrow_mut() = watched;
-    }
-
-    fn keep_limits(&self, client: &Rc<Client>, view: &View, left: &mut Vec<(WorkerId, u64)>) {
-        let front = &view.front;
-        let now = self.now();
-        if let Some(limit) = now.checked_sub(millis(front.header_timeout))
-            && client.owes_head_since(limit)
-        {
-            // Whatever else it waits for: as by HTTP/1.1, a head comes in time or not at all.
-            self.times_out(client, Limit::HeaderTime);
-        }
-        let (phase, since) = client.phase();
-        let number = client.entry.number();
-        if client.habit() == Habit::Served && self.is_noticed(number) && !client.is_closing() {
-            client.close();
-        }
-        match phase {
-            Phase::Idle => {
-                let idle_since = client.idle_since();
-                let limit = idle_since.saturating_add(millis(front.idle_timeout));
-                let close_at = self.draining.get().map_or(limit, |draining| {
-                    draining.close_at(number, idle_since, client.habit())
-                });
-                if now >= close_at && client.close_if_idle() && now >= limit {
-                    self.counters.reached(Limit::IdleTime);
-                }
-                // It ought to be gone: what is left of its last answer stands still, or it does not say that it
-                // has heard (F45), which a client that is asleep never will.
-                let silent = self.draining.get().is_some_and(|draining| {
-                    draining.is_given_up(close_at.max(client.last_taken()), now)
-                });
-                if silent || now >= close_at.saturating_add(view.stuck_after()) {
-                    client.kill();
-                }
-            }
-            Phase::Head => {
-                if now >= since.saturating_add(millis(front.header_timeout)) {
-                    self.times_out(client, Limit::HeaderTime);
-                }
-            }
-            Phase::Spare => {}
-            Phase::Streams => {
-                let leaves = |d: Draining| now >= d.close_at(number, 0, client.habit());
-                if self.draining.get().is_some_and(leaves) {
-                    client.close();
-                }
-            }
-            Phase::Busy => {
-                client.may_leave_now();
-                if client.has_left(now) {
-                    client.kill();
-                }
-                let Some(exchange) = client.exchange() else {
-                    // The whole answer was handed on, and the client does not take it.
-                    let last = since.max(client.last_write());
-                    if now >= last.saturating_add(view.stuck_after()) {
-                        self.times_out(client, Limit::BodyTime);
-                    }
-                    return;
-                };
-                exchange.classify();
-                let cut_at = exchange.cut_at();
-                exchange.live().set_cut_at(cut_at);
-                if exchange.has_lost_worker() {
-                    exchange.lose();
-                } else if cut_at.is_some_and(|at| now >= at) {
-                    exchange.cut();
-                } else if exchange.is_stuck() {
-                    self.times_out(client, Limit::BodyTime);
-                }
-                if let (Some(at), Some(worker)) = (cut_at, exchange.worker()) {
-                    left.push((worker.id, at.saturating_sub(now)));
-                }
-            }
         }
     }
 }

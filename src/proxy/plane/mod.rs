@@ -1,14 +1,16 @@
-//! The plane's main task: it speaks with the supervisor and passes its orders on to the loops.
+//! The plane's main task: it speaks with the supervisor (`messages`, `sample`) and passes its orders on to the
+//! loops.
 //!
 //! It never sees a client's byte. It shuts gates before any loop hears of the table that shuts them, and
 //! acknowledges a table after every loop uses it.
 
+mod messages;
+mod sample;
+
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::future::pending;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,22 +22,15 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::access_log::{Format, Outlet, Writer};
+use super::access_log::Writer;
 use super::confine::confine;
-use super::counters::Sums;
-use super::drain::{Draining, Notice, orphan_limit};
-use super::event_loop::{Greetings, Handle, Order, Shared};
-use super::live::millis;
-use super::names::Names;
+use super::drain::{Draining, orphan_limit};
+use super::event_loop::{Handle, Order, Shared};
 use super::slack::Slack;
 use super::table::{Gates, Published};
-use super::tls::{self, Greeting};
 use super::tripwire::Tripwire;
 use crate::link::channel::{Channel, Receiver, Sender};
-use crate::link::message::{
-    AccessLog, Confinement, FromPlane, MAGIC, PROTOCOL, PublicListener, Sample, ServiceSample,
-    Table, TlsOffer, ToPlane, WorkerSample,
-};
+use crate::link::message::{Confinement, FromPlane, MAGIC, PROTOCOL, Sample, TlsOffer, ToPlane};
 use crate::supervisor::Cleanup;
 
 /// How often it is looked whether anything changed.
@@ -275,148 +270,6 @@ impl Plane {
         }
     }
 
-    async fn on_message(&mut self, message: ToPlane, fds: Vec<OwnedFd>) -> Result<(), Trouble> {
-        match message {
-            ToPlane::Hello { .. } => Ok(()),
-            ToPlane::Listeners(listeners) => self.listen(0, &listeners, &fds).await,
-            ToPlane::Listener { place, listener } => {
-                self.listen(place as usize, &[listener], &fds).await
-            }
-            ToPlane::Tls { offers, last } => self.offer(offers, last).await,
-            ToPlane::AccessLog(log) => self.log(log.as_ref(), fds).await,
-            ToPlane::Table(table) => self.publish(table).await,
-            ToPlane::Accept => {
-                self.all(|| Ok(Order::Accept)).await?;
-                self.tell(&FromPlane::Accepting).await
-            }
-            ToPlane::Ping(number) => {
-                self.all(|| Ok(Order::Turn)).await?;
-                self.tell(&FromPlane::Pong(number)).await
-            }
-            ToPlane::Sample(number) => self.tell_sample(Some(number), self.sample()).await,
-            ToPlane::Exchanges(number) => {
-                let exchanges = FromPlane::Exchanges {
-                    answers: number,
-                    exchanges: self.shared.live.exchanges(&self.shared.clock),
-                };
-                self.tell(&exchanges).await
-            }
-            ToPlane::Announce(due) => self.announce(due).await,
-            ToPlane::Drain => self.drain(false).await,
-        }
-    }
-
-    async fn listen(
-        &mut self,
-        first: usize,
-        listeners: &[PublicListener],
-        fds: &[OwnedFd],
-    ) -> Result<(), Trouble> {
-        if listeners.len() != fds.len() {
-            let error = "listeners and descriptors differ in number";
-            let error = io::Error::new(io::ErrorKind::InvalidData, error);
-            return Err(Trouble::Loop(error));
-        }
-        self.all(|| {
-            let all = (first..).zip(listeners.iter().zip(fds));
-            let copies = all.map(|(place, (listener, fd))| {
-                let copy = fd.try_clone()?;
-                Ok((place, listener.clone(), copy))
-            });
-            Ok(Order::Listen(copies.collect::<io::Result<_>>()?))
-        })
-        .await
-    }
-
-    async fn offer(&mut self, parts: Vec<TlsOffer>, last: bool) -> Result<(), Trouble> {
-        for part in parts {
-            match self.offers.entry(part.place as usize) {
-                Entry::Occupied(known) => known.into_mut().identities.extend(part.identities),
-                Entry::Vacant(place) => {
-                    place.insert(part);
-                }
-            }
-        }
-        if !last {
-            return Ok(());
-        }
-        let mut greetings = Greetings::new();
-        let offers = std::mem::take(&mut self.offers);
-        let names = Arc::new(Names::of(offers.values()));
-        for (place, offer) in offers {
-            match tls::config(&offer) {
-                Ok(config) => {
-                    let names = Arc::clone(&names);
-                    let greeting = Greeting {
-                        config,
-                        names,
-                        place,
-                    };
-                    greetings.insert(place, Arc::new(greeting));
-                }
-                // The supervisor has checked it.
-                Err(why) => tracing::error!(place, why, "no TLS for a listener"),
-            }
-        }
-        let greetings = Arc::new(greetings);
-        self.all(|| Ok(Order::Tls(Arc::clone(&greetings)))).await
-    }
-
-    /// Every loop hands over what it has before the file is another one: what was logged until now is in
-    /// the old one.
-    async fn log(&mut self, log: Option<&AccessLog>, fds: Vec<OwnedFd>) -> Result<(), Trouble> {
-        let refused = |why| {
-            let error = io::Error::new(io::ErrorKind::InvalidData, why);
-            Err(Trouble::Loop(error))
-        };
-        let Some(log) = log else {
-            return self.all(|| Ok(Order::Log(None))).await;
-        };
-        let Some(fd) = fds.into_iter().next() else {
-            return refused("an access log without a descriptor");
-        };
-        let Ok(format) = Format::new(log) else {
-            return refused("an access log without a format");
-        };
-        let file = File::from(fd);
-        let (queue, file) = match &self.writer {
-            Some(writer) => (writer.queue(), Some(file)),
-            None => {
-                let writer = Writer::start(file).map_err(Trouble::Loop)?;
-                (self.writer.insert(writer).queue(), None)
-            }
-        };
-        let format = Arc::new(format);
-        let outlet = Outlet { format, queue };
-        self.all(|| Ok(Order::Log(Some(outlet.clone())))).await?;
-        if let (Some(writer), Some(file)) = (&self.writer, file) {
-            writer.turn(file);
-        }
-        Ok(())
-    }
-
-    async fn publish(&mut self, table: Arc<Table>) -> Result<(), Trouble> {
-        let epoch = table.epoch;
-        let newest = self.published.as_ref().map(|p| p.table.epoch);
-        if newest.is_some_and(|newest| epoch < newest) {
-            // Late news: what it says is over.
-            return Ok(());
-        }
-        let loops = self.loops.len();
-        let published = Arc::new(self.gates.apply(table, loops, &self.shared.clock));
-        self.published = Some(Arc::clone(&published));
-        self.all(|| Ok(Order::Table(Arc::clone(&published))))
-            .await?;
-        self.tell(&FromPlane::Ack(epoch)).await?;
-        self.tell_sample(None, self.sample()).await
-    }
-
-    async fn announce(&mut self, due: Duration) -> Result<(), Trouble> {
-        let later = self.shared.live.next();
-        let notice = Notice::new(self.shared.clock.now(), millis(due), later);
-        self.all(|| Ok(Order::Announce(notice))).await
-    }
-
     /// Ends by itself; who holds the listeners must know, or nobody would accept meanwhile.
     async fn leave(&mut self) -> Result<(), Trouble> {
         self.tell(&FromPlane::Leaving).await?;
@@ -508,66 +361,6 @@ impl Plane {
         };
         self.told = sample;
         self.tell(&message).await
-    }
-
-    fn sample(&self) -> Sample {
-        // Before the services: a request that has left its gate is then among those that ended.
-        let workers = self.worker_samples();
-        let mut sums = Sums::default();
-        for handle in &self.loops {
-            handle.counters.add_to(&mut sums);
-        }
-        Sample {
-            services: sums
-                .services
-                .into_iter()
-                .map(|(name, tally)| {
-                    let ejections = self.tripwire.ejections(&name);
-                    ServiceSample {
-                        ejections,
-                        ..tally.into_sample(name)
-                    }
-                })
-                .collect(),
-            workers,
-            accepted: sums.accepted,
-            unrouted: sums.unrouted,
-            abused: sums.abused,
-            shed: sums.shed,
-            exhausted: sums.exhausted,
-            connections: sums.connections,
-            accept_errors: sums.accept_errors.into_iter().collect(),
-            limits: sums.limits.into_iter().collect(),
-            log_dropped: self.writer.as_ref().map_or(0, Writer::dropped),
-        }
-    }
-
-    fn worker_samples(&self) -> Vec<WorkerSample> {
-        let Some(published) = &self.published else {
-            return Vec::new();
-        };
-        let mut samples: Vec<_> = published
-            .gates
-            .iter()
-            .map(|(worker, gate)| {
-                let sums = gate.sums();
-                WorkerSample {
-                    worker: *worker,
-                    in_flight: sums.in_flight,
-                    requests: sums.requests,
-                    failures: sums.failures,
-                    given_up: sums.given_up,
-                    idle_connections: sums.idle,
-                    // Every request that is in holds one, or is about to.
-                    active_connections: sums.in_flight.total(),
-                    cut: sums.cut,
-                    drain_left: sums.drain_left,
-                    ejected: gate.is_ejected(),
-                }
-            })
-            .collect();
-        samples.sort_by_key(|sample| sample.worker);
-        samples
     }
 }
 
