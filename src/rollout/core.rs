@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Routes, ServiceRoutes};
+use super::action::{Action, ServiceRoutes};
 use super::backoff::Jitter;
 use super::command::{Accepted, Command, Halt, Refusal, Stop};
 use super::fact::Fact;
@@ -14,7 +14,6 @@ use super::plan::Hold;
 use super::record::{Event, Record};
 use super::service::{News, Service, Turn};
 use super::view::{FailureView, RolloutState};
-use super::worker::{Phase, Worker};
 
 /// All services' state. See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,18 +22,18 @@ pub struct Core {
     jitter: Jitter,
     next_worker: u64,
     /// Deadlines up to here have passed.
-    clock: Moment,
+    pub(super) clock: Moment,
     /// The newest table.
-    published: Epoch,
-    routes: Vec<Arc<ServiceRoutes>>,
-    acknowledged: Epoch,
+    pub(super) published: Epoch,
+    pub(super) routes: Vec<Arc<ServiceRoutes>>,
+    pub(super) acknowledged: Epoch,
     /// A stop has begun.
     pub(super) halt: Option<Halt>,
     pub(super) stop: Option<Stop>,
     /// When the last order to stop came.
     pub(super) stop_since: Moment,
     finished: bool,
-    out: VecDeque<Action>,
+    pub(super) out: VecDeque<Action>,
 }
 
 impl Core {
@@ -203,22 +202,6 @@ impl Core {
             News::Decides => self.settle(now),
             News::Shown => {}
         }
-    }
-
-    /// An epoch that was never published proves nothing.
-    fn on_acknowledged(&mut self, epoch: Epoch) -> News {
-        if epoch > self.published || epoch <= self.acknowledged {
-            return News::Shown;
-        }
-        self.acknowledged = epoch;
-        let mut news = News::Shown;
-        for service in self.services.values_mut() {
-            if service.waits_for_table(epoch) {
-                service.stirred = true;
-                news = News::Decides;
-            }
-        }
-        news
     }
 
     /// Lets every deadline up to `now` pass. Without one nothing is looked at: between deadlines only
@@ -406,52 +389,6 @@ impl Core {
         }
     }
 
-    /// Publishes the table if it is another than before, and tells the workers that wait for a table
-    /// which one it is. Says whether one of them waits for a table that is acknowledged already.
-    fn publish(&mut self) -> bool {
-        if self.make_routes() {
-            self.published.0 += 1;
-            for service in self.services.values_mut() {
-                service.forget_cuts();
-            }
-            self.out.push_back(Action::Publish(Routes {
-                epoch: self.published,
-                services: self.routes.clone(),
-            }));
-        }
-        let (published, acknowledged, clock) = (self.published, self.acknowledged, self.clock);
-        let mut again = false;
-        for service in self.services.values_mut().filter(|service| service.stirred) {
-            let waits = service.await_table(published);
-            service.stirred = waits && published <= acknowledged;
-            again |= service.stirred;
-            service.due = service.next_deadline(clock);
-        }
-        again
-    }
-
-    /// Brings the table up to date. Says whether it is to be published: something in it is new, or a worker
-    /// waits for the next one. The second is for those whose gate a person had shut: their retirement changes
-    /// nothing in the table, and without one nobody would count for them what is left; without a plane, ever.
-    fn make_routes(&mut self) -> bool {
-        if self.routes.len() != self.services.len() {
-            self.routes = self.services.values().map(Service::routes).collect();
-            return true;
-        }
-        let mut new = false;
-        for (service, known) in self.services.values().zip(&mut self.routes) {
-            if !service.stirred {
-                continue;
-            }
-            if !service.routes_are(known) {
-                *known = service.routes();
-                new = true;
-            }
-            new |= service.wants_table();
-        }
-        new
-    }
-
     fn finish(&mut self) {
         let empty = self
             .services
@@ -477,46 +414,6 @@ impl Service {
             News::Shown => self.due = self.next_deadline(turn.clock),
         }
         news
-    }
-
-    /// A worker waits for the planes to use this table or an older one.
-    fn waits_for_table(&self, epoch: Epoch) -> bool {
-        self.workers.values().any(|worker| match worker.phase {
-            Phase::Shutting { epoch: of } | Phase::Unlisting { epoch: of } => {
-                of.is_some_and(|of| of <= epoch)
-            }
-            Phase::Starting { .. }
-            | Phase::Ready
-            | Phase::Held
-            | Phase::Emptying { .. }
-            | Phase::Terminating { .. }
-            | Phase::Killing { .. }
-            | Phase::Sweeping { .. } => false,
-        })
-    }
-
-    /// A worker waits for the next table.
-    fn wants_table(&self) -> bool {
-        self.workers.values().any(|worker| {
-            matches!(
-                worker.phase,
-                Phase::Shutting { epoch: None } | Phase::Unlisting { epoch: None }
-            )
-        })
-    }
-
-    /// Workers that wait for the next table now wait for this one. Says whether there is any.
-    fn await_table(&mut self, published: Epoch) -> bool {
-        let mut any = false;
-        for worker in self.workers.values_mut() {
-            if let Phase::Shutting { epoch } | Phase::Unlisting { epoch } = &mut worker.phase
-                && epoch.is_none()
-            {
-                *epoch = Some(published);
-                any = true;
-            }
-        }
-        any
     }
 
     fn settle(&mut self, turn: &mut Turn<'_>) {
@@ -546,31 +443,5 @@ impl Service {
             );
         }
         self.served = serves;
-    }
-
-    fn next_deadline(&self, clock: Moment) -> Option<Moment> {
-        let mut due = sooner(self.rollout_deadline(clock), self.cure_deadline());
-        due = sooner(due, self.busy_deadline());
-        for worker in self.workers.values() {
-            due = sooner(due, worker.deadline(&self.settings));
-        }
-        for vacancy in &self.vacancies {
-            let held = |worker: &Worker| worker.slot == vacancy.slot && !worker.stuck;
-            if !self.workers.values().any(held) {
-                due = sooner(due, Some(vacancy.due));
-            }
-        }
-        for generation in self.generations.values() {
-            due = sooner(due, generation.parked);
-        }
-        due
-    }
-}
-
-/// The earlier of both.
-fn sooner(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

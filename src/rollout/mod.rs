@@ -18,7 +18,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `core` | the one entry; which facts and orders go where; publishing |
+//! | `core` | the one entry; which facts and orders go where |
 //! | `service`, `worker`, `plan` | the state: a service, a worker's life, a rollout |
 //! | `processes`, `probes`, `counts` | what facts do: of processes, of their health, of their requests |
 //! | `retire` | the retire order |
@@ -28,7 +28,8 @@
 //! | `watching`, `judge` | a batch's ramp and soak; the judgement |
 //! | `turns`, `rollback` | how a rollout begins and ends; how one that failed goes back |
 //! | `triggers`, `orders` | what orders for a rollout meet; all other orders |
-//! | `routes` | weights and gates |
+//! | `routes`, `publish` | weights and gates; when the table is published, and who waits for it |
+//! | `deadline` | when something is due next |
 //! | `flat` | the small map that workers and generations live in |
 //! | `show`, `explain` | the view; what is being waited for |
 //! | `invariants` | what must hold after every call (debug builds) |
@@ -78,6 +79,7 @@ mod command;
 mod core;
 mod counts;
 mod cure;
+mod deadline;
 mod explain;
 mod fact;
 mod flat;
@@ -88,6 +90,7 @@ mod orders;
 mod plan;
 mod probes;
 mod processes;
+mod publish;
 mod reconcile;
 mod record;
 mod retire;
