@@ -1,12 +1,22 @@
 //! How a call of gRPC went, which its answer says in `grpc-status`: in its trailers, or in its head if it has
-//! nothing else. The status of HTTP is 200 in either case.
+//! nothing else. The status of HTTP is 200 in either case; so it is in answers of ours to a call.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::head::AnswerHead;
 
 /// The name of the field.
-const FIELD: &str = "grpc-status";
+pub(super) const FIELD: &str = "grpc-status";
+
+const UNKNOWN: u32 = 2;
+const DEADLINE_EXCEEDED: u32 = 4;
+const PERMISSION_DENIED: u32 = 7;
+const RESOURCE_EXHAUSTED: u32 = 8;
+const UNIMPLEMENTED: u32 = 12;
+const INTERNAL: u32 = 13;
+const UNAVAILABLE: u32 = 14;
+const DATA_LOSS: u32 = 15;
+const UNAUTHENTICATED: u32 = 16;
 
 /// What a call ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +33,26 @@ impl Status {
         Self::read(trailers.get(FIELD)?.as_bytes())
     }
 
+    /// What a client would make of an answer of HTTP ("HTTP to gRPC Status Code Mapping" of gRPC's documentation);
+    /// of a limit that it has reached, and of a body that did not come, it can be told more exactly.
+    pub(super) fn of_http(status: StatusCode) -> Self {
+        Self(match status {
+            StatusCode::BAD_REQUEST => INTERNAL,
+            StatusCode::UNAUTHORIZED => UNAUTHENTICATED,
+            StatusCode::FORBIDDEN => PERMISSION_DENIED,
+            StatusCode::NOT_FOUND => UNIMPLEMENTED,
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => UNAVAILABLE,
+            StatusCode::REQUEST_TIMEOUT => DEADLINE_EXCEEDED,
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => RESOURCE_EXHAUSTED,
+            _ => UNKNOWN,
+        })
+    }
+
     fn read(value: &[u8]) -> Option<Self> {
         let number = super::rules::decimal(value)?;
         u32::try_from(number).ok().map(Self)
@@ -32,10 +62,6 @@ impl Status {
     /// time, or asked for what is not there (UNIMPLEMENTED, 12, is the 501 of gRPC) or for too much, it could
     /// have any worker ejected.
     pub(super) fn is_failure(self) -> bool {
-        const UNKNOWN: u32 = 2;
-        const INTERNAL: u32 = 13;
-        const UNAVAILABLE: u32 = 14;
-        const DATA_LOSS: u32 = 15;
         matches!(self.0, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)
     }
 }

@@ -17,9 +17,10 @@ use super::event_loop::Loop;
 use super::exchange::{Begin, Exchange, Held};
 use super::forward::forward;
 use super::front::Head;
+use super::grpc;
 use super::head::RequestHead;
 use super::reply::Reply;
-use super::respond::{self, ProxyError};
+use super::respond::{self, ProxyError, Reader};
 use super::rules::{
     self, Framing, Hops, Origin, Outgoing, Rejection, RequestId, Returning, Terms, Written,
 };
@@ -71,6 +72,7 @@ pub(super) async fn handle<Answered: Written>(
         client: client.address().copied(),
         trusted,
         scheme: client.scheme(),
+        grpc: request.is_grpc(),
         request_id: given.unwrap_or_else(|| lp.request_id_at(began)),
         certificate: client.certificate(),
     };
@@ -255,9 +257,13 @@ pub(super) fn answer_bare<Answered: Written>(
         (_, Seen::Head(_)) if error.status == StatusCode::NOT_FOUND => Term::RefusedRoute,
         (_, Seen::Head(_) | Seen::Line(_)) => Term::RefusedRequest,
     };
-    let (returning, text) = respond::answer(error, &request_id, close, &[], into);
+    let reader = match seen {
+        Seen::Head(request) if request.is_grpc() => Reader::Grpc,
+        Seen::Head(_) | Seen::Line(_) => Reader::Person(&[]),
+    };
+    let (returning, text) = respond::answer(error, &request_id, close, reader, into);
     let answer = Bare {
-        status: error.status.as_u16(),
+        status: returning.status.as_u16(),
         body: text.len() as u64,
         term,
     };
@@ -349,12 +355,18 @@ fn refuse<Answered: Written>(
         why = error.why,
         "answered instead of a worker"
     );
-    exchange.refuse(error.status, error.reason);
+    let reader = match origin.grpc {
+        true => Reader::Grpc,
+        false => Reader::Person(&exchange.service.rules.pages),
+    };
+    exchange.refuse(reader.status(error), error.reason);
+    if origin.grpc {
+        exchange.call_ended(grpc::Status::of_http(error.status));
+    }
     exchange.lp.count_limit(error.limit);
     let close = error.reason == ProxyReason::BadRequest
         || !exchange.upload.is_complete()
         || exchange.lp.lets_go(exchange.live().number());
-    let pages = &exchange.service.rules.pages;
-    let (returning, text) = respond::answer(error, &origin.request_id, close, pages, into);
+    let (returning, text) = respond::answer(error, &origin.request_id, close, reader, into);
     (returning, Reply::ours(text, held))
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::digits::Digits;
+use super::grpc;
 use super::rules::{Rejection, RequestId, Returning, Target, Written};
 use crate::link::message::{Limit, Page, ProxyReason};
 
@@ -185,15 +187,39 @@ fn quoted<'a>(id: &'a str, kind: &str) -> Cow<'a, str> {
     Cow::Owned(text)
 }
 
+/// Who reads an answer of ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reader<'a> {
+    /// A person, by these pages if there is one for the status.
+    Person(&'a [Page]),
+    /// A client of gRPC: it gets a head that ends its stream (`Trailers-Only`). Not all would try again behind any
+    /// other (gRFC A6).
+    Grpc,
+}
+
+impl Reader<'_> {
+    /// The status that it gets for an error.
+    pub(super) fn status(self, error: ProxyError) -> StatusCode {
+        match self {
+            Self::Person(_) => error.status,
+            Self::Grpc => StatusCode::OK,
+        }
+    }
+}
+
 /// The answer to an error, its head written into `into`, and its body. `close` ends the connection after
 /// it, which it must whenever the request's framing is in doubt or its body was not read to the end.
 pub(super) fn answer<Head: Written>(
     error: ProxyError,
     request_id: &RequestId,
     close: bool,
-    pages: &[Page],
+    reader: Reader<'_>,
     into: Head,
 ) -> (Returning<Head>, Bytes) {
+    let pages = match reader {
+        Reader::Person(pages) => pages,
+        Reader::Grpc => return call_ended(error, request_id, close, into),
+    };
     let page = pages
         .iter()
         .find(|page| page.status == error.status.as_u16());
@@ -218,4 +244,26 @@ pub(super) fn answer<Head: Written>(
     }
     returning.closes = close;
     (returning, Bytes::from(text))
+}
+
+/// The same for a call of gRPC.
+fn call_ended<Head: Written>(
+    error: ProxyError,
+    request_id: &RequestId,
+    close: bool,
+    into: Head,
+) -> (Returning<Head>, Bytes) {
+    let number = grpc::Status::of_http(error.status).0;
+    let words = error.status.canonical_reason().unwrap_or("error");
+    // Of visible characters only this one is encoded in it.
+    let id = request_id.as_str().replace('%', "%25");
+    let message = format!("{} {words}, request {id}", error.status.as_u16());
+    let mut returning = Returning::new(StatusCode::OK, into);
+    returning.field("content-type", b"application/grpc");
+    returning.field(grpc::FIELD, Digits::of(number.into()).text());
+    returning.field("grpc-message", message.as_bytes());
+    returning.field("x-request-id", request_id.as_bytes());
+    returning.field("proxy-status", error.proxy_status().as_bytes());
+    returning.closes = close;
+    (returning, Bytes::new())
 }

@@ -13,7 +13,7 @@ use h2::Reason;
 use h2::ext::Protocol as Asked;
 use h2::server::Builder;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use remuda::link::message::{Protocol, Sample, WorkerSample};
+use remuda::link::message::{Page, Protocol, Sample, WorkerSample};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::h2::{
@@ -274,6 +274,65 @@ fn f53_a_worker_whose_calls_fail_is_ejected() {
         }
         assert!(begun.elapsed() < PATIENCE, "it is never ejected");
     }
+}
+
+/// Not all clients of gRPC would try again behind an answer with a body (gRFC A6).
+#[test]
+fn answers_of_ours_to_calls_of_grpc_are_a_head_that_says_how_it_went() {
+    let refusing = H2Worker::start(Builder::new(), |_, mut stream| {
+        stream.respond.send_reset(Reason::REFUSED_STREAM);
+        Box::pin(async {})
+    });
+    let mut plane = Plane::serving_by(&[open(1, refusing.address)], |plane| {
+        plane.protocol = Protocol::H2c;
+        plane.rules.max_body = Some(4);
+        plane.rules.pages = vec![Page {
+            status: 502,
+            kind: "text/html".to_owned(),
+            text: "sorry".to_owned(),
+        }];
+    });
+    let mut session = Session::connect(plane.address);
+    let mut call = |kind: &str, path: &str, body: &'static [u8]| {
+        let mut request = request("POST", path);
+        let kind = HeaderValue::from_str(kind).expect("a value");
+        request.headers_mut().insert("content-type", kind);
+        let answer = session.post(request, Bytes::from_static(body), None);
+        answer.expect("an answer")
+    };
+    // Nobody takes it; it is too large; it is no target.
+    let long = format!("/{}", "x".repeat(20_000));
+    for (path, body, status, words) in [
+        ("/a", &b"once"[..], "14", "502 Bad Gateway"),
+        ("/a", b"large", "8", "413 Payload Too Large"),
+        (&long, b"once", "8", "414 URI Too Long"),
+    ] {
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            let answer = call(kind, path, body);
+            assert_eq!(answer.status, 200, "{words}");
+            assert_eq!(answer.field("grpc-status"), Some(status), "{words}");
+            let message = answer.field("grpc-message").expect("a message");
+            let id = answer.field("x-request-id").expect("an id");
+            assert_eq!(message, format!("{words}, request {id}"));
+            assert_eq!(answer.field("content-type"), Some("application/grpc"));
+            assert_eq!((answer.text(), answer.trailers.is_none()), ("", true));
+            assert!(
+                answer
+                    .field("proxy-status")
+                    .is_some_and(|why| why.starts_with("remuda; error="))
+            );
+        }
+    }
+    let answer = call("application/grpc-web", "/a", b"once");
+    assert_eq!((answer.status, answer.text()), (502, "sorry"));
+    assert_eq!(answer.field("grpc-status"), None);
+    let sample = plane.until(|sample| worker_of(sample).in_flight.total() == 0);
+    let service = &sample.services[0];
+    let ended = |code| {
+        let of = service.ended.iter().filter(|ended| ended.code == code);
+        of.map(|ended| ended.count).sum::<u64>()
+    };
+    assert_eq!((ended(200), ended(502)), (6, 1), "as the clients saw it");
 }
 
 #[test]

@@ -221,6 +221,11 @@ impl Exchange {
         self.answered.set(Some((status, self.lp.now())));
     }
 
+    /// That answer says this of the call of gRPC that it is for.
+    pub(super) fn call_ended(&self, status: grpc::Status) {
+        self.grpc_status.set(Some(status));
+    }
+
     /// So much of an answer of ours goes to the client, if it is there.
     pub(super) fn hands_on(&self, bytes: u64) {
         if self.code() != CLIENT_GONE {

@@ -133,6 +133,7 @@ fn goes_on(head: &Head, front: &Front) -> bool {
     let origin = Origin {
         client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
+        grpc: false,
         scheme: "http",
         request_id: rules::RequestId::of(Duration::ZERO, 1),
         certificate: None,

@@ -229,6 +229,7 @@ fn t8_no_field_of_this_hop_goes_on_and_none_is_forged() {
             client: Some(Address::of([192, 0, 2, 1].into())),
             trusted: case.trusted,
             scheme: "http",
+            grpc: false,
             request_id: RequestId::from_text("id-1").expect("an id"),
             certificate: None,
         };

@@ -22,6 +22,8 @@ pub struct Origin {
     pub trusted: bool,
     /// `http` or `https`, as the client reached us.
     pub scheme: &'static str,
+    /// It is a call of gRPC, and so must be an answer of ours to it.
+    pub grpc: bool,
     /// This request's id: the client's if trusted and well-formed (see [`RequestId::given`]), else a new one.
     pub request_id: RequestId,
     /// The certificate that the client showed and that was verified, as whole lines of a head.

@@ -17,6 +17,7 @@ fn origin() -> Origin {
         client: Some(Address::of([192, 0, 2, 1].into())),
         trusted: false,
         scheme: "http",
+        grpc: false,
         request_id: id("id-1"),
         certificate: None,
     }

@@ -140,6 +140,7 @@ fn outgoing(method: Method, fields: &[(&str, &str)], framing: Framing) -> Outgoi
     let origin = Origin {
         client: None,
         trusted: false,
+        grpc: false,
         scheme: "http",
         request_id: rules::RequestId::of(Duration::ZERO, 1),
         certificate: None,
