@@ -1,7 +1,7 @@
 //! How a call of gRPC went, which its answer says in `grpc-status`: in its trailers, or in its head if it has
 //! nothing else. The status of HTTP is 200 in either case; so it is in answers of ours to a call.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::head::AnswerHead;
 
@@ -18,11 +18,30 @@ const UNAVAILABLE: u32 = 14;
 const DATA_LOSS: u32 = 15;
 const UNAUTHENTICATED: u32 = 16;
 
+/// And of what it says in words.
+pub(super) const MESSAGE: &str = "grpc-message";
+
 /// What a call ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status(pub(super) u32);
 
 impl Status {
+    /// The answer broke off, by no doing of its client's.
+    pub(super) const BROKEN: Self = Self(UNAVAILABLE);
+    /// The client sent too much.
+    pub(super) const TOO_MUCH: Self = Self(RESOURCE_EXHAUSTED);
+
+    /// The trailers of a call whose answer broke off. Without them its client would be told of a reset, which it takes
+    /// for a fault of its own or its worker's (`INTERNAL`, `CANCELLED`), where one that met the worker alone would have
+    /// seen its connection break (`UNAVAILABLE`), and tried again.
+    pub(super) fn trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(FIELD, HeaderValue::from(self.0));
+        let words = HeaderValue::from_static("the answer broke off");
+        trailers.insert(MESSAGE, words);
+        trailers
+    }
+
     /// What an answer's head says, if it is all there is.
     pub(super) fn of_head(head: &AnswerHead) -> Option<Self> {
         Self::read(head.fields.only(FIELD.as_bytes())?)

@@ -89,6 +89,7 @@ pub(super) async fn handle<Answered: Written>(
         method: &request.method,
         asked: request.asked(),
         path: request.uri.path(),
+        call: origin.grpc,
         upload,
         service: Rc::clone(&service),
     };

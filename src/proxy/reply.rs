@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Held;
+use super::grpc;
 use super::upstream::AnswerBody;
 
 /// An answer's body. It owns its exchange: when it has ended or is dropped, so has the exchange.
@@ -15,6 +16,8 @@ use super::upstream::AnswerBody;
 pub(super) struct Reply {
     content: Content,
     held: Option<Held>,
+    /// It broke off, and is a call of gRPC that is told so.
+    broken: Option<grpc::Status>,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,7 @@ impl Reply {
         Self {
             content: Content::Ours((!text.is_empty()).then_some(text)),
             held: Some(held),
+            broken: None,
         }
     }
 
@@ -38,6 +42,7 @@ impl Reply {
         Self {
             content: Content::Ours(Some(text)),
             held: None,
+            broken: None,
         }
     }
 
@@ -49,7 +54,15 @@ impl Reply {
         Self {
             content: Content::Worker(body),
             held: Some(held),
+            broken: None,
         }
+    }
+
+    /// What its client is told instead of its end, once it has broken off or a drain has cut it: if it is an answer to
+    /// a call of gRPC.
+    pub(super) fn broken_call(&mut self) -> Option<grpc::Status> {
+        let cut = self.held.as_ref().filter(|held| held.0.is_cut());
+        self.broken.take().or_else(|| cut?.0.breaks_call())
     }
 }
 
@@ -86,6 +99,7 @@ impl Body for Reply {
         }
         if let Some(Err(error)) = &frame {
             held.0.breaks(error.kind());
+            this.broken = held.0.breaks_call();
             this.held = None;
         } else if body.is_end_stream() {
             // The worker is done with it, whenever the client will have taken it.

@@ -261,7 +261,7 @@ fn call_ended<Head: Written>(
     let mut returning = Returning::new(StatusCode::OK, into);
     returning.field("content-type", b"application/grpc");
     returning.field(grpc::FIELD, Digits::of(number.into()).text());
-    returning.field("grpc-message", message.as_bytes());
+    returning.field(grpc::MESSAGE, message.as_bytes());
     returning.field("x-request-id", request_id.as_bytes());
     returning.field("proxy-status", error.proxy_status().as_bytes());
     returning.closes = close;

@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::ext::Protocol as Asked;
 use h2::server::Builder;
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use remuda::link::message::{Page, Protocol, Sample, WorkerSample};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -21,7 +21,7 @@ use crate::h2::{
     piece, request, send,
 };
 use crate::h2_worker::{H2Worker, reply};
-use crate::plane::{PATIENCE, Plane, Route, open};
+use crate::plane::{PATIENCE, Plane, Route, open, shut};
 use crate::worker::{Worker, write};
 
 fn serving(workers: &[Route]) -> Plane {
@@ -333,6 +333,72 @@ fn answers_of_ours_to_calls_of_grpc_are_a_head_that_says_how_it_went() {
         of.map(|ended| ended.count).sum::<u64>()
     };
     assert_eq!((ended(200), ended(502)), (6, 1), "as the clients saw it");
+}
+
+/// By itself its client would be told of a reset, by a number that means something else to it.
+#[test]
+fn f42_a_call_of_grpc_that_breaks_off_or_is_cut_is_told_that_it_may_come_again() {
+    let worker = H2Worker::start(Builder::new(), |_, mut stream| {
+        Box::pin(async move {
+            let head = Response::builder().header("content-type", "application/grpc");
+            let head = head.body(()).expect("a head");
+            let sent = stream.respond.send_response(head, false);
+            let mut out = sent.expect("the client is there");
+            send(&mut out, Bytes::from_static(b"message"), false).await;
+            // Its client ends its side once it has the message.
+            while stream.request.body_mut().data().await.is_some() {}
+            match stream.request.uri().path() {
+                "/breaks" => out.send_reset(Reason::INTERNAL_ERROR),
+                _ => std::future::pending().await,
+            }
+        })
+    });
+    let mut plane = Plane::serving_by(&[open(1, worker.address)], |plane| {
+        plane.protocol = Protocol::H2c;
+        plane.rules.drain.stream = Duration::from_millis(300);
+    });
+    let mut session = Session::connect(plane.address);
+    let call = |session: &mut Session, kind: &str, path: &str| {
+        let mut ask = request("POST", path);
+        let kind = HeaderValue::from_str(kind).expect("a value");
+        ask.headers_mut().insert("content-type", kind);
+        let (response, mut up) = session.begin(ask, false);
+        let mut down = session.block(response).expect("an answer").into_body();
+        let message = session
+            .block(piece(&mut down))
+            .expect("one")
+            .expect("whole");
+        assert_eq!(message, "message");
+        up.send_data(Bytes::new(), true).expect("open");
+        down
+    };
+    let told = |session: &Session, mut down: RecvStream| {
+        assert!(session.block(piece(&mut down)).is_none(), "no reset");
+        let trailers = session
+            .block(down.trailers())
+            .expect("they come")
+            .expect("some");
+        trailers["grpc-status"].to_str().expect("text").to_owned()
+    };
+    let down = call(&mut session, "application/grpc", "/breaks");
+    assert_eq!(told(&session, down), "14");
+    // Of what is no call only a reset says that it is not whole.
+    let mut down = call(&mut session, "text/plain", "/breaks");
+    assert!(
+        session
+            .block(piece(&mut down))
+            .is_some_and(|piece| piece.is_err())
+    );
+    let sample = plane.until(|sample| worker_of(sample).in_flight.total() == 0);
+    assert_eq!(worker_of(&sample).failures, 2);
+
+    let down = call(&mut session, "application/grpc", "/stays");
+    plane.until(|sample| worker_of(sample).in_flight.stream == 1);
+    plane.publish(&[(0, &[shut(1, worker.address)])]);
+    assert_eq!(told(&session, down), "14");
+    let sample = plane.until(|sample| worker_of(sample).in_flight.total() == 0);
+    let of = worker_of(&sample);
+    assert_eq!((of.failures, of.cut.stream), (2, 1));
 }
 
 #[test]

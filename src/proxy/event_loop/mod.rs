@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -94,7 +95,7 @@ pub(super) struct Loop {
     view: RefCell<Rc<View>>,
     greetings: RefCell<Arc<Greetings>>,
     /// The time now, as `Date` has it; made anew each second.
-    date: RefCell<(u64, Rc<str>)>,
+    date: RefCell<Option<(u64, HeaderValue)>>,
     now: Cell<u64>,
     /// When the last turn was, by both clocks of the system.
     wall: Cell<(Instant, Duration)>,
@@ -132,7 +133,7 @@ impl Loop {
             no_upload: Upload::none(),
             view: RefCell::default(),
             greetings: RefCell::default(),
-            date: RefCell::new((0, "".into())),
+            date: RefCell::default(),
             steps_aside: Cell::new(false),
             listeners: RefCell::default(),
             open: RefCell::default(),
@@ -166,13 +167,18 @@ impl Loop {
     }
 
     /// The time now, as `Date` has it.
-    pub(super) fn date(&self) -> Rc<str> {
+    pub(super) fn date(&self) -> HeaderValue {
         let second = self.now() / 1_000;
-        let mut date = self.date.borrow_mut();
-        if date.0 != second || date.1.is_empty() {
-            *date = (second, httpdate::fmt_http_date(SystemTime::now()).into());
+        let mut known = self.date.borrow_mut();
+        match &*known {
+            Some((of, date)) if *of == second => date.clone(),
+            Some(_) | None => {
+                let date = httpdate::HttpDate::from(SystemTime::now()).to_string();
+                // Letters, digits and blanks are a value.
+                let date = HeaderValue::try_from(date).expect("a date");
+                known.insert((second, date)).1.clone()
+            }
         }
-        Rc::clone(&date.1)
     }
 
     /// An id for a request that comes now, whose client gave none that is believed.

@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     answered: Cell<Option<(StatusCode, u64)>>,
     /// The answer says that it is a stream of events.
     events: Cell<bool>,
+    /// It is a call of gRPC.
+    call: bool,
     /// The answer is one of gRPC.
     grpc: Cell<bool>,
     /// What it says of the call.
@@ -103,6 +105,8 @@ pub(super) struct Begin<'a> {
     /// The method that the client sent.
     pub(super) asked: &'a Method,
     pub(super) path: &'a str,
+    /// It is a call of gRPC.
+    pub(super) call: bool,
     pub(super) upload: Rc<Upload>,
 }
 
@@ -141,6 +145,7 @@ impl Exchange {
             first_byte: Cell::new(None),
             answered: Cell::new(None),
             events: Cell::new(false),
+            call: begin.call,
             grpc: Cell::new(false),
             grpc_status: Cell::new(None),
             tunnel: Cell::new(false),
@@ -224,6 +229,19 @@ impl Exchange {
     /// That answer says this of the call of gRPC that it is for.
     pub(super) fn call_ended(&self, status: grpc::Status) {
         self.grpc_status.set(Some(status));
+    }
+
+    /// The answer has broken off: what is to be said of it instead of its end, if it is one to a call of gRPC.
+    pub(super) fn breaks_call(&self) -> Option<grpc::Status> {
+        let status = match self.upload.fault() {
+            Some(Fault::TooLarge) => grpc::Status::TOO_MUCH,
+            Some(Fault::Left | Fault::Malformed) | None => grpc::Status::BROKEN,
+        };
+        let is_call = self.call && self.grpc.get();
+        is_call.then(|| {
+            self.call_ended(status);
+            status
+        })
     }
 
     /// So much of an answer of ours goes to the client, if it is there.

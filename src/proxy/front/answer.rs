@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 
 use super::inlet::Inlet;
@@ -84,7 +84,7 @@ impl Answering {
         returning: Returning,
         reply: Reply,
         wants: Wants,
-        date: &str,
+        date: &HeaderValue,
         early: &[u8],
     ) -> Self {
         let status = returning.status;

@@ -43,7 +43,7 @@ pub(super) fn switch(
     respond: &mut SendResponse<Bytes>,
     returning: Returning<Sent>,
 ) -> Option<SendStream<Bytes>> {
-    let response = head::response(returning, None, &lp.date());
+    let response = head::response(returning, None, lp.date());
     client.wrote();
     respond.send_response(response, false).ok()
 }
@@ -69,7 +69,7 @@ pub(super) async fn send(
         (false, false) if returning.length.is_none() && exact == Some(0) => None,
         (false, false) => exact,
     };
-    let response = head::response(returning, length, &lp.date());
+    let response = head::response(returning, length, lp.date());
     let ends = bodiless || of_none || exact == Some(0);
     let sent = respond.send_response(response, ends);
     client.wrote();
@@ -83,6 +83,7 @@ pub(super) async fn send(
             let mut answering = Answering {
                 reply,
                 stream,
+                has_length: length.is_some(),
                 data: Bytes::new(),
                 ahead: None,
             };
@@ -95,6 +96,8 @@ pub(super) async fn send(
 struct Answering {
     reply: Reply,
     stream: SendStream<Bytes>,
+    /// The head says how long it is.
+    has_length: bool,
     /// Waits for the window.
     data: Bytes,
     /// Comes behind it.
@@ -108,8 +111,7 @@ impl Answering {
     fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Ending> {
         client.listen(cx);
         if client.is_killed() {
-            self.stream.send_reset(Reason::CANCEL);
-            return Poll::Ready(Ending::Other);
+            return Poll::Ready(self.breaks_off(Reason::CANCEL));
         }
         loop {
             if !self.data.is_empty() {
@@ -143,10 +145,8 @@ impl Answering {
                     }
                     Err(frame) => self.end(frame),
                 },
-                // It must not look whole (F42).
                 Poll::Ready(Some(Err(_))) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(Ending::Other);
+                    return Poll::Ready(self.breaks_off(Reason::INTERNAL_ERROR));
                 }
                 Poll::Ready(None) => self.stream.send_data(Bytes::new(), true),
                 Poll::Pending => return self.poll_gone(cx),
@@ -192,6 +192,20 @@ impl Answering {
             Ok(trailers) => self.stream.send_trailers(rules::allowed_trailers(trailers)),
             Err(_) => self.stream.send_data(Bytes::new(), true),
         }
+    }
+
+    /// It must not look whole (F42).
+    fn breaks_off(&mut self, reason: Reason) -> Ending {
+        // What is left of a message goes nowhere, and a length that was said would be missed.
+        let told = self
+            .reply
+            .broken_call()
+            .filter(|_| self.data.is_empty() && !self.has_length);
+        let sent = told.map(|status| self.stream.send_trailers(status.trailers()));
+        if !matches!(sent, Some(Ok(()))) {
+            self.stream.send_reset(reason);
+        }
+        Ending::Other
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {

@@ -139,7 +139,7 @@ impl Written for Sent {
 pub(super) fn response(
     returning: Returning<Sent>,
     length: Option<u64>,
-    date: &str,
+    date: HeaderValue,
 ) -> Response<()> {
     let mut head = returning.head;
     if let Some(length) = length {
@@ -149,7 +149,7 @@ pub(super) fn response(
         head.put(TRAILER, names);
     }
     if !returning.dated {
-        head.put(DATE, date.as_bytes());
+        head.0.append(DATE, date);
     }
     let mut response = Response::new(());
     *response.status_mut() = match returning.status {
