@@ -2,34 +2,28 @@
 //! program and environment, whatever is changed on disk meanwhile (F62).
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::OnceLock;
-
-use nix::unistd::{Group, User, getgrouplist};
 
 use super::program::Held;
 use super::remains::our_name;
-use crate::config::{Connect, Recipe, regular};
+use crate::config::{Connect, Recipe};
 use crate::link::message::{Protocol, WorkerAddress};
 use crate::rollout::{Generation, ServiceName, Slot, WorkerId};
 use crate::shim::{Identity, Job};
 
+mod environment;
+mod paths;
+mod user;
+
+use self::environment::{env_file, is_handed_down, set};
+use self::paths::{canonical, resolved_program, started_in};
+use self::user::identity;
+
 /// Set in every worker's environment, and so in what it leaves behind: `PID.START-WORKER`, our pid
 /// and start and the worker's id. [`super::remains`] finds its processes by it.
 pub const MARKER: &str = "REMUDA_WORKER";
-
-/// Prefixes of variables that are addressed to us and not to workers.
-const NOT_HANDED_DOWN: [&str; 5] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_",
-    "LISTEN_",
-    "JOURNAL_STREAM",
-    "REMUDA_",
-];
 
 /// The resolved recipe of one generation.
 #[derive(Debug)]
@@ -257,173 +251,6 @@ fn fill(text: &str, words: &[(&str, &str)]) -> String {
     }
     filled.push_str(rest);
     filled
-}
-
-/// Only the directory's symlinks are resolved: a last link may be a program that looks at its own name
-/// (an interpreter in a virtual environment, a multi-call binary).
-fn resolved_program(program: &str) -> OsString {
-    let path = Path::new(program);
-    if !path.is_absolute() {
-        return program.into();
-    }
-    // What cannot be resolved is reported by the exec, exactly.
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return program.into();
-    };
-    match parent.canonicalize() {
-        Ok(parent) => parent.join(name).into_os_string(),
-        Err(_reported_by_the_exec) => program.into(),
-    }
-}
-
-/// The directory that remuda was started in, by the name its shell had for it, if a symlink is on the way:
-/// `current` is another directory after a deploy, and the kernel would go on with the old one. `None` if
-/// the name is the directory's own, or another directory's than ours.
-fn started_in() -> Option<&'static Path> {
-    static STARTED_IN: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let named = || {
-        let named = PathBuf::from(std::env::var_os("PWD")?);
-        let ours = std::env::current_dir().ok()?;
-        let is_ours = named.canonicalize().ok()? == ours;
-        (is_ours && named != ours && named.is_absolute()).then_some(named)
-    };
-    STARTED_IN.get_or_init(named).as_deref()
-}
-
-fn canonical(path: &Path) -> Result<PathBuf, String> {
-    let resolved = path
-        .canonicalize()
-        .map_err(|error| format!("cannot use the working directory {path:?}: {error}"))?;
-    if resolved.is_dir() {
-        Ok(resolved)
-    } else {
-        Err(format!(
-            "cannot use the working directory {path:?}: it is no directory"
-        ))
-    }
-}
-
-fn is_handed_down(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    !NOT_HANDED_DOWN
-        .iter()
-        .any(|ours| name.starts_with(ours.as_bytes()))
-}
-
-fn set(env: &mut Vec<(OsString, OsString)>, pair: (OsString, OsString)) {
-    match env.iter_mut().find(|(name, _)| *name == pair.0) {
-        Some(found) => found.1 = pair.1,
-        None => env.push(pair),
-    }
-}
-
-/// `KEY=value` lines. Blank lines and lines that begin with `#` are skipped, `export ` before a key and one
-/// pair of quotes around a value are taken off; nothing is expanded.
-fn env_file(path: &Path) -> Result<Vec<(OsString, OsString)>, String> {
-    let text = regular::read(path)
-        .map_err(|why| format!("cannot read the environment file {path:?}: {why}"))?;
-    let mut pairs = Vec::new();
-    let mut mistakes = String::new();
-    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        let line = line.trim_ascii();
-        if line.is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        let line = line.strip_prefix(b"export ").unwrap_or(line);
-        let equals = line.iter().position(|byte| *byte == b'=');
-        let Some((name, value)) = equals.map(|at| (line[..at].trim_ascii(), &line[at + 1..]))
-        else {
-            // The line's text is not repeated: it may be a secret (T14).
-            let _ = write!(mistakes, "; line {} is no `KEY=value`", index + 1);
-            continue;
-        };
-        if name.is_empty() || line.contains(&0) {
-            let _ = write!(mistakes, "; line {} has no usable key", index + 1);
-            continue;
-        }
-        let value = unquoted(value.trim_ascii());
-        pairs.push((
-            OsString::from_vec(name.to_vec()),
-            OsString::from_vec(value.to_vec()),
-        ));
-    }
-    if mistakes.is_empty() {
-        Ok(pairs)
-    } else {
-        Err(format!(
-            "cannot use the environment file {path:?}{mistakes}"
-        ))
-    }
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    match value {
-        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => inner,
-        _ => value,
-    }
-}
-
-/// The user and group to become. A named user brings its groups; a group alone keeps our user.
-fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, String> {
-    if user.is_none() && group.is_none() {
-        return Ok(None);
-    }
-    let gid = group.map(find_group).transpose()?;
-    let Some(name) = user else {
-        let gid = gid.unwrap_or_else(nix::unistd::getgid);
-        let uid = nix::unistd::geteuid().as_raw();
-        let groups = vec![gid.as_raw()];
-        return Ok(Some(Identity {
-            uid,
-            gid: gid.as_raw(),
-            groups,
-        }));
-    };
-    let found = match name.parse::<u32>() {
-        Ok(number) => User::from_uid(number.into()),
-        Err(_a_name) => User::from_name(name),
-    };
-    let found = found.map_err(|errno| format!("cannot look up the user `{name}`: {errno}"))?;
-    let identity = match (found, name.parse::<u32>()) {
-        (Some(user), _) => {
-            let gid = gid.unwrap_or(user.gid);
-            let groups = std::ffi::CString::new(user.name)
-                .ok()
-                .and_then(|name| getgrouplist(&name, gid).ok())
-                .unwrap_or_else(|| vec![gid]);
-            Identity {
-                uid: user.uid.as_raw(),
-                gid: gid.as_raw(),
-                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-            }
-        }
-        // A number that no user has is fine if the group is said as well.
-        (None, Ok(uid)) => {
-            let Some(gid) = gid else {
-                return Err(format!(
-                    "no user has the number {uid}; name a `group` as well"
-                ));
-            };
-            Identity {
-                uid,
-                gid: gid.as_raw(),
-                groups: vec![gid.as_raw()],
-            }
-        }
-        (None, Err(_)) => return Err(format!("there is no user `{name}`")),
-    };
-    Ok(Some(identity))
-}
-
-fn find_group(name: &str) -> Result<nix::unistd::Gid, String> {
-    if let Ok(number) = name.parse::<u32>() {
-        return Ok(number.into());
-    }
-    match Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid),
-        Ok(None) => Err(format!("there is no group `{name}`")),
-        Err(errno) => Err(format!("cannot look up the group `{name}`: {errno}")),
-    }
 }
 
 #[cfg(test)]
