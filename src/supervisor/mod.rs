@@ -9,6 +9,7 @@
 //! ```
 
 mod access_log;
+pub mod admin_socket;
 pub mod allocator;
 mod asks;
 mod belonging;

@@ -5,9 +5,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::admin_socket::{AdminPath, AdminSocket};
 use super::belonging::Belonging;
 use super::pid_file;
-use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
+use super::runtime_dir::RuntimeDir;
 use crate::admin::{Door, Token};
 use crate::metrics::Restored;
 

@@ -1,32 +1,29 @@
-//! The directory of everything that lives as long as we: lock, workers' directories; and the admin
-//! socket. Nobody but us may write in it; all of it goes at exit.
+//! The directory of everything that lives as long as we: lock, workers' directories. Nobody but us may write in it;
+//! all of it goes at exit.
 //!
 //! Who holds the lock owns the directory, and writes into the lock file who he is and which paths must go
 //! with him. If he is killed, whoever gets the lock next removes them: his plane once it has finished, or
 //! the next start. So a successor is never robbed: either it has the lock, or its paths are not there yet.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::unistd::geteuid;
 
 use super::belonging::Belonging;
 use super::remains::our_name;
 use super::unix_socket;
 
-/// Admin connections that may wait.
-const BACKLOG: i32 = 128;
+mod legacy;
+mod lock;
 
-/// Longest list of paths that is read back; each listener and a few more have a line.
-const INVENTORY: usize = 64 * 1024;
-/// How often, and how far apart, a lock is tried at a start.
-const TRIES: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(5);
+pub(super) use self::legacy::{clear_after, holder};
+use self::legacy::{inherit, remove_dead_instances};
+use self::lock::lock;
+pub(super) use self::lock::{hold, lock_soon};
 
 /// Our runtime directory, locked.
 #[derive(Debug)]
@@ -172,45 +169,6 @@ impl Drop for RuntimeDir {
     }
 }
 
-/// The admin socket; dropping it removes the path.
-#[derive(Debug)]
-pub struct AdminSocket {
-    /// Listening, non-blocking.
-    pub listener: UnixListener,
-    path: Belonging,
-}
-
-impl AdminSocket {
-    /// Binds it, mode 0600 from its first moment (T2). A live one is refused, a stale one taken over.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub fn bind(path: &Path) -> Result<Self, String> {
-        let (listener, path) = unix_socket::bind(path, 0o600, BACKLOG).map_err(|error| {
-            let live = error.ends_with("another process listens there");
-            let hint = if live {
-                "; give this instance its own `--admin-socket`"
-            } else {
-                ""
-            };
-            format!("{error}{hint}")
-        })?;
-        Ok(Self { listener, path })
-    }
-
-    /// The listener, and what keeps the path.
-    #[must_use]
-    pub fn into_parts(self) -> (UnixListener, AdminPath) {
-        (self.listener, AdminPath { path: self.path })
-    }
-}
-
-/// Keeps the admin socket's path; dropping it removes the path.
-#[derive(Debug)]
-pub struct AdminPath {
-    pub(super) path: Belonging,
-}
-
 fn make_directory(path: &Path) -> Result<(), String> {
     let shown = path.display();
     DirBuilder::new()
@@ -235,138 +193,6 @@ fn make_directory(path: &Path) -> Result<(), String> {
     ))
 }
 
-/// For a plane: tells whoever starts after its supervisor's death that it still serves.
-pub(super) fn hold(directory: &Path) -> Option<Flock<File>> {
-    let workers = File::open(directory.join("w")).ok()?;
-    Flock::lock(workers, FlockArg::LockSharedNonblock).ok()
-}
-
-/// Removes what the named supervisor, which is dying or dead, left; nothing if another one has come since.
-/// False if it is to be tried again: the kernel tells that a process is gone before it has let go of all
-/// that it held, the lock for one.
-pub(super) fn clear_after(directory: &Path, supervisor: &str) -> bool {
-    let is_his = |file: &File| inventory(file).is_some_and(|(name, _)| name == supervisor);
-    // Without a lock file there is nothing to clear; none is made.
-    let Ok(file) = File::open(directory.join("lock")) else {
-        return true;
-    };
-    if !is_his(&file) {
-        return true;
-    }
-    let Ok(Some(lock)) = lock(directory) else {
-        return false;
-    };
-    if is_his(&lock) {
-        clear(directory, &lock);
-        if is_private(directory, supervisor) {
-            let _ = fs::remove_dir_all(directory);
-        }
-    }
-    true
-}
-
-/// Whether it was the directory of this supervisor alone.
-fn is_private(directory: &Path, supervisor: &str) -> bool {
-    let pid = supervisor.split('.').next().unwrap_or_default();
-    directory.ends_with(format!("i-{pid}"))
-}
-
-/// For a start: removes what the last holder of the lock left. Returns its name if its workers are left to
-/// us, because none of its planes lives.
-fn inherit(directory: &Path, lock: &Flock<File>) -> Option<String> {
-    let (name, _) = inventory(lock)?;
-    let is_deserted = soon(|| match File::open(directory.join("w")) {
-        Ok(opened) => {
-            let got = Flock::lock(opened, FlockArg::LockExclusiveNonblock);
-            got.is_ok().then_some(())
-        }
-        Err(_gone) => Some(()),
-    });
-    clear(directory, lock);
-    is_deserted.map(|()| name)
-}
-
-/// Removes what the last holder of the lock left.
-fn clear(directory: &Path, lock: &Flock<File>) {
-    for line in inventory(lock).map(|(_, lines)| lines).unwrap_or_default() {
-        drop(Belonging::of_line(&line));
-    }
-    let _ = fs::remove_dir_all(directory.join("w"));
-    let _ = lock.set_len(0);
-}
-
-/// The process that holds the lock of a directory, as it wrote it down there itself.
-pub(super) fn holder(directory: &Path) -> Option<u32> {
-    let (name, _) = inventory(&File::open(directory.join("lock")).ok()?)?;
-    name.split('.').next()?.parse().ok()
-}
-
-/// Who held the lock last, and the lines of what must go with him; `None` if he left nothing.
-fn inventory(lock: &File) -> Option<(String, Vec<Vec<u8>>)> {
-    let mut text = vec![0; INVENTORY];
-    let length = lock.read_at(&mut text, 0).ok()?;
-    let mut lines = text[..length].split(|byte| *byte == b'\n');
-    let name = String::from_utf8(lines.next()?.to_vec()).ok()?;
-    // A pid and a time, or it would match the markers of others.
-    let is_name = name
-        .split_once('.')
-        .is_some_and(|(pid, started)| pid.parse::<u32>().is_ok() && started.parse::<u64>().is_ok());
-    is_name.then(|| (name, lines.map(<[u8]>::to_vec).collect()))
-}
-
-/// The lock of a directory, if nobody holds it.
-pub(super) fn lock_soon(directory: &Path) -> Result<Option<Flock<File>>, String> {
-    soon(|| lock(directory).transpose()).transpose()
-}
-
-/// Tries for a moment: who clears after a dead one has the lock so long, and who was killed dies so long.
-fn soon<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
-    for _ in 1..TRIES {
-        if let Some(got) = attempt() {
-            return Some(got);
-        }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "nothing runs yet that it could hold up"
-        )]
-        std::thread::sleep(BETWEEN);
-    }
-    attempt()
-}
-
-fn lock(directory: &Path) -> Result<Option<Flock<File>>, String> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path);
-    let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_file, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_file, errno)) => Err(format!("cannot lock {}: {errno}", path.display())),
-    }
-}
-
-/// Removes `i-PID` directories that nobody holds any more. Returns whose workers are left to us.
-fn remove_dead_instances(directory: &Path) -> Vec<String> {
-    let mut bereft = Vec::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let is_instance = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with("i-"));
-        if is_instance && let Ok(Some(held)) = lock(&entry.path()) {
-            bereft.extend(inherit(&entry.path(), &held));
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    bereft
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
@@ -374,7 +200,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::{AdminSocket, RuntimeDir, clear_after};
+    use super::{RuntimeDir, clear_after};
     use crate::supervisor::belonging::Belonging;
     use crate::supervisor::remains::our_name;
 
@@ -431,50 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn t2_the_admin_socket_is_private_from_its_first_moment() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let path = directory.path().join("admin.sock");
-        let socket = AdminSocket::bind(&path).expect("binds");
-        assert_eq!(mode(&path), 0o600);
-        let error = AdminSocket::bind(&path).expect_err("live");
-        assert!(error.contains("--admin-socket"), "{error}");
-        let (listener, kept) = socket.into_parts();
-        drop(listener);
-        assert!(path.exists());
-        AdminSocket::bind(&path).expect("stale");
-        drop(kept);
-
-        // Whatever is seen while it is made again and again, no mode but 0600.
-        let watched = directory.path().to_owned();
-        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let seen = {
-            let stop = std::sync::Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let mut seen = std::collections::BTreeSet::new();
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    for entry in fs::read_dir(&watched).into_iter().flatten().flatten() {
-                        if let Ok(found) = entry.metadata() {
-                            seen.insert(found.permissions().mode() & 0o777);
-                        }
-                    }
-                }
-                seen
-            })
-        };
-        for _ in 0..200 {
-            AdminSocket::bind(&path).expect("binds");
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let seen = seen.join().expect("no panic");
-        assert!(seen.iter().all(|mode| *mode == 0o600), "{seen:?}");
-    }
-
-    #[test]
     fn a_path_too_long_for_a_socket_is_an_error_at_start() {
         let directory = tempfile::tempdir().expect("tempdir");
         let long = directory.path().join("x".repeat(90));
         let error = RuntimeDir::open(&long).expect_err("too long");
         assert!(error.contains("107"), "{error}");
-        assert!(AdminSocket::bind(&long.join("admin.sock")).is_err());
     }
 }

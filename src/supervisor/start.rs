@@ -1,8 +1,6 @@
 //! The start in its order, and the end: what is bound, made and written before the loop runs, and what
 //! is removed after it. Anything that fails here ends the start with one sentence and status 1.
 
-use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 
 use super::access_log;
-use super::belonging::Belonging;
 use super::certificates::Certificates;
 use super::clock::Clock;
 use super::console::{Console, Stream};
@@ -27,24 +24,28 @@ use super::notices::Notices;
 use super::orphans;
 use super::pid_file;
 use super::planes::{Planes, Terms};
-use super::premises::{Entry, OwnPidFile, OwnToken, Premises};
+use super::premises::{Entry, OwnPidFile, Premises};
 use super::protect;
 use super::reaper::Reaper;
 use super::reload;
 use super::remains;
-use super::runtime_dir::{AdminPath, AdminSocket, RuntimeDir};
+use super::runtime_dir::RuntimeDir;
 use super::signals::Signals;
 use super::state::State;
 use super::told::Told;
 use super::workers::{Parts, Workers};
 use crate::admin;
-use crate::config::paths::default_admin_socket;
-use crate::config::{Config, Loaded, TlsFiles};
+use crate::config::Loaded;
 use crate::feed::Feed;
-use crate::link::message::PublicListener;
 use crate::metrics::{Build, Metrics};
 use crate::rollout::{Command, Core, Moment};
 use crate::sys;
+
+mod banner;
+mod doors;
+
+use self::banner::{announce, banner, name_of};
+use self::doors::{open_doors, token};
 
 /// Events kept for readers that come late.
 const EVENTS: usize = 1000;
@@ -304,170 +305,4 @@ fn cores() -> u32 {
         .ok()
         .and_then(|cores| u32::try_from(cores.get()).ok())
         .unwrap_or(1)
-}
-
-fn name_of(listener: &PublicListener) -> String {
-    match listener {
-        PublicListener::Tcp(address) => address.to_string(),
-        PublicListener::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
-/// The operator's token, or a fresh one in the runtime directory, which is removed at the end.
-fn token(
-    config: &Config,
-    runtime: &RuntimeDir,
-) -> Result<(admin::Token, Option<OwnToken>), String> {
-    if let Some(named) = &config.admin.token_file {
-        return Ok((
-            admin::Token::read(named).map_err(|error| error.to_string())?,
-            None,
-        ));
-    }
-    let path = runtime.path().join("token");
-    let wrong =
-        |error: io::Error| format!("cannot write the token file {}: {error}", path.display());
-    let token = admin::Token::create(&path).map_err(wrong)?;
-    let kept = Some(Belonging::at(&path).map_err(wrong)?);
-    let own = OwnToken {
-        path,
-        token: token.clone(),
-        kept,
-    };
-    Ok((token, Some(own)))
-}
-
-/// The admin side's sockets.
-struct Doors {
-    listeners: admin::Listeners,
-    tcp_address: Option<SocketAddr>,
-    metrics_address: Option<SocketAddr>,
-    /// Removes the unix socket's path when it goes.
-    path: AdminPath,
-}
-
-async fn open_doors(config: &Config) -> Result<Doors, String> {
-    let (unix, path) = AdminSocket::bind(&config.admin.socket)?.into_parts();
-    unix.set_nonblocking(true)
-        .map_err(|error| error.to_string())?;
-    let unix = tokio::net::UnixListener::from_std(unix).map_err(|error| error.to_string())?;
-    let mut tcp = None;
-    if let Some(address) = config.admin.address {
-        match tokio::net::TcpListener::bind(address).await {
-            Ok(listener) => tcp = Some(listener),
-            Err(error) if config.admin.address_named => {
-                return Err(format!(
-                    "cannot listen on the admin address {address}: {error}; choose another with `--admin ADDR`, or `--admin off`"
-                ));
-            }
-            Err(error) => tracing::warn!(
-                "the default admin address {address} cannot be used ({error}); going on with the unix socket alone; name another with `--admin ADDR`"
-            ),
-        }
-    }
-    let mut metrics = None;
-    if let Some(address) = config.metrics {
-        let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
-            format!("cannot listen on the metrics address {address}: {error}; choose another with `--metrics ADDR`")
-        })?;
-        metrics = Some(listener);
-    }
-    let tcp_address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-    let metrics_address = metrics
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
-    Ok(Doors {
-        listeners: admin::Listeners { unix, tcp, metrics },
-        tcp_address,
-        metrics_address,
-        path,
-    })
-}
-
-fn announce(listeners: &[String], config: &Config, doors: &Doors) {
-    let pid = std::process::id();
-    tracing::info!(
-        "remuda {} (pid {pid}) listens on {}",
-        crate::BUILD,
-        listeners.join(", ")
-    );
-    let page = doors
-        .tcp_address
-        .map(|address| format!(", page at http://{address}/"))
-        .unwrap_or_default();
-    tracing::info!("admin socket {}{page}", config.admin.socket.display());
-    if let Some(address) = doors.metrics_address {
-        tracing::info!("metrics at http://{address}/metrics");
-    }
-}
-
-/// Listeners as a browser's address line takes them.
-fn urls(listeners: &[String], tls: &[Option<TlsFiles>]) -> Vec<String> {
-    let tls = tls.iter().map(Option::is_some);
-    let all = listeners.iter().zip(tls.chain(std::iter::repeat(false)));
-    let url = |(listener, has_tls): (&String, bool)| match listener.strip_prefix("unix:") {
-        Some(_) => listener.clone(),
-        None if has_tls => format!("https://{listener}"),
-        None => format!("http://{listener}"),
-    };
-    all.map(url).collect()
-}
-
-/// The same for somebody who started us in a terminal and wants to know what to do next.
-fn banner(listeners: &[String], config: &Config, doors: &Doors) -> String {
-    let pid = std::process::id();
-    let clients = urls(listeners, &config.tls);
-    let socket = if config.admin.socket == default_admin_socket() {
-        String::new()
-    } else {
-        format!(" --admin-socket {}", config.admin.socket.display())
-    };
-    let mut rows = vec![("clients", clients.join(", "))];
-    if let Some(address) = doors.tcp_address {
-        rows.push((
-            "status",
-            format!("http://{address}/ or `remuda status{socket}`"),
-        ));
-    } else {
-        rows.push(("status", format!("`remuda status{socket}`")));
-    }
-    rows.push(("socket", config.admin.socket.display().to_string()));
-    if let Some(address) = doors.metrics_address {
-        rows.push(("metrics", format!("http://{address}/metrics")));
-    }
-    rows.push((
-        "roll",
-        format!("`remuda rollout{socket}` or `kill -USR2 {pid}`"),
-    ));
-    rows.push((
-        "stop",
-        format!("Ctrl-C or `kill {pid}`, twice to stop at once"),
-    ));
-    let mut text = format!("remuda {} (pid {pid})\n", crate::BUILD);
-    for (name, value) in rows {
-        text.push_str(&format!("  {name:8} {value}\n"));
-    }
-    text.push('\n');
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::urls;
-    use crate::config::TlsFiles;
-
-    #[test]
-    fn a_listener_with_certificates_is_reached_by_https() {
-        let listeners = ["127.0.0.1:1", "127.0.0.1:2", "unix:/x"].map(str::to_owned);
-        let files = TlsFiles {
-            pairs: Vec::new(),
-            client_ca: None,
-            client_required: false,
-        };
-        let shown = urls(&listeners, &[None, Some(files), None]);
-        assert_eq!(
-            shown,
-            ["http://127.0.0.1:1", "https://127.0.0.1:2", "unix:/x"]
-        );
-    }
 }
