@@ -6,6 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+use tracing::Level;
+
+use super::control::Supervisor;
+
 use crate::config::{Config, TlsFiles, certificate_fault, tls_offer};
 use crate::link::message::{ClientAuthorities, Identity, TlsOffer, ToPlane};
 use crate::rollout::Moment;
@@ -182,6 +187,50 @@ pub(super) fn messages(offers: &[TlsOffer]) -> Vec<ToPlane> {
             last: at == last,
         })
         .collect()
+}
+
+impl Supervisor {
+    /// Says which of the certificates that were just read clients refuse, or soon will.
+    pub(super) fn say_certificate_faults(&mut self, offers: &[TlsOffer]) {
+        let now = self.clock.now();
+        for fault in self.certificates.faults(offers, SystemTime::now()) {
+            let kind = "certificate_expires";
+            self.journal.note(now, Level::WARN, kind, &fault, json!({}));
+        }
+    }
+
+    /// Looks whether files of certificates have changed, if it is time to.
+    pub(super) fn tick_certificates(&mut self, now: Moment) {
+        match self.certificates.look(now) {
+            None => return,
+            Some(Ok(offers)) => {
+                self.notices.certificates = None;
+                self.journal.note(
+                    now,
+                    Level::INFO,
+                    "certificates_changed",
+                    "certificates were read anew; new connections get them",
+                    json!({}),
+                );
+                self.say_certificate_faults(&offers);
+                self.planes.offer(offers);
+                self.look_at_refused(now);
+            }
+            Some(Err(why)) => {
+                let message =
+                    format!("{why}; new connections go on to get the certificates of before");
+                self.journal.note(
+                    now,
+                    Level::ERROR,
+                    "certificates_refused",
+                    &message,
+                    json!({ "error": why }),
+                );
+                self.notices.certificates = Some(message);
+            }
+        }
+        self.metrics.config_is_read(self.notices.all_read());
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! ```
 
 mod access_log;
+mod actions;
 pub mod admin_socket;
 pub mod allocator;
 mod asks;
@@ -34,6 +35,7 @@ mod orphans;
 pub mod output;
 mod pid_file;
 pub mod place;
+mod plane_care;
 mod planes;
 pub mod ports;
 mod premises;

@@ -5,12 +5,17 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+use tracing::Level;
+
 use super::admin_socket::{AdminPath, AdminSocket};
 use super::belonging::Belonging;
+use super::control::Supervisor;
 use super::pid_file;
 use super::runtime_dir::RuntimeDir;
 use crate::admin::{Door, Token};
 use crate::metrics::Restored;
+use crate::rollout::Moment;
 
 /// The admin socket as it was bound.
 #[derive(Debug)]
@@ -188,6 +193,30 @@ pub(super) fn is_free(path: &Path) -> bool {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+impl Supervisor {
+    /// Makes again what is gone of what is ours in the file system.
+    pub(super) fn tick_premises(&mut self, now: Moment) {
+        if self.stopping.is_some() {
+            return;
+        }
+        // The directory first: a public socket may be in it.
+        let mut found = self.premises.look_after();
+        self.planes.look_after(&mut found);
+        for (what, _) in &found.made {
+            self.metrics.restored(*what);
+        }
+        let news = self.premises.tell(found, self.planes.paths());
+        for (level, kind, text) in [
+            (Level::WARN, "premises_restored", news.made),
+            (Level::ERROR, "premises_lost", news.missing),
+        ] {
+            if let Some(text) = text {
+                self.journal.note(now, level, kind, &text, json!({}));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
