@@ -8,13 +8,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::planes::plane;
 use super::support::checker::{Allowed, Executed, Outcome, assert_clean, violations};
 use super::support::h2::ask_unix;
 use super::support::http::{Client, PATIENCE, shown};
 use super::support::instance::{Instance, Start};
 use super::support::load::{Load, Mix};
 use super::support::tls::{Authority, LISTEN, Pair, put};
+use super::support::watch::plane;
 use super::under_load::{QUICK, trigger};
 
 /// Clients of HTTP/1.1 and HTTP/2, all by TLS.

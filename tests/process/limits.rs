@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::planes::plane;
 use super::support::http::Client;
 use super::support::instance::{Instance, Start};
+use super::support::watch::plane;
 
 /// A client that has sent a request and waits for its answer.
 fn asks(instance: &Instance) -> Client {

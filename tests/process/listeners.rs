@@ -6,16 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use super::support::http::Client;
 use super::support::instance::Start;
-
-fn plane(status: &Value) -> Option<i32> {
-    let planes = status["data_planes"].as_array()?;
-    let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
-    i32::try_from(accepting["pid"].as_i64()?).ok()
-}
+use super::support::watch::plane;
 
 #[test]
 fn f01_connections_that_wait_in_the_queue_are_served_by_the_successor() {

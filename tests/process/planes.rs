@@ -12,14 +12,7 @@ use super::support::checker::assert_clean;
 use super::support::http::Client;
 use super::support::instance::{Start, processes_of};
 use super::support::load::{Load, Mix};
-use super::support::watch::workers;
-
-/// The process of the plane that accepts.
-pub(super) fn plane(status: &Value) -> Option<i32> {
-    let planes = status["data_planes"].as_array()?;
-    let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
-    i32::try_from(accepting["pid"].as_i64()?).ok()
-}
+use super::support::watch::{plane, workers};
 
 #[test]
 fn f33_a_killed_plane_refuses_no_connection_and_its_successor_serves_soon() {

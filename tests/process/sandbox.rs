@@ -9,8 +9,8 @@ use libc::c_long;
 use remuda::link::message::InForce;
 use remuda::proxy::confine;
 
-use super::planes::plane;
 use super::support::instance::{Instance, Start};
+use super::support::watch::plane;
 
 /// One call and its result, -1 if it was refused.
 fn call<const N: usize>(number: c_long, arguments: [c_long; N]) -> c_long {

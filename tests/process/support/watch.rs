@@ -53,6 +53,13 @@ pub(crate) fn assert_full_strength(seen: &[Value]) {
     }
 }
 
+/// The process of the plane that accepts.
+pub(crate) fn plane(status: &Value) -> Option<i32> {
+    let planes = status["data_planes"].as_array()?;
+    let accepting = planes.iter().find(|plane| plane["state"] == "accepting")?;
+    i32::try_from(accepting["pid"].as_i64()?).ok()
+}
+
 /// The weight of each generation.
 pub(crate) fn weights(app: &Value) -> BTreeMap<u64, f64> {
     generations(app)
