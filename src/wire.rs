@@ -67,6 +67,8 @@ pub struct Service {
     pub in_flight: u32,
     /// Requests that wait for a worker.
     pub parked: u32,
+    /// What keeps them from every worker that takes requests, as far as it is known; null if none waits.
+    pub parked_as: Option<String>,
 }
 
 impl Service {

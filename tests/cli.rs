@@ -210,6 +210,7 @@ fn service(generations: Vec<Generation>) -> Service {
         generations,
         in_flight: 3,
         parked: 0,
+        parked_as: None,
     }
 }
 

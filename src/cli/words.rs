@@ -100,14 +100,17 @@ pub(crate) fn why(service: &Service, now: SystemTime) -> String {
     match &service.waiting_on {
         Some(what) => waiting(what, now),
         None => {
-            // With workers that are ready and nothing amiss it can be only that they have enough.
             let line = match service.parked {
                 0 => String::new(),
-                1 => "; 1 request waits, as every worker has `max_in_flight`".to_owned(),
-                all => format!("; {all} requests wait, as every worker has `max_in_flight`"),
+                1 => "; 1 request waits".to_owned(),
+                all => format!("; {all} requests wait"),
+            };
+            let cause = match &service.parked_as {
+                Some(cause) => format!(", as {cause}"),
+                None => String::new(),
             };
             format!(
-                "nothing: {} of {} workers serve generation {}{line}",
+                "nothing: {} of {} workers serve generation {}{line}{cause}",
                 service.ready, service.wanted, service.generation
             )
         }

@@ -33,6 +33,7 @@ mod notices;
 pub mod notify;
 mod orphans;
 pub mod output;
+mod parked;
 mod pid_file;
 pub mod place;
 mod plane_care;

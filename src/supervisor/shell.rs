@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::ledgers::Ledgers;
+use super::parked;
 use super::status::{Evidence, Shell, WorkerFacts, rollout_id};
 use super::workers::Workers;
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rollout::{RolloutView, ServiceName, WorkerId};
 use crate::wire;
@@ -14,6 +16,7 @@ pub(super) struct ShellView<'a> {
     pub(super) workers: &'a Workers,
     pub(super) metrics: &'a Metrics,
     pub(super) ledgers: &'a BTreeMap<String, Ledgers>,
+    pub(super) config: &'a Config,
 }
 
 impl Shell for ShellView<'_> {
@@ -49,5 +52,11 @@ impl Shell for ShellView<'_> {
 
     fn parked(&self, service: &ServiceName) -> u32 {
         self.metrics.parked(service)
+    }
+
+    fn parked_as(&self, service: &ServiceName, in_flight: &[u32]) -> Option<String> {
+        let mut services = self.config.services.iter();
+        let of = services.find(|of| of.name == *service)?;
+        Some(parked::cause(in_flight, &of.rules))
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use crate::rollout::{
-    FailureReason, FailureView, GenerationView, InFlight, Outcomes, RolloutView, ServiceName,
-    ServiceView, Verdict, VerdictView, WaitingKind, WaitingOn, WorkerId, WorkerView,
+    FailureReason, FailureView, GenerationView, Health, InFlight, Outcomes, RolloutView,
+    ServiceName, ServiceView, Verdict, VerdictView, WaitingKind, WaitingOn, WorkerId, WorkerState,
+    WorkerView,
 };
 use crate::wire;
 
@@ -41,6 +42,8 @@ pub(super) trait Shell {
     fn remarks(&self, service: &ServiceName, rollout: &RolloutView) -> Vec<String>;
     /// Requests that wait for a worker.
     fn parked(&self, service: &ServiceName) -> u32;
+    /// Why they wait, if every worker that takes requests has so many.
+    fn parked_as(&self, service: &ServiceName, in_flight: &[u32]) -> Option<String>;
 }
 
 /// One service.
@@ -73,7 +76,22 @@ pub(super) fn service(view: &ServiceView, clock: &Clock, shell: &impl Shell) -> 
             .collect(),
         in_flight: in_flight + parked,
         parked,
+        parked_as: (parked > 0)
+            .then(|| shell.parked_as(&view.service, &takers(view, shell)))
+            .flatten(),
     }
+}
+
+/// What each worker has in flight that is given requests.
+fn takers(view: &ServiceView, shell: &impl Shell) -> Vec<u32> {
+    view.generations
+        .iter()
+        .filter(|generation| generation.weight.ratio() > 0.0)
+        .flat_map(|generation| &generation.workers)
+        .filter(|of| of.state == WorkerState::Ready && of.health != Health::Failing)
+        .filter(|of| !shell.worker(of.worker).ejected)
+        .map(|of| of.in_flight.total())
+        .collect()
 }
 
 fn generation(view: &GenerationView, clock: &Clock, shell: &impl Shell) -> wire::Generation {

@@ -98,6 +98,7 @@ impl Supervisor {
             workers: &self.workers,
             metrics: &self.metrics,
             ledgers: &self.ledgers,
+            config: &self.config,
         }
     }
 }

@@ -431,6 +431,7 @@ pub(crate) fn sample_status() -> wire::Status {
         ],
         in_flight: 25,
         parked: 0,
+        parked_as: None,
     };
     wire::Status {
         version: "0.1.0".to_owned(),

@@ -1,6 +1,10 @@
 //! What a worker may have at once, and workers that fail: by the config, with real workers.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -43,6 +47,38 @@ fn a_worker_at_its_limit_makes_others_wait_or_turns_them_away() {
     drop(tunnel);
     assert_eq!(waiting.answer(false).expect("an answer").status, 200);
     instance.wait_metric("remuda_queue_depth", &[], 0.0);
+}
+
+#[test]
+fn f49_requests_whose_worker_refuses_them_are_not_said_to_wait_for_a_place() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("bound");
+    let leaves = Arc::new(AtomicBool::new(false));
+    let left = Arc::clone(&leaves);
+    let theirs = std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept()
+            && !left.load(Ordering::Relaxed)
+        {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let mut instance = Start::default()
+        .upstream(&[&address.to_string()])
+        .service(
+            "max_in_flight = 10\nhealth = { interval = \"10m\" }\nparking = { wait = \"60s\" }",
+        )
+        .ready();
+    // Its next probe, which would tell, is far away.
+    leaves.store(true, Ordering::Relaxed);
+    drop(std::net::TcpStream::connect(address));
+    theirs.join().expect("no panic");
+    let _waiting = [asks(&instance), asks(&instance)];
+    instance.wait("them to wait", |status| {
+        status["services"]["app"]["parked"] == 2
+    });
+    let why = "; 2 requests wait, as every worker has failed them or has only just become ready";
+    instance.cli(&["why"]).expect(0).says(&[why]);
 }
 
 #[test]
