@@ -794,6 +794,30 @@ fn a_reader_that_went_away_is_not_an_error() {
 }
 
 #[test]
+fn f55_the_help_and_the_first_page_say_what_a_second_rollout_does_to_the_first() {
+    let help = stdout(&remuda(&["rollout", "--help"]).output().unwrap());
+    // However wide the terminal is.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "While one runs",
+        "takes over from it",
+        "the command that waits for the first exits with 5",
+    ] {
+        assert!(help.contains(said), "{said}: {help}");
+    }
+    let page = include_str!("../README.md");
+    let rollout = page
+        .lines()
+        .find(|line| line.starts_with("| `remuda rollout` |"));
+    let said =
+        "takes over when the batch that runs has ended, and who waits for the first gets exit 5";
+    assert!(
+        rollout.is_some_and(|line| line.contains(said)),
+        "{rollout:?}"
+    );
+}
+
+#[test]
 fn abort_waits_until_it_has_gone_back() {
     let went_back = |times: usize| {
         rollout(if times > 2 {

@@ -43,6 +43,12 @@ Without `--release` this is a restart: a new generation of the same release. Wit
 release which already runs is joined, and one that is stable already is left alone unless `--force` is \
 given.
 
+While one runs, a second one joins it as long as it has started no worker. After that the second one waits until \
+the batch that runs has ended, and takes over from it: what the first has started serves on until it is replaced, \
+before all others, and the command that waits for the first exits with 5. If the first completes with that batch, \
+or fails and goes back, that is its end, and the second one begins then; one that somebody paused is waited for. \
+Only the newest of those that wait is kept, and who waits for another exits with 5.
+
 Examples:
   remuda rollout                                restart every worker of every service
   remuda rollout shop --release 2026-11-23.1    a named release of one service
@@ -57,7 +63,7 @@ Examples:
   remuda run --workers 4 --health /healthz -- gunicorn --bind unix:{socket} app:app
   remuda run -c remuda.toml
 
-Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice: now), \
+Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice, and not in one moment: now), \
 QUIT stops now, TTIN and TTOU change the number of workers.";
 
 /// A front proxy that owns a service's socket and its workers, and replaces them without losing a request.
