@@ -295,12 +295,7 @@ fn a_client_that_closes_its_way_to_us_gets_its_answers() {
         write(stream, &head) && write(stream, &body)
     });
     // Answers only when the client's end has reached us.
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "late")
-    });
+    let (slow, door) = Worker::waiting("late");
     let ask = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     for (worker, sent, answers, length) in [

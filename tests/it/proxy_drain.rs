@@ -6,16 +6,11 @@ use std::time::{Duration, Instant};
 use remuda::link::message::{Class, Exchange, ProxyReason, ToPlane};
 
 use crate::plane::{Plane, aside, open, shut, worker};
-use crate::worker::{Door, Worker, reply, write};
+use crate::worker::Worker;
 
 #[test]
 fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
-    let door = Door::new();
-    let inside = door.clone();
-    let stuck = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "late")
-    });
+    let (stuck, door) = Worker::waiting("late");
     let mut plane = Plane::serving_by(&[open(1, stuck.address)], |plane| {
         plane.rules.drain.request = Duration::from_millis(300);
     });
@@ -32,12 +27,7 @@ fn a_plain_request_is_cut_with_504_at_the_drains_limit() {
 
 #[test]
 fn a_worker_that_is_too_busy_for_its_probes_keeps_its_requests_and_gets_no_others() {
-    let door = Door::new();
-    let inside = door.clone();
-    let busy = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "kept")
-    });
+    let (busy, door) = Worker::waiting("kept");
     let other = Worker::named("other");
     let mut plane = Plane::serving_by(&[open(1, busy.address)], |plane| {
         plane.rules.drain.request = Duration::from_millis(1);
@@ -65,12 +55,7 @@ fn a_worker_that_is_too_busy_for_its_probes_keeps_its_requests_and_gets_no_other
 
 #[test]
 fn an_upload_that_ends_late_in_a_drain_has_a_plain_requests_time_for_its_answer() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "kept")
-    });
+    let (slow, door) = Worker::waiting("kept");
     let limit = Duration::from_secs(2);
     let mut plane = Plane::serving_by(&[open(1, slow.address)], |plane| {
         plane.rules.drain.request = limit;
@@ -97,16 +82,7 @@ fn an_upload_that_ends_late_in_a_drain_has_a_plain_requests_time_for_its_answer(
 
 #[test]
 fn f51_an_event_stream_is_cut_when_it_has_stood_still_too_long() {
-    let door = Door::new();
-    let inside = door.clone();
-    let events = Worker::scripted(move |_, stream| {
-        write(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
-        );
-        inside.wait();
-        false
-    });
+    let (events, door) = Worker::silent_after_an_event();
     let mut plane = Plane::serving_by(&[open(1, events.address)], |plane| {
         plane.rules.drain.request = Duration::from_millis(1);
         plane.rules.drain.stream = Duration::from_millis(500);
@@ -173,12 +149,7 @@ fn f03_clients_in_the_queue_are_served_by_the_plane_that_stops_or_its_successor(
 
 #[test]
 fn a_plane_without_a_supervisor_frees_the_port_and_ends() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "done")
-    });
+    let (slow, door) = Worker::waiting("done");
     let mut plane = Plane::serving(&[open(1, slow.address)]);
     drop(plane.listener.take());
     let mut idle = plane.client();
@@ -216,12 +187,7 @@ fn a_plane_without_a_supervisor_lets_nobody_wait_for_a_worker() {
 
 #[test]
 fn a_plane_without_a_supervisor_cuts_at_the_plain_limit() {
-    let door = Door::new();
-    let inside = door.clone();
-    let stuck = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "late")
-    });
+    let (stuck, door) = Worker::waiting("late");
     let mut plane = Plane::serving_by(&[open(1, stuck.address)], |plane| {
         plane.rules.drain.request = Duration::from_millis(300);
     });

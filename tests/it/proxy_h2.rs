@@ -708,12 +708,7 @@ fn an_early_answer_arrives_whole_while_the_body_still_comes() {
 
 #[test]
 fn streams_over_the_limit_are_refused_and_may_be_tried_again() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "late")
-    });
+    let (slow, door) = Worker::waiting("late");
     let mut plane = Plane::serving_by(&[open(1, slow.address)], |plane| {
         plane.front.max_streams = 5;
     });

@@ -129,12 +129,7 @@ fn t10_a_bomb_of_fields_costs_little() {
 
 #[test]
 fn t10_a_head_over_the_limit_is_answered_and_counted_and_costs_the_others_nothing() {
-    let door = Door::new();
-    let inside = door.clone();
-    let a = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "a")
-    });
+    let (a, door) = Worker::waiting("a");
     let mut plane = Plane::serving_by(&[open(1, a.address)], |plane| {
         plane.front.max_head = 8 << 10;
     });

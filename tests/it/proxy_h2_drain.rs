@@ -7,19 +7,14 @@ use remuda::link::message::ToPlane;
 
 use crate::h2::{ACK, GOAWAY, HEADERS, PING, Raw, Session, get, piece, request};
 use crate::plane::{PATIENCE, Plane, open, shut, worker};
-use crate::worker::{Door, Worker, reply, write};
+use crate::worker::{Door, ONE_EVENT, Worker, reply, write};
 
 /// The highest number a stream can have.
 const ALL: u32 = (1 << 31) - 1;
 
 #[test]
 fn f45_a_drain_has_two_steps_and_serves_a_stream_opened_between_them() {
-    let door = Door::new();
-    let inside = door.clone();
-    let slow = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "late")
-    });
+    let (slow, door) = Worker::waiting("late");
     let mut plane = Plane::serving(&[open(1, slow.address)]);
     let mut raw = Raw::connect(plane.address);
     raw.get(1);
@@ -156,10 +151,7 @@ fn f51_a_stream_that_stands_still_is_reset_at_the_drains_limit() {
             inside.wait();
             return reply(stream, "late");
         }
-        write(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
-        );
+        write(stream, ONE_EVENT);
         inside.wait();
         false
     });
@@ -187,16 +179,7 @@ fn f51_a_stream_that_stands_still_is_reset_at_the_drains_limit() {
 
 #[test]
 fn a_stream_of_a_worker_that_retires_is_reset_and_the_connection_stays() {
-    let door = Door::new();
-    let inside = door.clone();
-    let events = Worker::scripted(move |_, stream| {
-        write(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
-        );
-        inside.wait();
-        false
-    });
+    let (events, door) = Worker::silent_after_an_event();
     let b = Worker::named("b");
     let mut plane = Plane::serving_by(&[open(1, events.address)], |plane| {
         plane.rules.drain.stream = Duration::from_millis(300);

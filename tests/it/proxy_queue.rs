@@ -9,7 +9,7 @@ use remuda::link::message::{Class, ProxyReason};
 use remuda::rollout::Role;
 
 use crate::plane::{Client, PATIENCE, Plane, Route, open, shut, worker};
-use crate::worker::{Door, Worker, reply};
+use crate::worker::{Worker, reply};
 
 fn limited(most: u32, workers: &[Route]) -> Plane {
     limited_by(most, workers, |_| {})
@@ -47,12 +47,7 @@ fn keeper() -> (Worker, mpsc::Sender<()>) {
 
 #[test]
 fn a_worker_has_no_more_than_its_limit_and_the_rest_wait() {
-    let door = Door::new();
-    let inside = door.clone();
-    let a = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "a")
-    });
+    let (a, door) = Worker::waiting("a");
     let mut plane = limited(2, &[open(1, a.address)]);
     let mut clients: Vec<_> = (0..6).map(|_| asks(&plane, "/")).collect();
     wait_in_line(&mut plane, 4);

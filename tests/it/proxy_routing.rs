@@ -5,7 +5,7 @@ use std::time::Duration;
 use remuda::link::message::{Class, FromPlane};
 
 use crate::plane::{Plane, open, shut, worker};
-use crate::worker::{Door, Worker, reply};
+use crate::worker::Worker;
 
 #[test]
 fn requests_are_shared_by_weight() {
@@ -31,12 +31,7 @@ fn requests_are_shared_by_weight() {
 
 #[test]
 fn i5_a_shut_gate_gets_nothing_and_its_last_request_is_told_at_once() {
-    let door = Door::new();
-    let inside = door.clone();
-    let old = Worker::scripted(move |_, stream| {
-        inside.wait();
-        reply(stream, "old")
-    });
+    let (old, door) = Worker::waiting("old");
     let new = Worker::named("new");
     let mut plane = Plane::serving(&[open(1, old.address)]);
     let mut slow = plane.client();

@@ -7,18 +7,15 @@ use std::sync::atomic::Ordering;
 
 use remuda::link::message::{Class, ProxyReason};
 
-use crate::plane::{Plane, open, shut, worker};
-use crate::worker::{Door, Worker, reply, write};
+use crate::plane::{Client, Plane, open, shut, worker};
+use crate::worker::{Door, ONE_EVENT, Worker, reply, write};
 
 #[test]
 fn an_event_reaches_the_client_before_the_next_one_is_made() {
     let door = Door::new();
     let inside = door.clone();
     let events = Worker::scripted(move |_, stream| {
-        write(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n",
-        );
+        write(stream, ONE_EVENT);
         inside.wait();
         write(stream, "3\r\nb\n\n\r\n0\r\n\r\n")
     });
@@ -71,6 +68,18 @@ fn row47_an_upgrade_becomes_a_tunnel_with_half_closes_and_is_counted() {
     assert_eq!(worker(&sample, 1).failures, 0);
 }
 
+/// A worker's answer to an upgrade, to its last field's value.
+const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ";
+
+/// A client with a tunnel to worker 1.
+fn in_a_tunnel(plane: &mut Plane) -> Client {
+    let mut client = plane.client();
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status, 101);
+    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    client
+}
+
 /// A close frame with the status 1012 (RFC 6455 §5.5.1).
 const SERVICE_RESTART: [u8; 4] = [0x88, 0x02, 0x03, 0xf4];
 
@@ -79,20 +88,14 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
     let door = Door::new();
     let inside = door.clone();
     let silent = Worker::scripted(move |_, stream| {
-        write(
-            stream,
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-        );
+        write(stream, &format!("{HEAD}websocket\r\n\r\n"));
         inside.wait();
         false
     });
     let mut plane = Plane::serving_by(&[open(1, silent.address)], |plane| {
         plane.rules.drain.tunnel = Duration::from_millis(300);
     });
-    let mut client = plane.client();
-    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    assert_eq!(client.head().expect("a head").status, 101);
-    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    let mut client = in_a_tunnel(&mut plane);
     assert_eq!(plane.exchanges()[0].class, Class::Tunnel);
     plane.publish(&[(0, &[shut(1, silent.address)])]);
     assert_eq!(
@@ -108,7 +111,6 @@ fn f47_a_tunnel_is_cut_at_the_drains_limit() {
 
 #[test]
 fn f47_a_close_frame_comes_between_frames_or_not_at_all() {
-    const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ";
     for (protocol, sent, farewell) in [
         ("websocket", &b"\x81\x05hello"[..], &SERVICE_RESTART[..]),
         // A part of a message, a frame of which a byte is missing, one that closes.
@@ -145,7 +147,6 @@ fn f47_a_close_frame_comes_between_frames_or_not_at_all() {
 
 #[test]
 fn f47_the_worker_of_a_tunnel_that_is_cut_is_told_between_frames_or_not_at_all() {
-    const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ";
     for (protocol, sent, told) in [
         ("websocket", &b""[..], true),
         ("websocket", b"\x81\x85maskHEllo", true),
@@ -196,10 +197,8 @@ fn f47_the_worker_of_a_tunnel_that_is_cut_is_told_between_frames_or_not_at_all()
 
 #[test]
 fn f47_a_tunnel_whose_ends_talk_on_and_on_is_cut_when_the_drain_took_long_enough() {
-    const HEAD: &str =
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let echo = Worker::scripted(|_, stream| {
-        write(stream, HEAD);
+        write(stream, &format!("{HEAD}websocket\r\n\r\n"));
         let mut bytes = [0; 64];
         while let Ok(read @ 1..) = stream.read(&mut bytes) {
             if stream.write_all(&bytes[..read]).is_err() {
@@ -211,10 +210,7 @@ fn f47_a_tunnel_whose_ends_talk_on_and_on_is_cut_when_the_drain_took_long_enough
     let mut plane = Plane::serving_by(&[open(1, echo.address)], |plane| {
         plane.rules.drain.tunnel = Duration::from_secs(5);
     });
-    let mut client = plane.client();
-    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    assert_eq!(client.head().expect("a head").status, 101);
-    plane.until(|sample| worker(sample, 1).in_flight.tunnel == 1);
+    let mut client = in_a_tunnel(&mut plane);
     plane.rules.drain.at_most = Duration::from_secs(1);
     plane.publish(&[(0, &[shut(1, echo.address)])]);
     // It never falls silent, and is cut all the same, by what is in force now.

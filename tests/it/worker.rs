@@ -56,6 +56,29 @@ impl Worker {
         Self::make(Arc::new(script), true)
     }
 
+    /// Answers every request with this, once the door is open.
+    pub(crate) fn waiting(body: &'static str) -> (Self, Door) {
+        let door = Door::new();
+        let inside = door.clone();
+        let worker = Self::scripted(move |_, stream| {
+            inside.wait();
+            reply(stream, body)
+        });
+        (worker, door)
+    }
+
+    /// Begins a stream of events with one, `a`, and sends nothing more; it breaks off when the door is open.
+    pub(crate) fn silent_after_an_event() -> (Self, Door) {
+        let door = Door::new();
+        let inside = door.clone();
+        let worker = Self::scripted(move |_, stream| {
+            write(stream, ONE_EVENT);
+            inside.wait();
+            false
+        });
+        (worker, door)
+    }
+
     /// Hands each request to the script when its head is complete.
     pub(crate) fn early(
         script: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static,
@@ -101,6 +124,9 @@ impl Worker {
         self.seen.lock().expect("no panic").clone()
     }
 }
+
+/// The head of a stream of events, and the first one of them.
+pub(crate) const ONE_EVENT: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\n\n\r\n";
 
 /// A whole answer with a length.
 pub(crate) fn reply(stream: &mut TcpStream, body: &str) -> bool {
