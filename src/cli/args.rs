@@ -63,7 +63,7 @@ Examples:
   remuda run --workers 4 --health /healthz -- gunicorn --bind unix:{socket} app:app
   remuda run -c remuda.toml
 
-Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice, and not in one moment: now), \
+Signals: USR2 rolls every service, HUP re-reads the config, TERM and INT stop gracefully (twice: now), \
 QUIT stops now, TTIN and TTOU change the number of workers.";
 
 /// A front proxy that owns a service's socket and its workers, and replaces them without losing a request.
