@@ -6,7 +6,6 @@
 mod changes;
 mod check;
 pub mod diagnose;
-mod edits;
 mod file;
 pub mod flags;
 mod host;

@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
-use super::check::Check;
-use super::read_text;
-use super::value::Value;
+use super::{Check, Value};
+use crate::config::read_text;
 use crate::link::message::{Edits, FieldEdits, Page};
 use crate::proxy::{head, rules};
 
@@ -14,6 +13,7 @@ const MAX_PAGE: usize = 32 << 10;
 const MAX_PAGES: usize = 128 << 10;
 
 impl Check<'_> {
+    /// What is changed about heads.
     pub(super) fn edits(&mut self, service: &str) -> Edits {
         let upgrades = match self.maybe(&format!("services.{service}.upgrades")) {
             Some(Value::Texts(texts)) => self.upgrades(service, &texts.clone()),
@@ -84,6 +84,7 @@ impl Check<'_> {
             .error("value", self.values.span(key), message, None);
     }
 
+    /// What clients read by status; all of it is read now.
     pub(super) fn pages(&mut self, service: &str) -> Vec<Page> {
         let key = format!("services.{service}.error_pages");
         let Some(Value::Files(files)) = self.maybe(&key) else {
