@@ -5,6 +5,7 @@
 
 mod changes;
 mod check;
+mod convert;
 pub mod diagnose;
 mod file;
 pub mod flags;
