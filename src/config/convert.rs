@@ -1,5 +1,6 @@
 //! From a TOML value to what its key holds: variables filled in, relative paths based.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -11,13 +12,13 @@ use super::value::{self, Kind, Value, Wrong};
 use super::{Listen, LogTarget};
 use crate::link::message::PublicListener;
 
+/// What is wrong with a value: each mistake, and the place of the part that has it; `None` is all of it.
+pub(super) type Mistakes = Vec<(Option<Range<usize>>, Wrong)>;
+
 impl Reader<'_> {
-    /// Reads a value as its key wants it.
-    pub(super) fn convert(&self, key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
-        let expected =
-            |found: &str| Wrong::new(format!("expected {}, found {found}", key.kind.noun()));
+    /// Reads a value as its key wants it; of a list or a table, every mistake is found.
+    pub(super) fn convert(&self, key: &Key, value: &DeValue<'_>) -> Result<Value, Mistakes> {
         match (key.kind, value) {
-            (Kind::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
             (Kind::Texts, DeValue::Array(array)) => {
                 let texts = self.texts(array, key, |text| Ok(text.to_owned()))?;
                 Ok(Value::Texts(texts))
@@ -43,6 +44,15 @@ impl Reader<'_> {
                 let based = pairs.map(|(name, path)| (name, self.base.join(path)));
                 Ok(Value::Files(based.collect()))
             }
+            _ => self.single(key, value).map_err(|wrong| vec![(None, wrong)]),
+        }
+    }
+
+    fn single(&self, key: &Key, value: &DeValue<'_>) -> Result<Value, Wrong> {
+        let expected =
+            |found: &str| Wrong::new(format!("expected {}, found {found}", key.kind.noun()));
+        match (key.kind, value) {
+            (Kind::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
             (Kind::Texts, DeValue::String(text)) if key.name != "command" => {
                 let wrong = Wrong::new("expected a list of texts, found a text".to_owned());
                 Err(wrong.help(format!("write [{}]", value::quoted(text))))
@@ -112,12 +122,10 @@ impl Reader<'_> {
         array: &DeArray<'_>,
         key: &Key,
         read: impl Fn(&str) -> Result<T, Wrong>,
-    ) -> Result<Vec<T>, Wrong> {
+    ) -> Result<Vec<T>, Mistakes> {
         if array.is_empty() {
-            return Err(Wrong::new(format!(
-                "the list is empty; expected {}",
-                key.kind.noun()
-            )));
+            let wrong = format!("the list is empty; expected {}", key.kind.noun());
+            return Err(vec![(None, Wrong::new(wrong))]);
         }
         let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
             DeValue::String(text) if text.contains('\0') => {
@@ -126,38 +134,29 @@ impl Reader<'_> {
             DeValue::String(text) => read(&self.expand(text)?),
             _ => Err(Wrong::new("every item of the list is a text in quotes")),
         };
-        array.iter().map(one).collect()
+        all(array.iter().map(|item| (item.span(), one(item))))
     }
 
-    fn pairs(&self, table: &DeTable<'_>) -> Result<Vec<(String, String)>, Wrong> {
-        let mut pairs = Vec::new();
-        for (name, value) in table {
-            let name = name.get_ref();
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(Wrong::new(format!(
-                    "`{}` cannot be a variable's name",
-                    name.escape_debug()
-                )));
-            }
-            match value.get_ref() {
-                DeValue::String(text) if text.contains('\0') => {
-                    return Err(Wrong::new(format!(
-                        "`{}`: a NUL character is not allowed",
-                        name.escape_debug()
-                    )));
-                }
-                DeValue::String(text) => {
-                    pairs.push((name.to_string(), self.expand(text)?));
-                }
-                _ => {
-                    return Err(
-                        Wrong::new(format!("`{}` must be a text", name.escape_debug()))
-                            .help("write the value in quotes, such as { WORKERS = \"4\" }"),
-                    );
-                }
-            }
+    fn pairs(&self, table: &DeTable<'_>) -> Result<Vec<(String, String)>, Mistakes> {
+        all(table.iter().map(|(name, value)| {
+            let place = name.span().start..value.span().end;
+            (place, self.pair(name.get_ref(), value.get_ref()))
+        }))
+    }
+
+    fn pair(&self, name: &str, value: &DeValue<'_>) -> Result<(String, String), Wrong> {
+        let shown = name.escape_debug();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Wrong::new(format!("`{shown}` cannot be a variable's name")));
         }
-        Ok(pairs)
+        match value {
+            DeValue::String(text) if text.contains('\0') => Err(Wrong::new(format!(
+                "`{shown}`: a NUL character is not allowed"
+            ))),
+            DeValue::String(text) => Ok((name.to_owned(), self.expand(text)?)),
+            _ => Err(Wrong::new(format!("`{shown}` must be a text"))
+                .help("write the value in quotes, such as { WORKERS = \"4\" }")),
+        }
     }
 
     /// Fills in `${NAME}` and `${NAME:-default}`; `$${` is a plain `${`.
@@ -196,5 +195,22 @@ impl Reader<'_> {
         }
         out.push_str(rest);
         Ok(out)
+    }
+}
+
+/// What was read if nothing is wrong; else everything that is.
+fn all<T>(
+    items: impl Iterator<Item = (Range<usize>, Result<T, Wrong>)>,
+) -> Result<Vec<T>, Mistakes> {
+    let (mut read, mut mistakes) = (Vec::new(), Mistakes::new());
+    for (place, item) in items {
+        match item {
+            Ok(item) => read.push(item),
+            Err(wrong) => mistakes.push((Some(place), wrong)),
+        }
+    }
+    match mistakes.is_empty() {
+        true => Ok(read),
+        false => Err(mistakes),
     }
 }

@@ -192,10 +192,12 @@ impl Reader<'_> {
     fn value(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         match self.convert(key, value.get_ref()) {
             Ok(value) => Some(value),
-            Err(Wrong { message, help }) => {
-                let message = format!("`{}`: {message}", key.name);
-                self.problems
-                    .error("value", Some(value.span()), message, help);
+            Err(mistakes) => {
+                for (part, Wrong { message, help }) in mistakes {
+                    let place = part.unwrap_or_else(|| value.span());
+                    let message = format!("`{}`: {message}", key.name);
+                    self.problems.error("value", Some(place), message, help);
+                }
                 None
             }
         }

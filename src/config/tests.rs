@@ -8,6 +8,8 @@ use crate::link::message::{
 };
 use crate::rollout::Settings;
 
+mod lists;
+
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs
         .iter()

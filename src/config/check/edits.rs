@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Check, Value};
 use crate::config::read_text;
+use crate::config::value::quoted;
 use crate::link::message::{Edits, FieldEdits, Page};
 use crate::proxy::{head, rules};
 
@@ -38,8 +39,9 @@ impl Check<'_> {
                         .to_owned(),
                     false => format!("`{}` is not the name of a protocol", text.escape_debug()),
                 };
-                self.problems
-                    .error("value", self.values.span(&key), why, None);
+                let list = self.values.span(&key);
+                let span = list.map(|list| self.problems.within(list, &quoted(text)));
+                self.problems.error("value", span, why, None);
             }
         }
         texts.iter().map(|text| text.to_ascii_lowercase()).collect()
