@@ -1124,6 +1124,41 @@ fn check_takes_a_file_as_run_does() {
 }
 
 #[test]
+fn check_says_what_is_not_here_beside_what_is_wrong() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("c.toml");
+    let checked = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let output = remuda(&["check", config.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 78, "{}", stderr(&output));
+        stderr(&output)
+    };
+    let said = checked(
+        "nonsense = 1\n[services.app]\ncommand = [\"./none\"]\nenv_file = \"none.env\"\nworkers = \"x\"\n",
+    );
+    for what in [
+        "unknown key `nonsense`",
+        "`command`: `./none`: there is no such file",
+        "none.env`: there is no such file",
+        "`workers`: ",
+        "c.toml: invalid, 2 mistakes, 2 warnings",
+    ] {
+        assert!(said.contains(what), "{what:?} not in\n{said}");
+    }
+    // What is not known is not missed: where the worker starts, and what it finds there.
+    let said = checked("[services.app]\ncommand = [\"./none\"]\ncwd = 3\n");
+    assert!(
+        said.contains("`cwd`: ") && !said.contains("./none`:"),
+        "{said}"
+    );
+    // Nor in what is a guess of the reader's.
+    let said = checked("[services.app]\ncommand = [\"./none\"]\nworkers = = 2\n");
+    assert!(!said.contains("./none`:"), "{said}");
+}
+
+#[test]
 fn check_reads_a_pipe_and_run_says_why_it_does_not() {
     let dir = TempDir::new().unwrap();
     std::fs::create_dir(dir.path().join("here")).unwrap();

@@ -83,9 +83,8 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
         config: Some(file),
         ..variables.clone()
     };
-    match config::load_once(&flags, env) {
-        Ok(mut loaded) => {
-            loaded.look_at_host(env);
+    match config::examine(&flags, env) {
+        Ok(loaded) => {
             tell(out, &loaded.warnings);
             if resolved {
                 out.event(
@@ -101,8 +100,9 @@ fn one(out: &Out, file: PathBuf, variables: &RunFlags, env: &Env, resolved: bool
         Err(problems) => {
             tell(out, &problems);
             let errors = problems.errors();
-            let mistakes = if errors == 1 { "mistake" } else { "mistakes" };
-            out.say(&format!("{name}: invalid, {errors} {mistakes}"));
+            let mistakes = words::counted(errors as u64, "mistake");
+            let warnings = warnings(problems.list().len() - errors);
+            out.say(&format!("{name}: invalid, {mistakes}{warnings}"));
             false
         }
     }
@@ -145,10 +145,14 @@ fn summary(name: &str, loaded: &Loaded) -> String {
     });
     let services = services.collect::<Vec<_>>().join(", ");
     let listen = config::listener_names(listen).join(", ");
-    let warnings = match loaded.warnings.list().len() {
-        0 => String::new(),
-        1 => ", 1 warning".to_owned(),
-        many => format!(", {many} warnings"),
-    };
+    let warnings = warnings(loaded.warnings.list().len());
     format!("{name}: valid: {services} on {listen}{warnings}")
+}
+
+/// How many there are, for the end of a sentence.
+fn warnings(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(", {}", words::counted(count as u64, "warning")),
+    }
 }

@@ -73,11 +73,14 @@ fn differs(old: &Values, new: &Values, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Env, RunFlags, assemble};
+    use crate::config::draft::Draft;
+    use crate::config::{Env, RunFlags};
 
     fn read(text: &str) -> Loaded {
         let text = format!("{text}\n[services.a]\ncommand = [\"x\"]\n");
-        assemble(None, &text, &RunFlags::default(), &Env::new()).expect("valid")
+        Draft::of(None, &text, &RunFlags::default(), &Env::new())
+            .settled()
+            .expect("valid")
     }
 
     #[test]

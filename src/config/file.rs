@@ -71,11 +71,15 @@ pub(crate) fn read(text: &str, base: &Path, env: &Env, problems: &mut Problems) 
     reader.values
 }
 
+/// Reads one file.
 pub(super) struct Reader<'a> {
     /// Where relative paths begin.
     pub(super) base: &'a Path,
+    /// What variables in texts stand for.
     pub(super) env: &'a Env,
+    /// What is wrong so far.
     pub(super) problems: &'a mut Problems,
+    /// What was read so far.
     pub(super) values: Values,
 }
 

@@ -1,24 +1,31 @@
 //! What a config names on this host, and whether it is there. For `remuda check` alone, and as warnings: the
 //! host that checks a config need not be the one that runs it, nor the moment.
 
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::unistd::{Group, User};
 
+use super::draft::Draft;
+use super::identity::{self, Leaf};
 use super::regular::{self, reason};
-use super::{Env, Loaded, LogTarget, Problems, Recipe, Workers, certificate_fault, identity};
+use super::{Env, LogTarget, Problems, Recipe, Workers, certificate_fault};
 
 /// Where programs are looked for if the worker's environment has no `PATH`, as at the exec.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-impl Loaded {
-    /// Adds a warning for everything that a start would not find.
-    pub fn look_at_host(&mut self, env: &Env) {
+impl Draft {
+    /// Adds a warning for everything that a start would not find. Where the text itself is broken the reader has
+    /// guessed, and nothing is looked for.
+    pub(super) fn look_at_host(&mut self, env: &Env) {
+        if self.problems.list().iter().any(|one| one.code == "syntax") {
+            return;
+        }
         let mut look = Look {
             values: &self.values,
-            problems: &mut self.warnings,
+            problems: &mut self.problems,
             env,
         };
         for service in &self.config.services {
@@ -35,13 +42,14 @@ impl Loaded {
         if let Some(file) = &self.config.admin.token_file {
             look.file("admin.token_file", file);
         }
+        for (leaf, place) in &self.leaves {
+            look.certificate(leaf, place.clone());
+        }
         for files in self.config.tls.iter().flatten() {
-            for (cert, key) in &files.pairs {
-                look.certificate(cert);
+            for (_, key) in &files.pairs {
                 look.key(key);
             }
         }
-        self.warnings.settle();
     }
 }
 
@@ -53,11 +61,9 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// One that clients refuse, or soon will.
-    fn certificate(&mut self, file: &Path) {
-        let leaf = identity::leaf(file);
-        let fault = leaf.and_then(|leaf| certificate_fault(file, &leaf, SystemTime::now()));
-        if let Some(message) = fault {
-            self.problems.warning("expires", None, message, None);
+    fn certificate(&mut self, leaf: &Leaf, place: Option<Range<usize>>) {
+        if let Some(message) = certificate_fault(&leaf.file, &leaf.der, SystemTime::now()) {
+            self.problems.warning("expires", place, message, None);
         }
     }
 
@@ -82,7 +88,7 @@ impl Look<'_> {
                 false => "there is no such directory",
             };
             self.missing(&at("cwd"), &directory.display().to_string(), what, None);
-        } else {
+        } else if !self.refused(service, &["cwd", "env", "env_file", "env_clear"]) {
             self.program(&at("command"), recipe);
         }
         if let Some(file) = &recipe.env_file {
@@ -100,6 +106,13 @@ impl Look<'_> {
         {
             self.missing(&at("group"), name, "there is no such group", None);
         }
+    }
+
+    /// One of these was given, and nobody knows what was meant.
+    fn refused(&self, service: &str, keys: &[&str]) -> bool {
+        let refused = &self.values.refused;
+        let at = |key: &&str| format!("services.{service}.{key}");
+        keys.iter().any(|key| refused.contains(&at(key)))
     }
 
     fn program(&mut self, key: &str, recipe: &Recipe) {
@@ -205,7 +218,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::super::{Env, RunFlags, load};
+    use super::super::{Env, RunFlags, examine, load};
 
     /// What is missed of this config, in a directory with a program, a text and a file of variables.
     fn missed(text: &str) -> Vec<(Option<usize>, String)> {
@@ -233,9 +246,9 @@ mod tests {
             ("PATH", at(place.path())),
         ];
         let env: Env = env.map(|(name, value)| (name.to_owned(), value)).into();
-        let mut loaded = load(&flags, &env).unwrap_or_else(|problems| panic!("{problems}"));
+        let loaded = load(&flags, &env).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-        loaded.look_at_host(&env);
+        let loaded = examine(&flags, &env).unwrap_or_else(|problems| panic!("{problems}"));
         let reports = loaded.warnings.reports().into_iter();
         reports.map(|one| (one.line, one.message)).collect()
     }

@@ -183,6 +183,7 @@ mod tests {
 
     use rcgen::{CertificateParams, KeyPair};
 
+    use super::super::draft::Draft;
     use super::super::{Config, Env, Loaded, RunFlags, load};
 
     const APP: &str = "[services.app]\ncommand = [\"./server\"]\n";
@@ -211,6 +212,17 @@ mod tests {
             place
         }
 
+        /// A certificate of its own that ends with the first day of this year.
+        fn expiring(&self, name: &str, year: i32) {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(vec![format!("{name}.test")]);
+            let mut params = params.expect("parameters");
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let certificate = params.self_signed(&key).expect("a certificate");
+            self.put(&format!("{name}.pem"), &certificate.pem());
+            self.put(&format!("{name}.key"), &key.serialize_pem());
+        }
+
         fn path(&self) -> &Path {
             self.0.path()
         }
@@ -225,13 +237,23 @@ mod tests {
         }
 
         fn read(&self, text: &str) -> Result<Loaded, String> {
-            self.put("remuda.toml", text);
-            let flags = RunFlags {
-                config: Some(self.path().join("remuda.toml")),
-                ..RunFlags::default()
-            };
+            self.draft(text)
+                .settled()
+                .map_err(|problems| problems.render(false, None))
+        }
+
+        fn draft(&self, text: &str) -> Draft {
             let env = Env::from([("RUNTIME_DIRECTORY".to_owned(), "/run/r".to_owned())]);
-            load(&flags, &env).map_err(|problems| problems.render(false, None))
+            let file = self.path().join("remuda.toml");
+            Draft::of(Some(&file), text, &RunFlags::default(), &env)
+        }
+
+        /// What a check says of it beside mistakes, of which it has none.
+        fn warnings(&self, text: &str) -> String {
+            let mut draft = self.draft(text);
+            draft.look_at_host(&Env::new());
+            let loaded = draft.settled().expect("valid");
+            loaded.warnings.render(false, None)
         }
 
         fn with(&self, tls: &str) -> Result<Config, String> {
@@ -295,10 +317,9 @@ mod tests {
             "cert = [\"one.pem\", \"two.pem\"], key = \"one.key\"",
             "differ in length",
         );
-        place.wrong(
-            "cert = [\"one.pem\", \"two.pem\"], key = [\"two.key\", \"one.key\"]",
-            "the key is not",
-        );
+        let crossed = "cert = [\"one.pem\", \"two.pem\"], key = [\"two.key\", \"one.key\"]";
+        let said = place.with(crossed).expect_err(crossed);
+        assert_eq!(said.matches("the key is not").count(), 2, "{said}");
         place.wrong(
             "cert = \"one-both.pem\", client_cert = \"required\"",
             "`client_cert` without `client_ca`",
@@ -327,9 +348,7 @@ mod tests {
         let text = format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n{listen}{APP}");
         for (mode, warns) in [(0o644, true), (0o640, false), (0o600, false)] {
             place.allow("one.key", mode);
-            let mut loaded = place.read(&text).expect("valid");
-            loaded.look_at_host(&Env::new());
-            let said = loaded.warnings.render(false, None);
+            let said = place.warnings(&text);
             let says = said.contains("one.key: the key can be read by every user");
             assert_eq!(says, warns, "{mode:o}: {said}");
         }
@@ -341,19 +360,45 @@ mod tests {
         let listen = "tls = { cert = \"old.pem\", key = \"old.key\" }\n";
         let text = format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n{listen}{APP}");
         for (end, warns) in [(2020, true), (4096, false)] {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(vec!["old.test".to_owned()]);
-            let mut params = params.expect("parameters");
-            params.not_after = rcgen::date_time_ymd(end, 1, 1);
-            let certificate = params.self_signed(&key).expect("a certificate");
-            place.put("old.pem", &certificate.pem());
-            place.put("old.key", &key.serialize_pem());
-            let mut loaded = place.read(&text).expect("it can be shown");
-            loaded.look_at_host(&Env::new());
-            let said = loaded.warnings.render(false, None);
+            place.expiring("old", end);
+            let said = place.warnings(&text);
             let says = said.contains("old.pem: the certificate: it expired on 2020-01-01");
             assert_eq!(says, warns, "{end}: {said}");
         }
+    }
+
+    #[test]
+    fn t23_a_certificate_is_read_once_and_what_was_read_is_judged() {
+        let place = Place::new();
+        place.expiring("old", 2020);
+        let listen = "tls = { cert = \"old.pem\", key = \"old.key\" }\n";
+        let text = format!("[[listen]]\naddress = \"127.0.0.1:8443\"\n{listen}{APP}");
+        let mut draft = place.draft(&text);
+        std::fs::remove_file(place.path().join("old.pem")).expect("it is ours");
+        draft.look_at_host(&Env::new());
+        let loaded = draft.settled().expect("it can be shown");
+        let said = loaded.warnings.render(false, None);
+        assert!(said.contains("it expired on 2020-01-01"), "{said}");
+        assert!(said.contains("remuda.toml:3:"), "{said}");
+    }
+
+    #[test]
+    fn t23_every_listed_certificate_that_cannot_be_shown_is_said() {
+        let place = Place::new();
+        place.expiring("old", 2020);
+        let cert = "[\"old.pem\", \"none.pem\", \"one.pem\", \"text.pem\"]";
+        let key = "[\"old.key\", \"none.key\", \"two.key\", \"one.key\"]";
+        let tls = format!("cert = {cert}, key = {key}, client_ca = \"empty.pem\"");
+        let said = place.with(&tls).expect_err("refused");
+        for what in [
+            "none.pem: there is no such file",
+            "two.key: the key is not",
+            "text.pem: it is no PEM file",
+            "empty.pem: there is no certificate",
+        ] {
+            assert!(said.contains(what), "{what:?} not in\n{said}");
+        }
+        assert_eq!(said.matches("error[").count(), 4, "{said}");
     }
 
     #[test]

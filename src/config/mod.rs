@@ -7,6 +7,7 @@ mod changes;
 mod check;
 mod convert;
 pub mod diagnose;
+mod draft;
 mod file;
 pub mod flags;
 mod host;
@@ -36,6 +37,7 @@ pub use self::flags::RunFlags;
 pub use self::paths::Env;
 pub use self::value::parse_duration;
 
+use self::draft::Draft;
 use crate::link::message::{
     AccessLog, Entrance, Front, Protocol, PublicListener, ServiceRules, TlsOffer, WorkerAddress,
 };
@@ -66,16 +68,19 @@ impl Loaded {
 ///
 /// Everything that is wrong, at once; warnings among it.
 pub fn load(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
-    load_by(Reading::Again, flags, env)
+    draft(Reading::Again, flags, env)?.settled()
 }
 
-/// The same for who reads it once: a pipe is fine, too, and is waited for.
+/// The same for who reads it once and starts nothing: a pipe is fine, too, and is waited for; and whatever is wrong,
+/// what a start would not find on this host is among the warnings.
 ///
 /// # Errors
 ///
 /// Everything that is wrong, at once; warnings among it.
-pub fn load_once(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
-    load_by(Reading::Once, flags, env)
+pub fn examine(flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
+    let mut draft = draft(Reading::Once, flags, env)?;
+    draft.look_at_host(env);
+    draft.settled()
 }
 
 /// How often a file is read.
@@ -85,9 +90,9 @@ enum Reading {
     Again,
 }
 
-fn load_by(reading: Reading, flags: &RunFlags, env: &Env) -> Result<Loaded, Problems> {
+fn draft(reading: Reading, flags: &RunFlags, env: &Env) -> Result<Draft, Problems> {
     let Some(file) = flags.file() else {
-        return assemble(None, "", flags, env);
+        return Ok(Draft::of(None, "", flags, env));
     };
     let name = file.display().to_string();
     let mut problems = Problems::of(Some(name.clone()), "");
@@ -101,7 +106,7 @@ fn load_by(reading: Reading, flags: &RunFlags, env: &Env) -> Result<Loaded, Prob
             if !problems.is_empty() {
                 return Err(problems);
             }
-            assemble(Some(&file), &text, flags, env)
+            Ok(Draft::of(Some(&file), &text, flags, env))
         }
         Err(message) => {
             let help = match &flags.config {
@@ -124,28 +129,6 @@ fn load_by(reading: Reading, flags: &RunFlags, env: &Env) -> Result<Loaded, Prob
             Err(problems)
         }
     }
-}
-
-fn assemble(
-    file: Option<&Path>,
-    text: &str,
-    flags: &RunFlags,
-    env: &Env,
-) -> Result<Loaded, Problems> {
-    let mut problems = Problems::of(file.map(|file| file.display().to_string()), text);
-    let base = file.map_or(Path::new(""), base_of);
-    let mut values = file::read(text, base, env, &mut problems);
-    flags.apply(&mut values, &mut problems);
-    let config = check::build(&values, env, &mut problems);
-    problems.settle();
-    if problems.errors() > 0 {
-        return Err(problems);
-    }
-    Ok(Loaded {
-        config,
-        warnings: problems,
-        values,
-    })
 }
 
 /// One `[[listen]]`.
@@ -192,9 +175,13 @@ impl From<PublicListener> for Listen {
 /// Reads what the listener at `place` shows by TLS.
 ///
 /// # Errors
-/// What is wrong, with the file's name.
+/// All that is wrong, with the files' names.
 pub fn tls_offer(place: u32, files: &TlsFiles, http2: bool) -> Result<TlsOffer, String> {
-    identity::offer(place, files, http2).map_err(|unfit| unfit.why)
+    let found = identity::read(place, files, http2);
+    found.offer.map_err(|unfit| {
+        let each = unfit.into_iter().map(|one| one.why);
+        each.collect::<Vec<_>>().join("; ")
+    })
 }
 
 /// What is to be said of the time of a certificate that was read from this file, if anything is.
@@ -216,14 +203,6 @@ pub fn listener_names(listeners: &[PublicListener]) -> Vec<String> {
 
 /// Between two probes of a worker that is not ready yet.
 pub const FIRST_PROBES: Duration = Duration::from_millis(100);
-
-/// Where relative paths of a config begin: at its directory, or at ours if the name is only a descriptor's, as
-/// `/dev/stdin` and `/dev/fd/63` are.
-fn base_of(file: &Path) -> &Path {
-    let is_descriptor = file.starts_with("/dev") || file.starts_with("/proc");
-    let directory = file.parent().filter(|_| !is_descriptor);
-    directory.unwrap_or(Path::new(""))
-}
 
 fn read_text(file: &Path) -> Result<String, String> {
     regular::read(file).and_then(text_of)

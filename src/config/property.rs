@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Env, Problems, RunFlags, assemble};
+use super::draft::Draft;
+use super::{Env, Problems, RunFlags};
 use crate::fuzz::{self, Choices, Tally};
 
 /// Every example that is shipped, and the page with every key.
@@ -99,7 +100,8 @@ fn read(text: &str) -> Result<Problems, Problems> {
         .collect();
     // A folder that is not there, so that nothing is read but the text.
     let file = Path::new("/nowhere/remuda.toml");
-    assemble(Some(file), text, &RunFlags::default(), &env).map(|loaded| {
+    let draft = Draft::of(Some(file), text, &RunFlags::default(), &env);
+    draft.settled().map(|loaded| {
         assert!(!loaded.resolved().is_empty());
         loaded.warnings
     })

@@ -27,7 +27,7 @@ fn read_with(text: &str, flags: &RunFlags) -> Result<Loaded, Problems> {
         ("NAME", "x"),
         ("EMPTY", ""),
     ]);
-    assemble(Some(Path::new("dir/remuda.toml")), text, flags, &env)
+    Draft::of(Some(Path::new("dir/remuda.toml")), text, flags, &env).settled()
 }
 
 fn config(text: &str) -> Config {

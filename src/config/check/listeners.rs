@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{Check, Value};
-use crate::config::{Listen, identity, listener_names};
+use crate::config::identity::{self, Part};
+use crate::config::{Listen, Places, TlsFiles, listener_names};
 use crate::link::message::{Front, Network, PublicListener};
 
 impl Check<'_> {
@@ -19,19 +20,8 @@ impl Check<'_> {
                 tls,
                 places,
             } = one;
-            if let Some(files) = tls
-                && let Err(unfit) = identity::offer(0, files, entrance.http2)
-            {
-                let span = match unfit.part {
-                    identity::Part::Cert => &places.cert,
-                    // It is in the same file if it is not named.
-                    identity::Part::Key => {
-                        places.key.as_ref().map_or(&places.cert, |_| &places.key)
-                    }
-                    identity::Part::Roots => &places.client_ca,
-                };
-                self.problems
-                    .error("certificate", span.clone(), unfit.why, None);
+            if let Some(files) = tls {
+                self.certificates(files, entrance.http2, places);
             }
             let zero = matches!(address, PublicListener::Tcp(address) if address.port() == 0);
             let shown = |address| listener_names(std::slice::from_ref(address)).join("");
@@ -71,6 +61,23 @@ impl Check<'_> {
             }
         }
         list
+    }
+
+    /// All that is wrong with them is said; those that could be read are kept for who judges their times.
+    fn certificates(&mut self, files: &TlsFiles, http2: bool, places: &Places) {
+        let found = identity::read(0, files, http2);
+        for unfit in found.offer.err().into_iter().flatten() {
+            let span = match unfit.part {
+                Part::Cert => &places.cert,
+                // It is in the same file if it is not named.
+                Part::Key => places.key.as_ref().map_or(&places.cert, |_| &places.key),
+                Part::Roots => &places.client_ca,
+            };
+            self.problems
+                .error("certificate", span.clone(), unfit.why, None);
+        }
+        let place = |leaf| (leaf, places.cert.clone());
+        self.leaves.extend(found.leaves.into_iter().map(place));
     }
 
     /// Limits towards clients.

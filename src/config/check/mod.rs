@@ -24,15 +24,28 @@ use std::time::Duration;
 
 use super::diagnose::Problems;
 use super::file::Values;
+use super::identity::Leaf;
 use super::keys;
 use super::paths::Env;
 use super::value::{Kind, Value};
 use super::{Config, ServiceConfig};
 use crate::rollout::Amount;
 
+/// A config, and what was read beside it.
+pub(crate) struct Built {
+    pub(crate) config: Config,
+    /// The certificates that listeners show, each with the place where its file is named.
+    pub(crate) leaves: Vec<(Leaf, Option<Range<usize>>)>,
+}
+
 /// Builds the config. What it returns counts only if no error was found.
-pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Config {
-    let mut check = Check { values, problems };
+pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Built {
+    let leaves = Vec::new();
+    let mut check = Check {
+        values,
+        problems,
+        leaves,
+    };
     check.services();
     let admin = check.admin(env);
     let services: Vec<ServiceConfig> = values
@@ -62,13 +75,17 @@ pub(crate) fn build(values: &Values, env: &Env, problems: &mut Problems) -> Conf
     };
     check.stop(&config);
     check.enough_ports(&config);
-    config
+    Built {
+        config,
+        leaves: check.leaves,
+    }
 }
 
 /// What was given, and where is said what is wrong with it.
 struct Check<'a> {
     values: &'a Values,
     problems: &'a mut Problems,
+    leaves: Vec<(Leaf, Option<Range<usize>>)>,
 }
 
 impl Check<'_> {
