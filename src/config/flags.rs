@@ -97,7 +97,7 @@ pub struct RunFlags {
     /// Working directory of the workers [default: ours]
     #[arg(long, env = "REMUDA_CWD", value_name = "PATH", value_parser = checked(Kind::Path))]
     pub cwd: Option<String>,
-    /// From a stop to the hard end of everything [default: 60s]
+    /// From the end of the shutdown delay to the hard end of everything [default: 60s]
     #[arg(long, env = "REMUDA_STOP_TIMEOUT", value_name = "D", value_parser = checked(Kind::Time(1)))]
     pub stop_timeout: Option<String>,
     /// From a stop to the listeners' closing, with /readyz already failing [default: 0s]

@@ -104,7 +104,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "stop_timeout",
                 SOME_TIME,
                 "\"60s\"",
-                "From a stop to the hard end of everything",
+                "From the end of `shutdown_delay` to the hard end of everything",
             ),
             key(
                 "exit_on_failed_start",

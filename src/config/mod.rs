@@ -239,7 +239,7 @@ pub struct Config {
     pub ports: (u16, u16),
     /// From a stop to the listeners' closing, with readiness already failing.
     pub shutdown_delay: Duration,
-    /// From a stop to the hard end of everything.
+    /// From the end of `shutdown_delay` to the hard end of everything.
     pub stop_timeout: Duration,
     /// Written at start, removed at exit.
     pub pid_file: Option<PathBuf>,

@@ -27,14 +27,13 @@ impl Check<'_> {
         }
     }
 
-    /// A stop has the time that its parts may take.
+    /// A stop has the time that its parts may take. It begins where the listeners close.
     pub(super) fn stop(&mut self, config: &Config) {
         for service in &config.services {
-            let grace = service.settings.kill_grace;
-            let longest = config.shutdown_delay + service.settings.drain_request + grace;
+            let longest = service.settings.drain_request + service.settings.kill_grace;
             if longest > config.stop_timeout {
                 let message = format!(
-                    "`stop_timeout` is {}, less than `shutdown_delay`, `drain.request` and `drain.kill_grace` of `{}` together: a stop may cut requests",
+                    "`stop_timeout` is {}, less than `drain.request` and `drain.kill_grace` of `{}` together: a stop may cut requests",
                     time_text(config.stop_timeout),
                     service.name,
                 );
