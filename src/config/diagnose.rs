@@ -264,6 +264,22 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// One line, as a log has it.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, _) => {}
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The nearest border of a character at or below `at`.
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use self::changes::ChangedKeys;
-pub use self::diagnose::Problems;
+pub use self::diagnose::{Problems, Report};
 pub use self::flags::RunFlags;
 pub use self::paths::Env;
 pub use self::value::parse_duration;
@@ -58,6 +58,15 @@ impl Loaded {
     #[must_use]
     pub fn resolved(&self) -> String {
         resolved::write(&self.values, &self.config, self.warnings.file.as_deref())
+    }
+
+    /// The warnings that `before` had not, wherever in its text.
+    #[must_use]
+    pub fn warnings_since(&self, before: &Self) -> Vec<Report> {
+        let known = before.warnings.list();
+        let mut all = self.warnings.reports();
+        all.retain(|one| known.iter().all(|other| other.message != one.message));
+        all
     }
 }
 

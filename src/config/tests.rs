@@ -9,6 +9,7 @@ use crate::link::message::{
 use crate::rollout::Settings;
 
 mod lists;
+mod times;
 
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs

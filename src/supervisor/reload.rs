@@ -86,6 +86,11 @@ impl Supervisor {
         self.metrics
             .config_reload(self.notices.all_read(), self.clock.wall(now));
         let (new, changes) = applied?;
+        for warning in new.warnings_since(&self.last_read) {
+            let (kind, text) = ("config_warning", warning.to_string());
+            self.journal
+                .note(now, Level::WARN, kind, &text, json!(warning));
+        }
         self.last_read = new;
         self.metrics.config_hash(&digest(&self.config));
         for change in &changes.told {

@@ -362,3 +362,31 @@ fn f65_a_second_instance_on_one_state_directory_is_refused_by_the_name_of_the_fi
         app["ready"] == app["wanted"] && app["generation"] == 2
     });
 }
+
+#[test]
+fn what_a_config_warns_of_is_logged_once_at_the_start_and_at_a_reload() {
+    let mut instance = Start::default()
+        .service("rollout = { ramp = \"2s\", soak = \"1s\" }")
+        .ready();
+    let times = |instance: &Instance, what: &str| instance.said().matches(what).count();
+    let soak = "`services.app.rollout.soak` is 1s";
+    assert_eq!(times(&instance, soak), 1, "{}", instance.said());
+    let before = text(&instance);
+    let start = "`services.app.health.start_timeout` is 5m";
+    let with = format!("{before}\nhealth.start_timeout = \"5m\"\n");
+    reload(&instance, &with).expect(0);
+    instance.wait_said(start);
+    // What was said is known, wherever it stands now.
+    reload(
+        &instance,
+        &format!("# A line more.\n{with}drain.request = \"29s\"\n"),
+    )
+    .expect(0);
+    instance.wait_said("drain.request");
+    assert_eq!(times(&instance, soak), 1, "{}", instance.said());
+    assert_eq!(times(&instance, start), 1, "{}", instance.said());
+    let line = instance.said();
+    let line = line.lines().find(|line| line.contains(start));
+    let line = line.expect("just seen");
+    assert!(line.contains("remuda.toml:"), "{line}");
+}

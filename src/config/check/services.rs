@@ -40,6 +40,7 @@ impl Check<'_> {
             let message = "`health.notify` needs workers that remuda starts";
             self.problems.error("conflict", span, message, Some(help));
         }
+        self.in_vain(name, settings.ownership);
         ServiceConfig {
             name: ServiceName::new(name),
             workers,
