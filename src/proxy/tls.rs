@@ -34,6 +34,8 @@ use crate::link::message::{ClientAuthorities, Identity, TlsOffer};
 /// What is agreed on by ALPN (RFC 7301).
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+/// One that offers nothing else would be refused (RFC 7301 §3.2).
+const OLD: &[u8] = b"http/1.0";
 
 fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -160,8 +162,8 @@ pub(crate) fn config(offer: &TlsOffer) -> Result<Arc<ServerConfig>, String> {
         config.session_storage = Arc::new(NoServerSessionStorage {});
     }
     config.alpn_protocols = match offer.http2 {
-        true => vec![HTTP2.to_vec(), HTTP1.to_vec()],
-        false => vec![HTTP1.to_vec()],
+        true => [HTTP2, HTTP1, OLD].map(<[u8]>::to_vec).to_vec(),
+        false => [HTTP1, OLD].map(<[u8]>::to_vec).to_vec(),
     };
     Ok(Arc::new(config))
 }

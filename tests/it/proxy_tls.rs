@@ -47,7 +47,7 @@ fn http_1_is_spoken_by_tls_and_the_worker_is_told() {
     let a = Worker::named("a");
     let authority = Authority::new();
     let plane = serving(&[open(1, a.address)], offer(&[&authority.identity(&["a"])]));
-    for protocols in [&[][..], &["http/1.1"], &["http/1.1", "h2"]] {
+    for protocols in [&[][..], &["http/1.1"], &["http/1.0"], &["http/1.1", "h2"]] {
         let mut trust = authority.client();
         trust.protocols = protocols;
         if protocols.len() == 2 {
@@ -67,7 +67,7 @@ fn http_1_is_spoken_by_tls_and_the_worker_is_told() {
         assert_eq!(request.field("x-forwarded-proto"), Some("https"));
         assert_eq!(request.field("x-forwarded-for"), Some("127.0.0.1"));
     }
-    assert_eq!(a.requests().len(), 7);
+    assert_eq!(a.requests().len(), 10);
 }
 
 #[test]
