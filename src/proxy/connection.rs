@@ -30,10 +30,12 @@ use super::tunnel;
 use super::upload::Source;
 use crate::link::message::ProxyReason;
 
-/// A client that still sends what nobody wants is listened to for so long, and so much of it, so that
-/// our answer is not lost by a reset (HTTP.md §3, early answers).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 << 20;
+/// A client that still sends what nobody wants is listened to until it is silent for so long, so that our answer is
+/// not lost by a reset (HTTP.md §3, early answers).
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// But not for longer, and to no more than so much: many clients look for an answer only behind their whole upload.
+pub(super) const LINGER_AT_MOST: Duration = Duration::from_secs(10);
+pub(super) const LINGER_BYTES: usize = 256 << 20;
 
 /// Serves one client until its connection is closed.
 pub(super) async fn serve(lp: Rc<Loop>, place: usize, accepted: Accepted) {
@@ -280,10 +282,10 @@ async fn finish(
 pub(super) async fn linger(socket: &mut Socket) {
     let drain = async {
         socket.shutdown().await?;
-        let mut scratch = vec![0; 16 << 10];
+        let mut scratch = vec![0; 64 << 10];
         let mut left = LINGER_BYTES;
         loop {
-            let read = socket.read(&mut scratch).await?;
+            let read = timeout(LINGER, socket.read(&mut scratch)).await??;
             if read == 0 || left < read {
                 return io::Result::Ok(());
             }
@@ -291,7 +293,7 @@ pub(super) async fn linger(socket: &mut Socket) {
         }
     };
     // Whatever goes wrong, the connection is closed next.
-    let _ = timeout(LINGER, drain).await;
+    let _ = timeout(LINGER_AT_MOST, drain).await;
 }
 
 /// Counts a connection until it is closed.

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Request};
 use remuda::link::message::{Entrance, Limit, ProxyReason};
 
 use crate::h2::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, Raw, Session, fields, get,
-    piece, request,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, Session,
+    WINDOW_UPDATE, fields, get, piece, request,
 };
 use crate::plane::{Plane, open, worker};
 use crate::worker::{Door, Worker, reply, write};
@@ -703,6 +703,60 @@ fn an_early_answer_arrives_whole_while_the_body_still_comes() {
         let answer = session.post(request("POST", "/"), body, None);
         let answer = answer.expect("an answer");
         assert_eq!((answer.status, answer.text()), (403, "no"));
+    }
+}
+
+/// Some clients lose an answer with which they are told to send no more: they are, once they are silent.
+#[test]
+fn an_early_answer_is_followed_by_no_reset_while_the_body_comes() {
+    let early = Worker::early(|_, stream| {
+        write(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+        );
+        false
+    });
+    let plane = Plane::serving(&[open(1, early.address)]);
+    let mut raw = Raw::connect(plane.address);
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/"),
+    ];
+    for (stream, ends) in [(1, true), (3, false)] {
+        raw.send(HEADERS, END_HEADERS, stream, &fields(&post));
+        assert_eq!(raw.of(stream).status(), Some(404));
+        let body = raw.of(stream);
+        assert_eq!((body.kind, body.flags), (DATA, END_STREAM));
+        // More than its window has, which opens again as it is thrown away.
+        let (mut sent, mut window) = (0, 65_535);
+        while sent < 1 << 20 {
+            while window >= 16 << 10 {
+                raw.send(DATA, 0, stream, &[b'x'; 16 << 10]);
+                (sent, window) = (sent + (16 << 10), window - (16 << 10));
+            }
+            let frame = raw.next().expect("the connection lives");
+            assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
+            if frame.kind == WINDOW_UPDATE && frame.stream == stream {
+                window += frame.number(0);
+            }
+        }
+        if ends {
+            raw.send(DATA, END_STREAM, stream, b"end");
+            raw.send(PING, 0, 0, b"all read");
+            loop {
+                let frame = raw.next().expect("the connection lives");
+                assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
+                if frame.kind == PING {
+                    break;
+                }
+            }
+        } else {
+            // It says no more.
+            let reset = raw.until(RST_STREAM);
+            assert_eq!((reset.stream, reset.number(0)), (stream, 0), "NO_ERROR");
+        }
     }
 }
 

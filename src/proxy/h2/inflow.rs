@@ -2,14 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
+use tokio::time::timeout;
 
 use crate::proxy::client::Client;
+use crate::proxy::connection::{LINGER, LINGER_AT_MOST, LINGER_BYTES};
 use crate::proxy::front::Broken;
 use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
 use crate::proxy::head::is_padded;
@@ -158,6 +161,41 @@ impl Inflow {
                 None => Piece::End,
             },
         ))
+    }
+
+    /// Throws away what is left of it, until its end, but no more than a client is listened to that sends what nobody
+    /// wants. Whoever is told to stop together with the answer may lose that: so does curl's `libnghttp2` of 2023.
+    pub(super) async fn linger(&self) {
+        let mut left = LINGER_BYTES;
+        let rest = async {
+            while let Ok(Some(came)) = timeout(LINGER, poll_fn(|cx| self.poll_waste(cx))).await {
+                match left.checked_sub(came) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // Then it is told, by a reset without an error (RFC 9113 §8.1).
+        let _ = timeout(LINGER_AT_MOST, rest).await;
+    }
+
+    /// Throws away the next piece; says how large it was, if there was one.
+    fn poll_waste(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.client.listen(cx);
+        if self.client.is_killed() {
+            return Poll::Ready(None);
+        }
+        let waits = self.waiting.borrow_mut().next();
+        let mut stream = self.stream.borrow_mut();
+        let data = match waits {
+            Some(data) => data,
+            None => match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) => data,
+                Some(Err(_)) | None => return Poll::Ready(None),
+            },
+        };
+        let released = stream.flow_control().release_capacity(data.len());
+        Poll::Ready(released.ok().map(|()| data.len()))
     }
 
     /// Whether the last byte was taken, as far as can be told from what is here.

@@ -69,7 +69,11 @@ pub(super) async fn serve(open: &Open<'_>, accepted: Accepted) {
         }
         sent
     });
-    open.ended(sent.await);
+    let sent = sent.await;
+    open.ended(sent);
+    if sent == Ending::Whole && !inflow.is_whole() {
+        Box::pin(inflow.linger()).await;
+    }
 }
 
 /// A request's answer; `None` if the client gives it up before it begins, or is given up.
