@@ -288,6 +288,7 @@ async fn pass<Answered: Written>(
         Ok(returning) => returning,
         Err(why) => {
             held.0.blame_worker();
+            held.0.answer_is_broken(why);
             let reason = if outgoing.upgrade.is_some() {
                 ProxyReason::Upgrade
             } else {

@@ -9,10 +9,10 @@ use h2::Reason;
 use h2::client::Builder;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request};
-use remuda::link::message::{Entrance, Limit, ProxyReason};
+use remuda::link::message::{Entrance, Limit, ProxyReason, Sample};
 
 use crate::h2::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, Session,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, ROOT, RST_STREAM, Raw, Session,
     WINDOW_UPDATE, fields, get, piece, request,
 };
 use crate::plane::{Plane, open, worker};
@@ -758,6 +758,23 @@ fn an_early_answer_is_followed_by_no_reset_while_the_body_comes() {
             assert_eq!((reset.stream, reset.number(0)), (stream, 0), "NO_ERROR");
         }
     }
+}
+
+#[test]
+fn a_malformed_head_that_ends_its_connection_is_counted() {
+    let a = Worker::named("a");
+    let mut plane = Plane::serving(&[open(1, a.address)]);
+    let mut raw = Raw::connect(plane.address);
+    let head = [&ROOT[..], &[("X-Upper", "a")]].concat();
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&head));
+    assert_eq!(raw.end(), Some(1), "PROTOCOL_ERROR");
+    let bad = |sample: &Sample| {
+        let errors = sample.services[0].errors().into_iter();
+        let bad = errors.filter(|(reason, _)| *reason == ProxyReason::BadRequest);
+        bad.map(|(_, count)| count).sum::<u64>()
+    };
+    plane.until(|sample| bad(sample) == 1);
+    assert_eq!(a.requests().len(), 0);
 }
 
 #[test]

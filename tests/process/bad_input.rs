@@ -614,3 +614,17 @@ fn with_json_every_line_of_our_own_log_is_an_object() {
     let ready = ours.iter().find(|line| line["fields"]["service"] == "app");
     assert_eq!(ready.expect("a worker's news")["level"], "INFO");
 }
+
+/// The client is told nothing of it, so that its programmer must be.
+#[test]
+fn an_answer_that_cannot_be_passed_on_is_said_with_what_is_wrong_with_it() {
+    let mut instance = Start::default().ready();
+    assert_eq!(instance.get("/many?n=1000").status, 200);
+    for _ in 0..3 {
+        assert_eq!(instance.get("/no_answer").status, 502);
+    }
+    let said = "worker 0 of `app` sent an answer that cannot be passed on: malformed field name";
+    instance.wait_said(said);
+    // Each of two event loops says it once, and again in ten seconds.
+    assert!((1..=2).contains(&instance.said().matches(said).count()));
+}

@@ -36,7 +36,7 @@ use super::tls::Greeting;
 use super::upload::Upload;
 use super::upstream::Pool;
 use crate::link::message::{Limit, ProxyReason, PublicListener};
-use crate::rollout::WorkerId;
+use crate::rollout::{ServiceName, Slot, WorkerId};
 pub(super) use handle::{Greetings, Handle, Order};
 
 /// One turn of a loop's clock: time limits are kept this exactly.
@@ -111,6 +111,7 @@ pub(super) struct Loop {
     turns: Cell<u32>,
     /// When it was last said that something is used up.
     said_exhausted: Cell<Option<u64>>,
+    said_broken: Cell<Option<u64>>,
 }
 
 impl Loop {
@@ -142,6 +143,7 @@ impl Loop {
             stop: Notify::new(),
             turns: Cell::new(0),
             said_exhausted: Cell::new(None),
+            said_broken: Cell::new(None),
         }
     }
 
@@ -197,18 +199,34 @@ impl Loop {
     /// A worker could not be reached for want of what is ours. Said now and then.
     pub(super) fn is_exhausted(&self, error: &io::Error) {
         self.counters.exhausted();
-        let now = self.now();
-        if self
-            .said_exhausted
-            .get()
-            .is_none_or(|at| at + SAY_AGAIN <= now)
-        {
-            self.said_exhausted.set(Some(now));
+        if self.is_to_be_said(&self.said_exhausted) {
             tracing::warn!(
                 "no connection to a worker: {error}; remuda, or this host, is out of descriptors, ports or memory \
                  (`remuda_upstream_exhausted_total` counts it)"
             );
         }
+    }
+
+    /// What a worker answered breaks the rules. Said now and then: the client is told nothing of it, and its
+    /// programmer must be.
+    pub(super) fn answer_is_broken(&self, service: &ServiceName, by: Option<Slot>, why: &str) {
+        if self.is_to_be_said(&self.said_broken) {
+            let slot = by.map_or(String::new(), |slot| format!(" {slot}"));
+            tracing::warn!(
+                "worker{slot} of `{service}` sent an answer that cannot be passed on: {why} \
+                 (`remuda_http_proxy_errors_total{{reason=\"bad_response\"}}` counts them)"
+            );
+        }
+    }
+
+    /// Whether it is time to say this again.
+    fn is_to_be_said(&self, said: &Cell<Option<u64>>) -> bool {
+        let now = self.now();
+        let due = said.get().is_none_or(|at| at + SAY_AGAIN <= now);
+        if due {
+            said.set(Some(now));
+        }
+        due
     }
 
     /// A head was refused before it was known whom it is for. Where there is but one service it was for that.

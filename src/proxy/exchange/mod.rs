@@ -206,6 +206,12 @@ impl Exchange {
         self.tried.get().unwrap_or(self.began)
     }
 
+    /// Its worker's answer breaks the rules, for this reason.
+    pub(super) fn answer_is_broken(&self, why: &str) {
+        let slot = self.had.get().map(|(slot, _)| slot);
+        self.lp.answer_is_broken(&self.service.name, slot, why);
+    }
+
     /// A connection was made for it, which took so long.
     pub(super) fn connected(&self, took: Duration) {
         self.connect.set(Some(took));

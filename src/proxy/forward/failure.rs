@@ -28,6 +28,11 @@ impl Errand<'_> {
         if let Some(error) = exhausted {
             self.exchange.lp.is_exhausted(error);
         }
+        if error.kind == SendErrorKind::BadAnswer {
+            let why = error.source.as_ref().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "it is not HTTP".to_owned());
+            self.exchange.answer_is_broken(&why);
+        }
         let (reason, why) = match error.kind {
             SendErrorKind::Unconnected => (ProxyReason::Connect, "cannot connect"),
             SendErrorKind::Reset => (ProxyReason::Reset, "the worker closed the connection"),

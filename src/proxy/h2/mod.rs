@@ -32,7 +32,7 @@ use super::client::{Client, Phase, Present};
 use super::connection::linger;
 use super::event_loop::Loop;
 use super::socket::Socket;
-use crate::link::message::Front;
+use crate::link::message::{Front, ProxyReason};
 pub(super) use inflow::Inflow;
 use streams::Streams;
 use wire::Wire;
@@ -125,6 +125,9 @@ async fn converse(lp: &Rc<Loop>, client: &Rc<Client>, wire: &Wire) -> End {
                 // What we have ended ourselves is counted.
                 if calm && error.is_library() && !abused {
                     lp.counters.abused();
+                } else if error.is_library() && !calm {
+                    // Malformed so that `h2` ends the connection for it, and not the stream alone.
+                    lp.count_unreadable(ProxyReason::BadRequest);
                 }
                 return match error.is_io() {
                     true => End::Cut,

@@ -11,8 +11,8 @@ use super::super::rules;
 
 /// Longest head of an answer; as much as we take from clients.
 const MAX_HEAD: usize = 64 << 10;
-/// Most fields of an answer. Some set dozens of cookies; the front's limit for requests is 100.
-const MAX_FIELDS: usize = 128;
+/// Most fields of an answer. Some set hundreds of cookies, and what the head may hold bounds them as well.
+const MAX_FIELDS: usize = 1_024;
 
 /// The head of an answer.
 #[derive(Debug)]

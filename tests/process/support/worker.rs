@@ -307,6 +307,14 @@ impl Worker {
                 std::process::abort()
             }
             "/die" => std::process::abort(),
+            "/no_answer" => out
+                .write_all(b"HTTP/1.1 200 OK\r\nbad name: 1\r\n\r\n")
+                .ok(),
+            "/many" => {
+                let fields = "X-A: 1\r\n".repeat(usize::try_from(request.number("n")).unwrap_or(0));
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+                out.write_all(head.as_bytes()).ok()
+            }
             "/sse" => {
                 out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").ok()?;
                 for n in 0..request.number("n") {

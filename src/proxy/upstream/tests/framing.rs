@@ -3,7 +3,7 @@
 use super::*;
 
 fn bad_heads() -> Vec<Vec<u8>> {
-    let many = "x: y\r\n".repeat(200);
+    let many = "x: y\r\n".repeat(1_025);
     let long = format!("x: {}\r\n", "y".repeat(65 << 10));
     let with = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\n").into_bytes();
     let mut heads: Vec<Vec<u8>> = [
