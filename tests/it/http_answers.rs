@@ -31,7 +31,7 @@ fn settled(plane: &mut Plane, a: &Worker, connections: usize, name: &str) {
 #[test]
 fn t9_answers_that_break_the_rules_are_502_and_their_connection_is_not_used_again() {
     let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}").into_bytes();
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(200));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(1_025));
     let early = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40)
         + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let table: &[(&str, Vec<u8>)] = &[
