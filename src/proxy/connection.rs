@@ -2,16 +2,14 @@
 //! loop's clock, ended when a drain says so, carried on as a tunnel when it becomes one.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::accept::Accepted;
@@ -22,6 +20,7 @@ use super::event_loop::{Loop, after_the_others};
 use super::front::{Answering, Inlet, Next, Refused, Wants};
 use super::h2;
 use super::handle::{answer_bare, handle};
+use super::linger::{LINGER, linger};
 use super::reply::Reply;
 use super::respond;
 use super::rules::Returning;
@@ -29,13 +28,6 @@ use super::socket::Socket;
 use super::tunnel;
 use super::upload::Source;
 use crate::link::message::ProxyReason;
-
-/// A client that still sends what nobody wants is listened to until it is silent for so long, so that our answer is
-/// not lost by a reset (HTTP.md §3, early answers).
-pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// But not for longer, and to no more than so much: many clients look for an answer only behind their whole upload.
-pub(super) const LINGER_AT_MOST: Duration = Duration::from_secs(10);
-pub(super) const LINGER_BYTES: usize = 256 << 20;
 
 /// Serves one client until its connection is closed.
 pub(super) async fn serve(lp: Rc<Loop>, place: usize, accepted: Accepted) {
@@ -276,24 +268,6 @@ async fn finish(
         (After::Reset, _) => socket.reset_on_close(),
         (After::Next { .. } | After::Http2 | After::Abort, _) => {}
     }
-}
-
-/// Says that nothing more comes, and throws away what the client still sends.
-pub(super) async fn linger(socket: &mut Socket) {
-    let drain = async {
-        socket.shutdown().await?;
-        let mut scratch = vec![0; 64 << 10];
-        let mut left = LINGER_BYTES;
-        loop {
-            let read = timeout(LINGER, socket.read(&mut scratch)).await??;
-            if read == 0 || left < read {
-                return io::Result::Ok(());
-            }
-            left -= read;
-        }
-    };
-    // Whatever goes wrong, the connection is closed next.
-    let _ = timeout(LINGER_AT_MOST, drain).await;
 }
 
 /// Counts a connection until it is closed.

@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use super::accept::Accepted;
 use super::client::Way;
-use super::connection::linger;
 use super::event_loop::Loop;
 use super::front::Inlet;
+use super::linger::linger;
 use super::socket::{Peer, Socket};
 use super::tls;
 use crate::link::message::{AcceptError, Entrance, Limit};

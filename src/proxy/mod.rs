@@ -34,6 +34,7 @@ mod h1;
 mod h2;
 mod handle;
 pub mod head;
+mod linger;
 mod live;
 mod names;
 mod park;

@@ -12,10 +12,10 @@ use h2::RecvStream;
 use tokio::time::timeout;
 
 use crate::proxy::client::Client;
-use crate::proxy::connection::{LINGER, LINGER_AT_MOST, LINGER_BYTES};
 use crate::proxy::front::Broken;
 use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
 use crate::proxy::head::is_padded;
+use crate::proxy::linger::{LINGER, LINGER_AT_MOST, LINGER_BYTES};
 
 /// A piece smaller than this is put together with its neighbours while it waits.
 const SMALL: usize = 256;

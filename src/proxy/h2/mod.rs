@@ -29,8 +29,8 @@ use h2::Reason;
 use h2::server::{Builder, Connection};
 
 use super::client::{Client, Phase, Present};
-use super::connection::linger;
 use super::event_loop::Loop;
+use super::linger::linger;
 use super::socket::Socket;
 use crate::link::message::{Front, ProxyReason};
 pub(super) use inflow::Inflow;
