@@ -1,6 +1,5 @@
 //! How a client is listened to whose answer was made before it had sent all: what it still sends is thrown away.
 
-use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,23 +11,31 @@ use super::socket::Socket;
 /// not lost by a reset (HTTP.md §3, early answers).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// But not for longer, and to no more than so much: many clients look for an answer only behind their whole upload.
-pub(super) const LINGER_AT_MOST: Duration = Duration::from_secs(10);
-pub(super) const LINGER_BYTES: usize = 256 << 20;
+const AT_MOST: Duration = Duration::from_secs(10);
+const BYTES: usize = 256 << 20;
 
 /// Says that nothing more comes, and throws away what the client still sends.
 pub(super) async fn linger(socket: &mut Socket) {
-    let drain = async {
-        socket.shutdown().await?;
-        let mut scratch = vec![0; 64 << 10];
-        let mut left = LINGER_BYTES;
-        loop {
-            let read = timeout(LINGER, socket.read(&mut scratch)).await??;
-            if read == 0 || left < read {
-                return io::Result::Ok(());
+    let mut scratch = vec![0; 64 << 10];
+    if let Ok(Ok(())) = timeout(LINGER, socket.shutdown()).await {
+        waste(async || match socket.read(&mut scratch).await {
+            Ok(0) | Err(_) => None,
+            Ok(read) => Some(read),
+        })
+        .await;
+    }
+}
+
+/// Throws away piece by piece, each as large as `next` says, until there is none. Whatever goes wrong, it is over next.
+pub(super) async fn waste(mut next: impl AsyncFnMut() -> Option<usize>) {
+    let rest = async {
+        let mut left = BYTES;
+        while let Ok(Some(came)) = timeout(LINGER, next()).await {
+            match left.checked_sub(came) {
+                Some(rest) => left = rest,
+                None => return,
             }
-            left -= read;
         }
     };
-    // Whatever goes wrong, the connection is closed next.
-    let _ = timeout(LINGER_AT_MOST, drain).await;
+    let _ = timeout(AT_MOST, rest).await;
 }

@@ -9,13 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
-use tokio::time::timeout;
 
 use crate::proxy::client::Client;
 use crate::proxy::front::Broken;
 use crate::proxy::h1::{MAX_TRAILER_FIELDS, Piece};
 use crate::proxy::head::is_padded;
-use crate::proxy::linger::{LINGER, LINGER_AT_MOST, LINGER_BYTES};
+use crate::proxy::linger::waste;
 
 /// A piece smaller than this is put together with its neighbours while it waits.
 const SMALL: usize = 256;
@@ -166,17 +165,8 @@ impl Inflow {
     /// Throws away what is left of it, until its end, but no more than a client is listened to that sends what nobody
     /// wants. Whoever is told to stop together with the answer may lose that: so does curl's `libnghttp2` of 2023.
     pub(super) async fn linger(&self) {
-        let mut left = LINGER_BYTES;
-        let rest = async {
-            while let Ok(Some(came)) = timeout(LINGER, poll_fn(|cx| self.poll_waste(cx))).await {
-                match left.checked_sub(came) {
-                    Some(rest) => left = rest,
-                    None => return,
-                }
-            }
-        };
         // Then it is told, by a reset without an error (RFC 9113 §8.1).
-        let _ = timeout(LINGER_AT_MOST, rest).await;
+        waste(async || poll_fn(|cx| self.poll_waste(cx)).await).await;
     }
 
     /// Throws away the next piece; says how large it was, if there was one.
