@@ -1,5 +1,5 @@
 //! Decoding `Transfer-Encoding: chunked`, incrementally and strictly: CRLF only, digits checked for
-//! overflow, extensions bounded and dropped.
+//! overflow, extensions bounded and dropped. Only a worker may leave blanks behind a size.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -35,17 +35,31 @@ enum State {
 #[derive(Debug)]
 pub(in crate::proxy) struct Chunked {
     state: State,
+    /// Blanks may stand behind a size, though nothing else does.
+    padded: bool,
     extensions: usize,
     /// Bytes of an unfinished line or section that were searched already.
     searched: usize,
 }
 
 impl Chunked {
+    /// Of a request: blanks behind a size are no part of the grammar (RFC 9112 §7.1), and not everybody who
+    /// reads them has the line end at the same place (T9).
     pub(in crate::proxy) fn new() -> Self {
         Self {
             state: State::Size,
+            padded: false,
             extensions: 0,
             searched: 0,
+        }
+    }
+
+    /// Of a worker's answer. Servers that leave room for a size before they know it fill it up with blanks;
+    /// what the client gets is framed anew.
+    pub(in crate::proxy) fn of_answer() -> Self {
+        Self {
+            padded: true,
+            ..Self::new()
         }
     }
 
@@ -60,7 +74,7 @@ impl Chunked {
                     let Some(line) = self.line(buffer)? else {
                         return Ok(None);
                     };
-                    let (size, extensions) = chunk_size(&buffer[..line])?;
+                    let (size, extensions) = chunk_size(&buffer[..line], self.padded)?;
                     self.extensions += extensions;
                     if self.extensions > MAX_EXTENSIONS {
                         return Err("too many chunk extensions");
@@ -150,7 +164,7 @@ impl Chunked {
 }
 
 /// A chunk's size and how many bytes of extensions came with it.
-fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
+fn chunk_size(line: &[u8], padded: bool) -> Result<(u64, usize), &'static str> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     if digits == 0 {
         return Err("no chunk size");
@@ -168,7 +182,7 @@ fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     }
     let extensions = &line[digits..];
     match extensions.iter().find(|b| !matches!(b, b' ' | b'\t')) {
-        None if extensions.is_empty() => {}
+        None if extensions.is_empty() || padded => {}
         Some(b';')
             if extensions
                 .iter()
@@ -184,7 +198,15 @@ mod tests {
 
     /// Decodes what comes in parts; true if the end was reached. What lies behind the end stays.
     fn decode(text: &[u8], part: usize) -> Result<(Vec<u8>, bool, usize), &'static str> {
-        let (mut chunked, mut buffer, mut data) = (Chunked::new(), BytesMut::new(), Vec::new());
+        decode_by(Chunked::new(), text, part)
+    }
+
+    fn decode_by(
+        mut chunked: Chunked,
+        text: &[u8],
+        part: usize,
+    ) -> Result<(Vec<u8>, bool, usize), &'static str> {
+        let (mut buffer, mut data) = (BytesMut::new(), Vec::new());
         for bytes in text.chunks(part) {
             buffer.extend_from_slice(bytes);
             while let Some(piece) = chunked.next(&mut buffer)? {
@@ -210,6 +232,20 @@ mod tests {
                 (b"hello0123456789".to_vec(), true, next.len()),
                 "{part}"
             );
+        }
+    }
+
+    #[test]
+    fn blanks_behind_a_size_are_a_workers_privilege() {
+        let body = b"5  \r\nhello\r\n0\t \r\n\r\n";
+        for part in 1..=body.len() {
+            let decoded = decode_by(Chunked::of_answer(), body, part);
+            assert_eq!(decoded, Ok((b"hello".to_vec(), true, 0)), "{part}");
+            assert!(decode(body, part).is_err(), "{part}");
+        }
+        for body in ["5 x\r\n", "5 5\r\n", " 5\r\n", "5 \nhello", "5\x0b\r\n"] {
+            let decoded = decode_by(Chunked::of_answer(), body.as_bytes(), body.len());
+            assert!(decoded.is_err(), "{body:?}");
         }
     }
 

@@ -158,7 +158,7 @@ impl Framing {
         } else if method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
             Decoder::Empty
         } else if self.chunked {
-            Decoder::Chunked(Chunked::new())
+            Decoder::Chunked(Chunked::of_answer())
         } else if let Some(length) = self.length {
             match length {
                 0 => Decoder::Empty,
