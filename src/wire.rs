@@ -444,6 +444,9 @@ pub struct WorkerOrdered {
 pub struct Reloaded {
     /// What changed, in sentences; one says so if nothing did.
     pub changes: Vec<String>,
+    /// What is likely to be a mistake in the new config and was not in the one before, in sentences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// One for each service that is rolled for it.
     pub rollouts: Vec<Rollout>,
 }

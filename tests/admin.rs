@@ -619,7 +619,7 @@ async fn services_and_workers_take_orders() {
     let reloaded = call("/v1/reload", "").await;
     assert_eq!(
         reloaded.json(),
-        json!({"changes": ["service app: workers 4 → 6"], "rollouts": []})
+        json!({"changes": ["service app: workers 4 → 6"], "warnings": [], "rollouts": []})
     );
     assert_eq!(
         call("/v1/upgrade", "").await.status,

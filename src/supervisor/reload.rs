@@ -37,6 +37,8 @@ struct Prepared {
 struct Changes {
     /// In sentences.
     told: Vec<String>,
+    /// What the new config warns of and the one before did not, in sentences.
+    warnings: Vec<String>,
     /// The ids of the rollouts that were ordered for it.
     rolled: Vec<String>,
 }
@@ -50,13 +52,18 @@ impl Supervisor {
         self.manager.reloads();
         let outcome = self.read_and_apply();
         self.manager.reloaded();
-        let Changes { told, rolled } = outcome?;
+        let Changes {
+            told,
+            warnings,
+            rolled,
+        } = outcome?;
         self.act();
         self.publish_views();
         let mut rollouts = self.rollouts_now();
         rollouts.retain(|rollout| rolled.contains(&rollout.id));
         Ok(wire::Reloaded {
             changes: told,
+            warnings,
             rollouts,
         })
     }
@@ -85,11 +92,12 @@ impl Supervisor {
         self.notices.config = refused.map(|refusal| why.unwrap_or_else(|| not_reloaded(refusal)));
         self.metrics
             .config_reload(self.notices.all_read(), self.clock.wall(now));
-        let (new, changes) = applied?;
+        let (new, mut changes) = applied?;
         for warning in new.warnings_since(&self.last_read) {
             let (kind, text) = ("config_warning", warning.to_string());
             self.journal
                 .note(now, Level::WARN, kind, &text, json!(warning));
+            changes.warnings.push(text);
         }
         self.last_read = new;
         self.metrics.config_hash(&digest(&self.config));
@@ -170,6 +178,7 @@ impl Supervisor {
         let needed = restart_needed(&self.config, new);
         let mut changes = Changes {
             told: needed.clone(),
+            warnings: Vec::new(),
             rolled: Vec::new(),
         };
         let general = keys.general.iter().map(|key| &**key);

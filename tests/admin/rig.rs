@@ -294,6 +294,7 @@ async fn control_loop(
                 note(format!("reload by {by}"));
                 let _ = reply.send(Ok(wire::Reloaded {
                     changes: vec!["service app: workers 4 → 6".to_owned()],
+                    warnings: Vec::new(),
                     rollouts: Vec::new(),
                 }));
             }

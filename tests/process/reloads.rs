@@ -364,7 +364,7 @@ fn f65_a_second_instance_on_one_state_directory_is_refused_by_the_name_of_the_fi
 }
 
 #[test]
-fn what_a_config_warns_of_is_logged_once_at_the_start_and_at_a_reload() {
+fn what_a_config_warns_of_is_said_once_at_the_start_and_by_the_reload_that_brings_it() {
     let mut instance = Start::default()
         .service("rollout = { ramp = \"2s\", soak = \"1s\" }")
         .ready();
@@ -374,14 +374,16 @@ fn what_a_config_warns_of_is_logged_once_at_the_start_and_at_a_reload() {
     let before = text(&instance);
     let start = "`services.app.health.start_timeout` is 5m";
     let with = format!("{before}\nhealth.start_timeout = \"5m\"\n");
-    reload(&instance, &with).expect(0);
+    let told = reload(&instance, &with).expect(0).err;
+    assert!(told.contains("warning: ") && told.contains(start), "{told}");
     instance.wait_said(start);
     // What was said is known, wherever it stands now.
-    reload(
+    let told = reload(
         &instance,
         &format!("# A line more.\n{with}drain.request = \"29s\"\n"),
     )
     .expect(0);
+    assert!(!told.err.contains("warning: "), "{}", told.err);
     instance.wait_said("drain.request");
     assert_eq!(times(&instance, soak), 1, "{}", instance.said());
     assert_eq!(times(&instance, start), 1, "{}", instance.said());
