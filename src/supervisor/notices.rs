@@ -74,9 +74,11 @@ impl Supervisor {
     /// Services that do not run what the config in use says, because its rollout ended otherwise. They are
     /// not rolled again by every reload: one that renews a certificate would try a release that was found
     /// bad over and over.
-    pub(super) fn behind(&self, view: &View) -> Vec<String> {
+    fn behind(&self, view: &View) -> Vec<String> {
         let services = view.services.iter();
-        services.filter_map(|of| self.behind_in(of)).collect()
+        services
+            .filter_map(|of| self.behind_in(&self.config, of))
+            .collect()
     }
 
     /// Workers of addresses that a reload took away, which serve until those that came have answered.
@@ -97,13 +99,14 @@ impl Supervisor {
         all.collect()
     }
 
-    fn behind_in(&self, view: &ServiceView) -> Option<String> {
+    /// The same of one service, were this the config in use.
+    pub(super) fn behind_in(&self, config: &Config, view: &ServiceView) -> Option<String> {
         let name = &view.service;
         let rollout = view.rollout.as_ref();
         if is_moving(view) {
             return None;
         }
-        let config = self.config.services.iter().find(|of| of.name == *name)?;
+        let config = config.services.iter().find(|of| of.name == *name)?;
         let Workers::Managed(wanted) = &config.workers else {
             return None;
         };

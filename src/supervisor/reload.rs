@@ -6,31 +6,34 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::Level;
 
-use self::words::{INVALID, OF_A_GENERATION, OF_PROBES, moves, named, not_reloaded};
+use self::plan::{Plan, Step, Word};
+use self::words::{INVALID, not_reloaded};
 use super::access_log;
-use super::certificates::{self, Certificates};
+use super::certificates::Certificates;
 use super::control::Supervisor;
-use super::notices::{OF_THE_START, is_moving, other_owners, other_services, restart_needed};
+use super::notices::{other_owners, other_services};
 use super::standing::Standing;
 use super::status::rollout_id;
-use crate::config::{ChangedKeys, Config, ServiceConfig, Workers};
+use crate::config::{Config, ServiceConfig, Workers};
 use crate::link::message::TlsOffer;
-use crate::rollout::{Accepted, Command, Generation, Moment, Refusal, RolloutOrder, Trigger};
+use crate::rollout::{Accepted, Command, Moment, Refusal};
 use crate::wire;
 
+mod plan;
 mod words;
 
 /// How often a config that was refused is looked at.
 const LOOK_AT_REFUSED: Duration = Duration::from_secs(5);
 
-/// What was read and opened for a config that may be taken.
+/// What was read for a config that may be taken.
 struct Prepared {
     certificates: Certificates,
     offers: Vec<TlsOffer>,
     standing: Standing,
-    /// If it is another one.
-    log: Option<Option<access_log::OpenLog>>,
 }
+
+/// The access log that is opened for a config, if it is another one; none, if it is off.
+type OtherLog = Option<Option<access_log::OpenLog>>;
 
 /// What a config has changed.
 #[derive(Debug, Default)]
@@ -82,10 +85,15 @@ impl Supervisor {
             why = Some(INVALID.to_owned());
             Refusal::Invalid(problems)
         });
-        let prepared = read.and_then(|new| self.prepare(&new.config).map(|ready| (new, ready)));
-        let applied = prepared.and_then(|(new, ready)| {
+        let prepared = read.and_then(|new| {
+            let ready = self.prepare(&new.config)?;
+            let log = self.open_log(&new.config)?;
+            Ok((new, ready, log))
+        });
+        let applied = prepared.and_then(|(new, ready, log)| {
             let keys = new.changed_since(&self.last_read);
-            self.apply(&new.config, ready, &keys)
+            let plan = self.plan(&new.config, &ready, &keys);
+            self.apply(&new.config, ready, log, plan)
                 .map(|changes| (new, changes))
         });
         let refused = applied.as_ref().err();
@@ -119,7 +127,8 @@ impl Supervisor {
             return;
         };
         if read.config != self.last_read.config {
-            self.notices.config = Some(match self.prepare(&read.config) {
+            let ready = self.prepare(&read.config);
+            self.notices.config = Some(match ready.and_then(|_| self.open_log(&read.config)) {
                 Ok(_not_asked_for) => {
                     "the config was not reloaded; it is valid now, and `remuda reload` takes it"
                         .to_owned()
@@ -139,7 +148,8 @@ impl Supervisor {
         );
     }
 
-    /// Everything of a config that may be refused, before anything is changed: all of it is taken, or nothing.
+    /// Everything of a config that may be refused but its log, before anything is changed: all of it is taken,
+    /// or nothing.
     fn prepare(&self, new: &Config) -> Result<Prepared, Refusal> {
         if let Some(why) = other_services(&self.config, new) {
             return Err(Refusal::Conflict(why));
@@ -157,45 +167,34 @@ impl Supervisor {
         Certificates::read(new, now).map_err(Refusal::Invalid)?;
         let (mut certificates, read) = Certificates::read(&here, now).map_err(Refusal::Invalid)?;
         let offers = certificates.keeping(&standing.left_out, self.planes.offers(), read);
-        let log = match self.config.access_log == new.access_log {
-            true => None,
-            false => Some(access_log::open(&new.access_log).map_err(Refusal::Invalid)?),
-        };
         Ok(Prepared {
             certificates,
             offers,
             standing,
-            log,
         })
     }
 
+    fn open_log(&self, new: &Config) -> Result<OtherLog, Refusal> {
+        if self.config.access_log == new.access_log {
+            return Ok(None);
+        }
+        let log = access_log::open(&new.access_log).map_err(Refusal::Invalid)?;
+        Ok(Some(log))
+    }
+
+    /// Does what was decided. What may be refused, was before.
     fn apply(
         &mut self,
         new: &Config,
         ready: Prepared,
-        keys: &ChangedKeys,
+        log: OtherLog,
+        plan: Plan,
     ) -> Result<Changes, Refusal> {
-        let needed = restart_needed(&self.config, new);
-        let mut changes = Changes {
-            told: needed.clone(),
-            warnings: Vec::new(),
-            rolled: Vec::new(),
-        };
-        let general = keys.general.iter().map(|key| &**key);
-        let live: Vec<&str> = general.filter(|key| !OF_THE_START.contains(key)).collect();
-        if !live.is_empty() {
-            changes
-                .told
-                .push(format!("{} changed (live)", named(&live)));
-        }
-        if let Some(log) = ready.log {
+        if let Some(log) = log {
             self.planes.log_to(log);
             self.config.access_log = new.access_log.clone();
-            changes
-                .told
-                .push("the access log changed (live)".to_owned());
         }
-        self.notices.restart = needed;
+        self.notices.restart = plan.needed;
         // First, as services publish the table.
         self.config.front = new.front.clone();
         self.config.front.entrances = ready.standing.entrances;
@@ -206,149 +205,62 @@ impl Supervisor {
                 *known = files;
             }
         }
-        changes.told.extend(ready.standing.told);
         self.certificates = ready.certificates;
         self.notices.certificates = None;
-        let before = self.planes.offers();
-        if *ready.offers != *before {
-            // More than that HTTP/2 is offered, or no more, which its listener's line says.
-            if certificates::shown(&ready.offers).ne(certificates::shown(before)) {
-                changes.told.push("certificates changed (live)".to_owned());
-            }
+        if *ready.offers != *self.planes.offers() {
             self.say_certificate_faults(&ready.offers);
             self.planes.offer(ready.offers);
         }
-        for service in &new.services {
-            let keys = keys.services.get(&service.name).map_or(&[][..], |of| of);
-            self.apply_service(service, keys, &mut changes)?;
+        let mut rolled = Vec::new();
+        for (service, step) in new.services.iter().zip(plan.services) {
+            rolled.extend(self.apply_service(service, step)?);
         }
-        changes.told.extend(self.behind(&self.view()));
         self.config.shutdown_delay = new.shutdown_delay;
         self.config.stop_timeout = new.stop_timeout;
-        if changes.told.is_empty() {
-            changes.told.push("nothing changed".to_owned());
-        }
-        Ok(changes)
+        Ok(Changes {
+            told: plan.told,
+            warnings: Vec::new(),
+            rolled,
+        })
     }
 
+    /// The id of the rollout that was ordered for it, if one was.
     fn apply_service(
         &mut self,
         new: &ServiceConfig,
-        keys: &[String],
-        changes: &mut Changes,
-    ) -> Result<(), Refusal> {
-        let Some(index) = self
-            .config
-            .services
-            .iter()
-            .position(|of| of.name == new.name)
-        else {
-            return Ok(());
-        };
-        let old = self.config.services[index].clone();
-        let name = &new.name;
-        let moved = match (&old.workers, &new.workers) {
-            (Workers::Unmanaged(was), Workers::Unmanaged(is)) if was != is => Some((was, is)),
-            _ => None,
-        };
-        let (was, is) = (old.settings.wanted, new.settings.wanted);
-        if was != is && moved.is_none() {
-            changes
-                .told
-                .push(format!("service {name}: workers {was} → {is} (live)"));
+        step: Step,
+    ) -> Result<Option<String>, Refusal> {
+        let mut known = self.config.services.iter_mut();
+        if let Some(known) = known.find(|of| of.name == new.name) {
+            *known = new.clone();
         }
-        let is_live = |key: &&str| *key != "workers" && !OF_A_GENERATION.contains(key);
-        let live = keys.iter().map(|key| &**key).filter(is_live);
-        // Probes go on as they began: what a worker is asked is its own for life.
-        let (asked, live): (Vec<&str>, Vec<&str>) = live.partition(|key| OF_PROBES.contains(key));
-        if !asked.is_empty() {
-            changes.told.push(format!(
-                "service {name}: {} changed (for workers that begin from now on)",
-                named(&asked)
-            ));
-        }
-        let differs =
-            old.settings != new.settings || old.rules != new.rules || old.health != new.health;
-        if !live.is_empty() {
-            let live = named(&live);
-            changes
-                .told
-                .push(format!("service {name}: {live} changed (live)"));
-        } else if differs && asked.is_empty() && was == is {
-            // A page, which is a file of its own.
-            changes.told.push(format!(
-                "service {name}: a file that it names changed (live)"
-            ));
-        }
-        self.config.services[index] = new.clone();
         self.workers.configure(new);
-        if let Some((was, is)) = moved {
-            changes
-                .told
-                .push(format!("service {name}: {} (live)", moves(was, is)));
-            let gone = self.workers.unname(new);
-            self.command(Command::Readdress {
-                service: name.clone(),
-                settings: new.settings.clone(),
-                gone,
-            })?;
-        } else if old.settings != new.settings {
-            self.command(Command::Configure {
-                service: name.clone(),
-                settings: new.settings.clone(),
-            })?;
+        let service = new.name.clone();
+        let settings = new.settings.clone();
+        match step.core {
+            Some(Word::Readdress) => {
+                let gone = self.workers.unname(new);
+                self.command(Command::Readdress {
+                    service,
+                    settings,
+                    gone,
+                })?;
+            }
+            Some(Word::Configure) => {
+                self.command(Command::Configure { service, settings })?;
+            }
+            None => {}
         }
         self.republish();
-        let same = old.workers == new.workers && old.release == new.release;
-        if same || matches!(new.workers, Workers::Unmanaged(_)) {
-            return Ok(());
-        }
-        // After a rollback the config before it is no change to what serves.
-        if let Some(serving) = self.serves(new) {
-            changes.told.push(format!(
-                "service {name}: generation {serving} runs this command and environment already"
-            ));
-        } else {
-            let order = RolloutOrder {
-                release: new.release.clone().filter(|_| old.release != new.release),
-                trigger: Trigger::Reload,
-                reason: Some("the config changed".to_owned()),
-                force: true,
-                expected: None,
-            };
-            let accepted = self.command(Command::Rollout {
-                service: name.clone(),
-                order,
-            })?;
-            if let Accepted::Rollout { number, .. } = accepted {
-                changes.rolled.push(rollout_id(name, number.0));
-            }
-            let of = keys.iter().map(|key| &**key);
-            let of: Vec<&str> = of.filter(|key| OF_A_GENERATION.contains(key)).collect();
-            // A placeholder of the environment may be another one.
-            let what = match of.is_empty() {
-                true => "command or environment".to_owned(),
-                false => named(&of),
-            };
-            changes
-                .told
-                .push(format!("service {name}: {what} changed (rollout)"));
-        }
-        Ok(())
-    }
-
-    /// The stable generation, if it runs what this config says and no rollout is about to change that.
-    fn serves(&self, config: &ServiceConfig) -> Option<Generation> {
-        let Workers::Managed(wanted) = &config.workers else {
-            return None;
+        let Some(order) = step.rollout else {
+            return Ok(None);
         };
-        let view = self.view();
-        let mut services = view.services.iter();
-        let serving = services.find(|of| of.service == config.name)?;
-        let is_named = |release: &String| *release == serving.release;
-        let same = self.workers.recipe(&config.name, serving.stable) == Some(wanted)
-            && config.release.as_ref().is_none_or(is_named);
-        (same && !is_moving(serving)).then_some(serving.stable)
+        let service = new.name.clone();
+        let accepted = self.command(Command::Rollout { service, order })?;
+        Ok(match accepted {
+            Accepted::Rollout { number, .. } => Some(rollout_id(&new.name, number.0)),
+            _ => None,
+        })
     }
 
     /// The same routes with new rules. The epoch stays the core's: an acknowledgement of the same number
