@@ -439,10 +439,18 @@ pub struct WorkerOrdered {
     pub service: Service,
 }
 
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadOrder {
+    /// Only say what would change; nothing does.
+    pub dry_run: bool,
+}
+
 /// Answer to `POST /v1/reload`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
-    /// What changed, in sentences; one says so if nothing did.
+    /// What changed, or would, in sentences; one says so if nothing did.
     pub changes: Vec<String>,
     /// What is likely to be a mistake in the new config and was not in the one before, in sentences.
     #[serde(default)]

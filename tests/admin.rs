@@ -621,6 +621,10 @@ async fn services_and_workers_take_orders() {
         reloaded.json(),
         json!({"changes": ["service app: workers 4 → 6"], "warnings": [], "rollouts": []})
     );
+    let planned = call("/v1/reload", r#"{"dry_run":true}"#).await;
+    assert_eq!(planned.json(), reloaded.json());
+    let wrong = call("/v1/reload", r#"{"dryrun":true}"#).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(
         call("/v1/upgrade", "").await.status,
         StatusCode::NOT_IMPLEMENTED
@@ -633,6 +637,7 @@ async fn services_and_workers_take_orders() {
         "Slot(1)",
         "Rollback",
         "reload by uid",
+        "\nplan",
     ] {
         assert!(asked.contains(words), "{words}: {asked}");
     }

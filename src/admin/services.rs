@@ -12,7 +12,9 @@ use super::caller::Caller;
 use super::failure::Failure;
 use crate::rollout::{Accepted, Command, Refusal, ServiceName, Slot, WorkerOrder};
 use crate::supervisor::handle::Ask;
-use crate::wire::{Problem, Reloaded, Requests, Rollouts, Scale, Service, WorkerOrdered};
+use crate::wire::{
+    Problem, ReloadOrder, Reloaded, Requests, Rollouts, Scale, Service, WorkerOrdered,
+};
 
 /// Goes back: aborts a running rollout, takes a parked generation back, or rolls to the release before.
 ///
@@ -146,19 +148,24 @@ pub(super) async fn requests(
     Ok(Json(Requests { requests }))
 }
 
-/// Reads the config again and rolls what changed.
-#[utoipa::path(post, path = "/v1/reload", tag = "change", security(("token" = [])), responses(
-    (status = 200, description = "What changed, and what is rolled for it", body = Reloaded),
+/// Reads the config again and rolls what changed, or says what it would.
+#[utoipa::path(post, path = "/v1/reload", tag = "change", security(("token" = [])), request_body = ReloadOrder, responses(
+    (status = 200, description = "What changed or would, and what is rolled for it", body = Reloaded),
     (status = 409, description = "Services were added or removed, which needs a restart of remuda; nothing changed", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "The config is invalid; nothing changed", body = Problem, content_type = "application/problem+json")
 ))]
 pub(super) async fn reload(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    _: NoBody,
+    Body(order): Body<ReloadOrder>,
 ) -> Result<Json<Reloaded>, Failure> {
+    let ReloadOrder { dry_run } = order.unwrap_or_default();
     let by = caller.to_string();
-    let reloaded = app.ask(|reply| Ask::Reload { by, reply }).await??;
+    let ask = |reply| match dry_run {
+        true => Ask::Plan { reply },
+        false => Ask::Reload { by, reply },
+    };
+    let reloaded = app.ask(ask).await??;
     Ok(Json(reloaded))
 }
 

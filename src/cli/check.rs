@@ -22,8 +22,11 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the JSON Schema of the config, for editors, and do nothing else
-    #[arg(long, conflicts_with_all = ["files", "config", "resolved"])]
+    #[arg(long, conflicts_with_all = ["files", "config", "resolved", "plan"])]
     schema: bool,
+    /// Ask the running instance what `remuda reload` would do now: it reads its config, and changes nothing
+    #[arg(long, conflicts_with_all = ["files", "config", "resolved"])]
+    pub(super) plan: bool,
     /// Print every value in effect as TOML, each with where it comes from
     #[arg(long)]
     resolved: bool,

@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(flags) => return run::run(&out, *flags),
         Command::Demo(flags) => return crate::demo::run(flags, &out),
-        Command::Check(args) => Ok(check::check(&out, args)),
+        Command::Check(args) if !args.plan => Ok(check::check(&out, args)),
         Command::Completions { shell } => Ok(packaging::completions(&out, shell)),
         Command::Man { dir } => packaging::man(&out, dir.as_deref()),
         Command::Socket => Ok(packaging::socket(&out, &socket())),
@@ -97,9 +97,9 @@ fn speak(client: &Client, out: &Out, command: Command) -> Result<Code, Failure> 
             Command::Undrain(args) => workers::one(client, out, Order::Undrain, args).await,
             Command::Restart(args) => workers::one(client, out, Order::Restart, args).await,
             Command::Reload(args) => reload::reload(client, out, args).await,
+            Command::Check(_) => reload::plan(client, out).await,
             Command::Healthcheck => status::healthcheck(client, out).await,
             Command::Run(_)
-            | Command::Check(_)
             | Command::Demo(_)
             | Command::Completions { .. }
             | Command::Socket

@@ -69,6 +69,9 @@ impl Supervisor {
             }
             Ask::Requests { service, reply } => self.ask_requests(&service, reply),
             Ask::Metrics { reply } => self.ask_metrics(reply),
+            Ask::Plan { reply } => {
+                let _ = reply.send(self.rehearse());
+            }
             Ask::Reload { by, reply } => {
                 let outcome = self.reload();
                 self.audit(&by, "reload", outcome.as_ref().err());

@@ -43,6 +43,11 @@ pub enum Ask {
         /// Prometheus text format 0.0.4.
         reply: oneshot::Sender<String>,
     },
+    /// Say what a reload would change.
+    Plan {
+        /// That, or why it would change nothing.
+        reply: oneshot::Sender<Result<wire::Reloaded, Refusal>>,
+    },
     /// Re-read the config.
     Reload {
         /// Who, for the audit log line.

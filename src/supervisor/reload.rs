@@ -71,6 +71,26 @@ impl Supervisor {
         })
     }
 
+    /// What [`Self::reload`] would do now, without doing it: nothing is noted or opened either.
+    pub(super) fn rehearse(&self) -> Result<wire::Reloaded, Refusal> {
+        if self.stopping.is_some() {
+            return Err(Refusal::Stopping);
+        }
+        let new = (self.reread)().map_err(Refusal::Invalid)?;
+        let ready = self.prepare(&new.config)?;
+        let keys = new.changed_since(&self.last_read);
+        let warnings = new.warnings_since(&self.last_read);
+        let mut changes = self.plan(&new.config, &ready, &keys).told;
+        if changes.is_empty() {
+            changes.push("nothing would change".to_owned());
+        }
+        Ok(wire::Reloaded {
+            changes,
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            rollouts: Vec::new(),
+        })
+    }
+
     fn read_and_apply(&mut self) -> Result<Changes, Refusal> {
         let now = self.clock.now();
         let mut why = None;
@@ -101,6 +121,9 @@ impl Supervisor {
         self.metrics
             .config_reload(self.notices.all_read(), self.clock.wall(now));
         let (new, mut changes) = applied?;
+        if changes.told.is_empty() {
+            changes.told.push("nothing changed".to_owned());
+        }
         for warning in new.warnings_since(&self.last_read) {
             let (kind, text) = ("config_warning", warning.to_string());
             self.journal

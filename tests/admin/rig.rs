@@ -290,6 +290,13 @@ async fn control_loop(
             Ask::Metrics { reply } => {
                 let _ = reply.send("remuda_build_info 1\n".to_owned());
             }
+            Ask::Plan { reply } => {
+                note("plan".to_owned());
+                let _ = reply.send(Ok(wire::Reloaded {
+                    changes: vec!["service app: workers 4 → 6".to_owned()],
+                    ..wire::Reloaded::default()
+                }));
+            }
             Ask::Reload { by, reply } => {
                 note(format!("reload by {by}"));
                 let _ = reply.send(Ok(wire::Reloaded {

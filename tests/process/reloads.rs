@@ -109,6 +109,51 @@ fn what_a_reload_changes_at_once_waits_for_nothing() {
 }
 
 #[test]
+fn what_a_reload_would_do_is_said_without_any_of_it_being_done() {
+    let mut instance = Start::default().ready();
+    let before = text(&instance);
+    let plan = |instance: &Instance, text: &str| {
+        std::fs::write(file(instance), text).expect("writable");
+        instance.cli(&["check", "--plan"])
+    };
+    let status = |instance: &Instance| {
+        let app = &instance.status()["services"]["app"];
+        (app["wanted"].clone(), app["rollout"].clone())
+    };
+    let was = status(&instance);
+    plan(&instance, &before)
+        .expect(0)
+        .says(&["nothing would change"]);
+    let after = with_marks(&before).replace("maintenance = true", "release = \"next\"");
+    let after = format!("{after}\n[access_log]\nto = \"access.log\"\n");
+    let planned = plan(&instance, &after).expect(0);
+    planned.says(&[
+        "the access log changed (live)",
+        "service app: workers 2 → 3 (live)",
+        "service app: `release` changed (rollout)",
+        "nothing is done yet",
+    ]);
+    assert_unmarked(&instance);
+    // Of what is no config, of one that cannot be taken, and of one that is, nothing is kept.
+    plan(&instance, "workers = ").expect(78);
+    let other = format!("{before}[services.other]\ncommand = [\"true\"]\nhosts = [\"other\"]\n");
+    plan(&instance, &other)
+        .expect(5)
+        .says(&["`other` is new", "a restart of remuda takes it"]);
+    assert_no_note(&instance);
+    assert_eq!(instance.metric(READ, &[]), 1.0);
+    assert_eq!(status(&instance), was);
+    assert!(!instance.dir.path().join("access.log").exists());
+    // What was planned is what is done.
+    std::fs::write(file(&instance), &after).expect("writable");
+    let done = instance.cli(&["reload", "--detach"]).expect(0);
+    assert_eq!(done.out, planned.out);
+    instance.signal(Signal::SIGTERM);
+    instance.ended();
+    instance.cli(&["check", "--plan"]).expect(4);
+}
+
+#[test]
 fn f14_what_a_reload_changed_is_named_whatever_table_it_is_in() {
     let instance = Start::default().ready();
     let before = text(&instance);

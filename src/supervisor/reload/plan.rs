@@ -11,7 +11,7 @@ use crate::supervisor::notices::{OF_THE_START, is_moving, restart_needed};
 /// What a config changes about what runs.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// In sentences; one says so if nothing does.
+    /// In sentences.
     pub(super) told: Vec<String>,
     /// Of them, what only a restart takes into use.
     pub(super) needed: Vec<String>,
@@ -67,9 +67,6 @@ impl Supervisor {
         };
         let stay = view.services.iter().filter(|of| !is_rolled(&of.service));
         told.extend(stay.filter_map(|service| self.behind_in(new, service)));
-        if told.is_empty() {
-            told.push("nothing changed".to_owned());
-        }
         Plan {
             told,
             needed,
