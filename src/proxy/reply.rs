@@ -105,6 +105,9 @@ impl Body for Reply {
             // The worker is done with it, whenever the client will have taken it.
             held.0.ends_whole();
             this.held = None;
+        } else if body.is_whole() {
+            // Its trailers may come, for those who wait for them.
+            held.0.ends_whole();
         }
         Poll::Ready(frame)
     }

@@ -599,6 +599,61 @@ fn an_answer_before_the_end_of_its_request_is_whole() {
 }
 
 #[test]
+fn f42_an_answer_is_whole_though_its_stream_ends_later() {
+    let ends = Arc::new(tokio::sync::Semaphore::new(0));
+    let (tell, told) = mpsc::channel();
+    let (may_end, tell) = (Arc::clone(&ends), Arc::new(Mutex::new(tell)));
+    let worker = H2Worker::start(Builder::new(), move |_, mut stream| {
+        let (may_end, tell) = (Arc::clone(&may_end), Arc::clone(&tell));
+        Box::pin(async move {
+            let head = match stream.request.uri().path() {
+                "/none" => Response::builder().status(204),
+                "/same" => Response::builder().status(304),
+                _ => Response::builder().header("content-length", 4),
+            };
+            let head = head.body(()).expect("a head");
+            let sent = stream.respond.send_response(head, false);
+            let mut out = sent.expect("the client is there");
+            let is_get = stream.request.method() == "GET";
+            if is_get && stream.request.uri().path() == "/" {
+                send(&mut out, Bytes::from_static(b"body"), false).await;
+            }
+            let end = tokio::select! {
+                _ = may_end.acquire() => out.send_data(Bytes::new(), true).map_err(|_| None),
+                reset = std::future::poll_fn(|cx| out.poll_reset(cx)) => Err(reset.ok()),
+            };
+            tell.lock().expect("no panic").send(end).expect("heard");
+        })
+    });
+    let mut plane = serving(&[open(1, worker.address)]);
+    let mut client = plane.client();
+    let asked = [
+        ("GET", "/"),
+        ("HEAD", "/"),
+        ("GET", "/none"),
+        ("GET", "/same"),
+    ];
+    for (method, path) in asked.repeat(10) {
+        client.send(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = client.answer_to(method).expect("a whole one");
+        let is_get_of_body = method == "GET" && path == "/";
+        let body = if is_get_of_body { "body" } else { "" };
+        assert_eq!(answer.text(), body, "{method} {path}");
+    }
+    let mut session = Session::connect(plane.address);
+    assert_eq!(session.ask(request("HEAD", "/")).status, 200);
+    // Nobody waits for them, and none was given up.
+    let sample = plane.until(|sample| sample.services[0].in_flight() == 0);
+    assert_eq!(sample.services[0].errors(), []);
+    ends.add_permits(tokio::sync::Semaphore::MAX_PERMITS);
+    for _ in 0..41 {
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(())));
+    }
+    // One of each loop that had a client.
+    assert!(worker.connections.load(Ordering::SeqCst) <= 2);
+}
+
+#[test]
 fn an_informational_answer_that_switches_protocols_is_502_and_is_not_tried_again() {
     let worker = H2Worker::start(Builder::new(), |_, mut stream| {
         Box::pin(async move {

@@ -141,7 +141,7 @@ fn what_a_reload_would_do_is_said_without_any_of_it_being_done() {
         .expect(5)
         .says(&["`other` is new", "a restart of remuda takes it"]);
     assert_no_note(&instance);
-    assert_eq!(instance.metric(READ, &[]), 1.0);
+    instance.wait_metric(READ, &[], 1.0);
     assert_eq!(status(&instance), was);
     assert!(!instance.dir.path().join("access.log").exists());
     // What was planned is what is done.

@@ -47,6 +47,16 @@ impl AnswerBody {
     }
 }
 
+impl AnswerBody {
+    /// Nothing of it is to come but perhaps its end, and trailers.
+    pub(in crate::proxy) fn is_whole(&self) -> bool {
+        match &self.0 {
+            Way::Connection(body) => body.is_end_stream(),
+            Way::Stream(body) => body.is_whole(),
+        }
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = io::Error;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
@@ -103,11 +103,17 @@ where
         .into_parts();
     exchange.answered = true;
     let fields = Fields::from_worker(&parts.headers).ok_or_else(|| bad("byte in a field value"))?;
+    let bodiless = outgoing.method == Method::HEAD
+        || matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
     // Checked by `h2`.
-    let length = fields
-        .all(b"content-length")
-        .next()
-        .and_then(rules::decimal);
+    let said = || fields.all(b"content-length").next();
+    let length = match bodiless {
+        true => Some(0),
+        false => said().and_then(rules::decimal),
+    };
     let head = AnswerHead {
         status: parts.status,
         version: Version::HTTP_2,
@@ -304,6 +310,16 @@ impl Exchange {
     /// The stream broke off.
     pub(super) fn broke(&mut self, error: &h2::Error) {
         self.reset = error.is_remote() || error.is_io();
+    }
+
+    /// Nothing of the request will be sent any more.
+    pub(super) fn is_sent(&self) -> bool {
+        self.upload.is_over()
+    }
+
+    /// Its place.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The answer ended as it should.

@@ -13,6 +13,7 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::download::Open;
 use super::wire::Wire;
 use crate::proxy::upstream::connection::Connection;
 use crate::rollout::WorkerId;
@@ -47,10 +48,14 @@ pub(in crate::proxy::upstream) struct Sessions {
     /// Connections that somebody opens now, by worker.
     opening: RefCell<HashMap<WorkerId, Rc<Opening>>>,
     leaving: Rc<Leaving>,
+    ending: Rc<Endings>,
 }
 
 /// Streams that are reset when they are dropped, each with when it began.
 type Leaving = RefCell<Vec<(Instant, SendStream<Bytes>, Place)>>;
+
+/// Streams whose answer is whole and whose end is to come, each with when it is reset.
+type Endings = RefCell<Vec<(Instant, Open)>>;
 
 /// A connection that is being opened, for all who wait for one.
 #[derive(Debug, Default)]
@@ -67,6 +72,8 @@ pub(super) struct Session {
     resets: Cell<usize>,
     /// Those of all connections that will be.
     leaving: Weak<Leaving>,
+    /// Those of all connections that only have to end.
+    ending: Weak<Endings>,
     ended: Cell<bool>,
     /// Why it ended, if it should not have.
     broke: Cell<Option<io::ErrorKind>>,
@@ -97,6 +104,20 @@ impl Place {
     /// The connection has ended, and nobody else was on it then.
     pub(super) fn was_alone(&self) -> bool {
         self.0.ended_alone.get()
+    }
+
+    /// Waits for the end of a stream whose answer is whole, or resets it if the worker is still sent something.
+    pub(super) fn see_off(mut open: Open) {
+        let exchange = &open.exchange;
+        let Some(ending) = exchange.place().0.ending.upgrade() else {
+            return;
+        };
+        let until = Instant::now().checked_add(exchange.limits.body_idle);
+        if let Some(until) = until.filter(|_| exchange.is_sent())
+            && !open.has_ended()
+        {
+            ending.borrow_mut().push((until, open));
+        }
     }
 
     /// Its stream is reset, by us; later, if it began a moment ago and may be `unseen`.
@@ -170,7 +191,25 @@ impl Session {
                 .filter(|(.., place)| Rc::ptr_eq(&place.0, self));
             here.count()
         });
-        self.open.get() == given_up + 1
+        let answered = self.ending.upgrade().map_or(0, |ending| {
+            let ending = ending.borrow();
+            ending.iter().filter(|(_, open)| self.has(open)).count()
+        });
+        self.open.get() == given_up + answered + 1
+    }
+
+    fn has(self: &Rc<Self>, open: &Open) -> bool {
+        Rc::ptr_eq(&open.exchange.place().0, self)
+    }
+
+    /// Lets go of the streams whose answer is whole and that have ended now.
+    fn let_end(self: &Rc<Self>) {
+        let Some(ending) = self.ending.upgrade() else {
+            return;
+        };
+        let is_over = |(_, open): &mut (_, Open)| self.has(open) && open.has_ended();
+        let over: Vec<_> = ending.borrow_mut().extract_if(.., is_over).collect();
+        drop(over);
     }
 }
 
@@ -245,6 +284,7 @@ impl Sessions {
             open: Cell::new(0),
             resets: Cell::new(0),
             leaving: Rc::downgrade(&self.leaving),
+            ending: Rc::downgrade(&self.ending),
             ended: Cell::new(false),
             broke: Cell::new(None),
             ended_alone: Cell::new(false),
@@ -252,6 +292,7 @@ impl Sessions {
         });
         let place = Place::new(&session);
         let weak = Rc::downgrade(&session);
+        let known = Weak::clone(&weak);
         let settled = Rc::new(Notify::new());
         let mut settles = Some(Rc::clone(&settled));
         let mut connection = Box::pin(connection);
@@ -262,6 +303,10 @@ impl Sessions {
                 && let Some(settles) = settles.take()
             {
                 settles.notify_one();
+            }
+            // What came for them was told to nobody.
+            if let Some(session) = known.upgrade() {
+                session.let_end();
             }
             driven
         });
@@ -301,10 +346,14 @@ impl Sessions {
         self.of.borrow_mut().remove(&worker);
     }
 
-    /// Resets the streams that were given up, and may have been seen by now.
+    /// Resets the streams that were given up, and may have been seen by now; and those that do not end.
     pub(in crate::proxy::upstream) fn let_go(&self) {
         let mut leaving = self.leaving.borrow_mut();
         leaving.retain(|(begun, ..)| begun.elapsed() < SEEN);
+        let now = Instant::now();
+        let is_late = |(until, _): &mut (Instant, _)| *until <= now;
+        let late: Vec<_> = self.ending.borrow_mut().extract_if(.., is_late).collect();
+        drop(late);
     }
 
     /// Lets go of what has ended or was long without a request.
