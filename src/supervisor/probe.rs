@@ -19,6 +19,8 @@ use self::http1::ask_http1;
 
 /// Bytes of a bad answer's body that are shown.
 const EXCERPT: usize = 200;
+/// So long is the rest of an answer waited for whose status is known.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Why there was no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

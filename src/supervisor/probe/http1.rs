@@ -1,10 +1,8 @@
 //! A probe in HTTP/1.1: one `GET` on a connection that ends with it.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{EXCERPT, cut, why};
+use super::{EXCERPT, MOMENT, cut, why};
 use crate::supervisor::text::excerpt;
 
 /// Most bytes read of an answer.
@@ -54,7 +52,7 @@ pub(super) async fn ask_http1(
             }
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(50), body).await;
+    let _ = tokio::time::timeout(MOMENT, body).await;
     let mut body = &bytes[head.length..];
     if head.is_chunked {
         // The first chunk is enough; its length is not of interest.
