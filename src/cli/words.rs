@@ -149,7 +149,7 @@ pub(crate) fn drain(worker: &Worker, now: SystemTime) -> String {
             if worker.in_flight_by_class.plain > 0 {
                 format!("{what} left, at most {left} more")
             } else {
-                format!("{what} left, cut after {left} of silence")
+                format!("{what} left, cut in {left} unless something moves")
             }
         }
         Some(_) | None => format!("{what} left"),

@@ -86,7 +86,7 @@ const left = (at) => (passed(at) ? "the deadline has passed" : `at most ${rest(a
 // Only a plain request's limit stands still; that of the others begins anew with each byte.
 function limit(w) {
   if (!w.drain_deadline) return "no deadline";
-  return w.in_flight_by_class.plain > 0 || passed(w.drain_deadline) ? left(w.drain_deadline) : `cut after ${rest(w.drain_deadline)} of silence`;
+  return w.in_flight_by_class.plain > 0 || passed(w.drain_deadline) ? left(w.drain_deadline) : `cut in ${rest(w.drain_deadline)} unless something moves`;
 }
 
 function memory(bytes) {

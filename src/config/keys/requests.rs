@@ -44,7 +44,8 @@ pub(super) const RETRY: Section = Section {
             "tries",
             Kind::Count(0, 10),
             "2",
-            "Most further tries of one request; only one where something was sent",
+            "Most further tries of one request in a row; only one where something was sent. One that no worker could be \
+             reached for waits then, as `parking` says, and is tried again as others come",
         ),
         key(
             "budget",

@@ -97,19 +97,19 @@ pub(super) const DRAIN: Section = Section {
             "\"30s\"",
             "Plain requests, from the drain's begin",
         ),
-        key("upload", TIME, "\"120s\"", "Uploads, since the last byte"),
+        key("upload", TIME, "\"120s\"", "Uploads, from the drain's begin and anew from each byte"),
         key(
             "stream",
             TIME,
             "\"300s\"",
-            "Streamed answers, since the last byte",
+            "Streamed answers, from the drain's begin and anew from each byte",
         ),
         key(
             "tunnel",
             TIME,
             "\"900s\"",
-            "Upgraded connections, since the last byte: each at its own time from half of this on, so that their \
-             clients do not all come back at once",
+            "Upgraded connections, from the drain's begin and anew from each byte: each at its own time from half of \
+             this on, so that their clients do not all come back at once",
         ),
         optional(
             "at_most",

@@ -7,6 +7,9 @@ use super::{Value, Wrong};
 /// Longest time: a year; every sum of a few stays far from overflow.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Largest size: a pebibyte. One that is larger than a number can be is read as the largest number.
+const MAX_SIZE: u64 = 1 << 50;
+
 /// Reads a time such as `30s`, `1m30s` or `250ms`; for flags of other commands too.
 ///
 /// # Errors
@@ -56,7 +59,10 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
         return Err(wrong());
     }
     match text.parse::<bytesize::ByteSize>() {
-        Ok(size) => Ok(size.as_u64()),
+        Ok(size) if size.as_u64() <= MAX_SIZE => Ok(size.as_u64()),
+        Ok(_) => Err(Wrong::new(format!(
+            "`{text}` is too large: at most 1,048,576 GiB"
+        ))),
         Err(_) => Err(wrong()),
     }
 }
@@ -126,7 +132,12 @@ mod tests {
         assert_eq!(size("10MB"), Ok(10_000_000));
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("0B"), Ok(0));
-        for bad in ["10", "10M", "MB", "", "-1B", "10 elephantsB"] {
+        assert_eq!(size("1048576GiB"), Ok(1 << 50));
+        let too_large = ["1048577GiB", "99999999999999999999KiB"];
+        for bad in ["10", "10M", "MB", "", "-1B", "10 elephantsB"]
+            .into_iter()
+            .chain(too_large)
+        {
             assert!(size(bad).is_err(), "{bad}");
         }
     }
