@@ -654,6 +654,31 @@ fn f42_an_answer_is_whole_though_its_stream_ends_later() {
 }
 
 #[test]
+fn f22_a_connection_on_which_nothing_is_answered_is_left() {
+    let worker = H2Worker::start(Builder::new(), |_, stream| {
+        Box::pin(async move {
+            match stream.connection {
+                // The stream is kept, and nothing is said on it.
+                1 => std::future::pending().await,
+                _ => reply(stream, "well").await,
+            }
+        })
+    });
+    let plane = Plane::serving_by(&[open(1, worker.address)], |plane| {
+        plane.protocol = Protocol::H2c;
+        plane.rules.response_head_timeout = Duration::from_millis(200);
+    });
+    // One connection of the client, and so one loop.
+    let mut client = plane.client();
+    let mut ask = || {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.answer().status
+    };
+    assert_eq!([ask(), ask(), ask()], [504, 200, 200]);
+    assert_eq!(worker.connections.load(Ordering::SeqCst), 2);
+}
+
+#[test]
 fn an_informational_answer_that_switches_protocols_is_502_and_is_not_tried_again() {
     let worker = H2Worker::start(Builder::new(), |_, mut stream| {
         Box::pin(async move {

@@ -97,7 +97,12 @@ pub(super) const DRAIN: Section = Section {
             "\"30s\"",
             "Plain requests, from the drain's begin",
         ),
-        key("upload", TIME, "\"120s\"", "Uploads, from the drain's begin and anew from each byte"),
+        key(
+            "upload",
+            TIME,
+            "\"120s\"",
+            "Uploads, from the drain's begin and anew from each byte",
+        ),
         key(
             "stream",
             TIME,

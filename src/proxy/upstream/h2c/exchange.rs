@@ -235,7 +235,13 @@ impl Exchange {
             _ => (self.limits.body_idle, SendErrorKind::Timeout),
         };
         match self.poll_limit(cx, limit) {
-            Poll::Ready(()) => Poll::Ready(Err(failed(kind, None))),
+            Poll::Ready(()) => {
+                if kind == SendErrorKind::Timeout {
+                    // It may be the connection that stands still: who comes next has another one.
+                    self.place.retire();
+                }
+                Poll::Ready(Err(failed(kind, None)))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
