@@ -246,7 +246,7 @@ mod tests {
         let waiting = json!({
             "kind": "ready",
             "message": "worker 4 of generation 2 to become ready (last probe: its socket \
-                        /tmp/remuda-demo-4194303/run/w/app/4-2/s does not exist yet)",
+                        /tmp/remuda-demo-4194303/run/w/app/4-2/s does not exist)",
             "since": "2026-11-23T02:00:00.000Z",
         });
         let rollout = json!({

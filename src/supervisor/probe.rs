@@ -71,7 +71,7 @@ pub async fn probe(
                     Ok(stream) => ask(stream, protocol, path).await.map_err(Missed::Worker),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         let socket = path_of_socket.display();
-                        let what = format!("its socket {socket} does not exist yet");
+                        let what = format!("its socket {socket} does not exist");
                         Err(Missed::Worker(what))
                     }
                     Err(error) => Err(Missed::to_connect(&error)),
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(
             probe(&address, Protocol::Http1, None, limit).await,
             Err(Missed::Worker(
-                "its socket /no/such/socket does not exist yet".to_owned()
+                "its socket /no/such/socket does not exist".to_owned()
             ))
         );
     }
