@@ -26,11 +26,11 @@ impl Reader<'_> {
             (Kind::Upstreams, DeValue::Array(array)) => self
                 .texts(array, key, value::upstream)
                 .map(Value::Upstreams),
-            (Kind::Networks, DeValue::Array(array)) if array.is_empty() => {
-                Ok(Value::Networks(Vec::new()))
+            (Kind::Peers, DeValue::Array(array)) if array.is_empty() => {
+                Ok(Value::Peers(Vec::new()))
             }
-            (Kind::Networks, DeValue::Array(array)) => {
-                self.texts(array, key, value::network).map(Value::Networks)
+            (Kind::Peers, DeValue::Array(array)) => {
+                self.texts(array, key, value::peers).map(Value::Peers)
             }
             (Kind::Hosts, DeValue::Array(array)) => {
                 self.texts(array, key, value::host).map(Value::Hosts)
@@ -65,7 +65,7 @@ impl Reader<'_> {
                 Err(expected("a text")
                     .help(format!("there is no shell; write [{}]", words.join(", "))))
             }
-            (Kind::Upstreams | Kind::Networks | Kind::Hosts, DeValue::String(text)) => {
+            (Kind::Upstreams | Kind::Peers | Kind::Hosts, DeValue::String(text)) => {
                 Err(expected("a text").help(format!("write [{}]", value::quoted(text))))
             }
             (Kind::Word(_), DeValue::String(text))

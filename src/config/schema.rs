@@ -114,7 +114,7 @@ fn of_kind(kind: Kind) -> Map<String, Value> {
         Kind::Upstreams => {
             json!({ "type": "array", "minItems": 1, "items": pattern(r"(unix:.+|.+:[0-9]+)") })
         }
-        Kind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Peers => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Hosts => json!({ "type": "array", "minItems": 1, "items": { "type": "string" } }),
         Kind::Paths => json!({ "oneOf": [
             { "type": "string" },

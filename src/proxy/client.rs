@@ -150,7 +150,7 @@ impl Client {
 
     /// Whether what it says of others is believed.
     pub(super) fn is_trusted(&self, front: &Front) -> bool {
-        self.ip().is_some_and(|peer| front.trusts(peer))
+        front.trusts_peer(self.ip())
     }
 
     /// The table in use.

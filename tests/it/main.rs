@@ -31,6 +31,7 @@ mod proxy_retry;
 mod proxy_routing;
 mod proxy_streams;
 mod proxy_tls;
+mod proxy_trusted_unix;
 mod proxy_tunnels;
 mod tls;
 mod worker;

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use remuda::link::message::{
     WorkerSample,
 };
 use remuda::rollout::{Epoch, GateState, Generation, Role, ServiceName, Slot, Weight, WorkerId};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Nothing in these tests takes so long unless it hangs.
@@ -175,13 +177,33 @@ impl Plane {
         plane
     }
 
+    /// The same, whose only listener is a unix socket, `socket` in the directory that comes with it.
+    pub(crate) fn serving_unix(
+        workers: &[Route],
+        adapt: impl FnOnce(&mut Self),
+    ) -> (Self, TempDir) {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let mut plane = Self::start();
+        adapt(&mut plane);
+        plane.publish(&[(10_000, workers)]);
+        plane.accept_at(PublicListener::Unix(path), listener.as_fd());
+        (plane, dir)
+    }
+
     pub(crate) fn accept(&mut self) {
         let listener = self.listener.as_ref().expect("kept");
-        let address = PublicListener::Tcp(self.address);
+        let listener = listener.try_clone().expect("a copy");
+        self.accept_at(PublicListener::Tcp(self.address), listener.as_fd());
+    }
+
+    fn accept_at(&mut self, address: PublicListener, listener: BorrowedFd<'_>) {
         let message = ToPlane::Listeners(vec![address]);
         let sender = self.sender.as_mut().expect("alive");
         self.runtime
-            .block_on(sender.send(&message, &[listener.as_fd()]))
+            .block_on(sender.send(&message, &[listener]))
             .expect("sent");
         self.send(&ToPlane::Accept);
         self.wait(|message| matches!(message, FromPlane::Accepting).then_some(()));
@@ -420,6 +442,15 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::over(connect(address))
+    }
+}
+
+impl Client<UnixStream> {
+    pub(crate) fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+        Self::over(stream)
     }
 }
 

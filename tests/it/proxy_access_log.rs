@@ -20,13 +20,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("access.log");
         Self { _dir: dir, path }
     }
 
-    fn file(&self) -> File {
+    pub(crate) fn file(&self) -> File {
         let mut options = OpenOptions::new();
         let file = options.create(true).append(true).open(&self.path);
         file.expect("open")

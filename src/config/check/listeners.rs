@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Check, Value};
 use crate::config::identity::{self, Part};
+use crate::config::value::Peers;
 use crate::config::{Listen, Places, TlsFiles, listener_names};
 use crate::link::message::{Front, Network, PublicListener};
 
@@ -92,13 +93,23 @@ impl Check<'_> {
             max_streams: self.count("limits.streams"),
             entrances: listen.iter().map(|one| one.entrance).collect(),
             trusted: self.trusted(),
+            trusts_unix: self.trusted_peers().contains(&Peers::Unix),
         }
     }
 
     fn trusted(&self) -> Vec<Network> {
+        let peers = self.trusted_peers().iter();
+        let networks = peers.filter_map(|peers| match peers {
+            Peers::Network(network) => Some(*network),
+            Peers::Unix => None,
+        });
+        networks.collect()
+    }
+
+    fn trusted_peers(&self) -> &[Peers] {
         match self.maybe("trusted_proxies") {
-            Some(Value::Networks(networks)) => networks.clone(),
-            _ => Vec::new(),
+            Some(Value::Peers(peers)) => peers,
+            _ => &[],
         }
     }
 }

@@ -18,7 +18,9 @@ pub(super) const LISTEN: Section = Section {
             "proxy_protocol",
             Kind::Bool,
             "false",
-            "A load balancer that is one of `trusted_proxies` says who the client is, by the PROXY protocol (version 1 or 2)",
+            "A load balancer that is one of `trusted_proxies` says who the client is, by the PROXY protocol (version 1 or 2).\n\
+             At a unix socket every peer must say it, also one that is not trusted otherwise. Forwarding headers are\n\
+             believed then if the client that is named is one of `trusted_proxies`",
         ),
         key(
             "http2",

@@ -66,10 +66,11 @@ pub(super) const WHOLE: Section = Section {
         ),
         optional(
             "trusted_proxies",
-            Kind::Networks,
+            Kind::Peers,
             "[\"10.0.0.0/8\"]",
-            "Peers whose forwarding headers, request ids and PROXY protocol are believed. Default: nobody. The\n\
-             access log's client is then the last address of X-Forwarded-For (or Forwarded) that is none of them.\n\
+            "Peers whose forwarding headers, request ids and PROXY protocol are believed: networks, or \"unix\" for those\n\
+             of unix listeners. Default: nobody. The access log's client is then the last address of X-Forwarded-For\n\
+             (or Forwarded) that is none of them.\n\
              A CDN in front belongs here: what others say of clients (`CF-Connecting-IP`) does not reach workers",
         ),
     ],

@@ -21,6 +21,38 @@ fn a_listener_that_believes_nobody_expects_no_header() {
 }
 
 #[test]
+fn t7_peers_of_unix_listeners_are_trusted_by_name() {
+    let text = |trusted: &str| format!("trusted_proxies = {trusted}\n{APP}");
+    for (trusted, unix, networks) in [
+        ("[\"unix\"]", true, 0),
+        ("[\"10.0.0.0/8\", \"unix\", \"::1\"]", true, 2),
+        ("[\"10.0.0.0/8\"]", false, 1),
+        ("[]", false, 0),
+    ] {
+        let front = config(&text(trusted)).front;
+        assert_eq!(front.trusts_unix, unix, "{trusted}");
+        assert_eq!(front.trusted.len(), networks, "{trusted}");
+    }
+    let read = read_with(&text("[\"10.1.0.0/16\", \"unix\"]"), &RunFlags::default()).unwrap();
+    let shown = read.resolved();
+    assert!(
+        shown.contains("trusted_proxies = [\"10.1.0.0/16\", \"unix\"]"),
+        "{shown}"
+    );
+    only(
+        &text("[\"Unix\"]"),
+        "`Unix` is not a network",
+        "\"unix\" for the peers",
+    );
+    // Nobody comes to such a listener by a unix socket.
+    let file = format!(
+        "{}[[listen]]\naddress = \"0.0.0.0:1\"\nproxy_protocol = true\n",
+        text("[\"unix\"]")
+    );
+    only(&file, "nobody's header would be believed", "10.0.0.0/8");
+}
+
+#[test]
 fn metrics_are_switched_off_as_the_admin_address_is() {
     let file = |address: &str| format!("[metrics]\naddress = \"{address}\"\n{APP}");
     assert_eq!(config(&file("off")).metrics, None);

@@ -1,5 +1,6 @@
 //! Where somebody is reached, or may come from: addresses, ports, networks, names of hosts.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -91,11 +92,38 @@ pub(super) fn ports(text: &str) -> Result<Value, Wrong> {
     }
 }
 
-/// Reads `10.0.0.0/8`, or a single address.
-pub(crate) fn network(text: &str) -> Result<Network, Wrong> {
+/// Peers that are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peers {
+    /// Those of this network.
+    Network(Network),
+    /// Those of unix listeners.
+    Unix,
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(Network { address, prefix }) => write!(f, "{address}/{prefix}"),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// Reads `10.0.0.0/8`, a single address, or `unix`.
+pub(crate) fn peers(text: &str) -> Result<Peers, Wrong> {
+    match text {
+        "unix" => Ok(Peers::Unix),
+        _ => network(text).map(Peers::Network),
+    }
+}
+
+fn network(text: &str) -> Result<Network, Wrong> {
     let wrong = || {
-        Wrong::new(format!("`{}` is not a network", text.escape_debug()))
-            .help("write an address and the number of its leading bits that count, such as \"10.0.0.0/8\"")
+        Wrong::new(format!("`{}` is not a network", text.escape_debug())).help(
+            "write an address and the number of its leading bits that count, such as \"10.0.0.0/8\", \
+             or \"unix\" for the peers of unix listeners",
+        )
     };
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix.parse::<u8>().map_err(|_| wrong())?)),

@@ -43,8 +43,8 @@ pub(crate) enum Kind {
     Texts,
     /// A list of `IP:PORT` or `unix:PATH`, not empty.
     Upstreams,
-    /// A list of `IP/PREFIX` or `IP`.
-    Networks,
+    /// A list of `IP/PREFIX`, `IP` or `unix`.
+    Peers,
     /// A list of names of hosts or `*.SUFFIX`, not empty.
     Hosts,
     /// A path, or a list of paths, not empty.
@@ -80,7 +80,7 @@ impl Kind {
             Self::Word(_) => "one of these words in quotes",
             Self::Texts => "a list of texts, such as [\"./server\", \"--port\", \"{port}\"]",
             Self::Upstreams => "a list of addresses, such as [\"127.0.0.1:9000\"]",
-            Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]",
+            Self::Peers => "a list of networks, such as [\"10.0.0.0/8\"]",
             Self::Hosts => "a list of names of hosts, such as [\"shop.example\"]",
             Self::Paths => "a path in quotes, or a list of paths",
             Self::Files => "a table of paths, such as { 503 = \"503.html\" }",
@@ -116,7 +116,7 @@ impl Kind {
             | Self::Count(..)
             | Self::Texts
             | Self::Upstreams
-            | Self::Networks
+            | Self::Peers
             | Self::Hosts
             | Self::Files
             | Self::Pairs => Err(Wrong::new(format!(
@@ -159,7 +159,7 @@ impl Kind {
             | Self::Word(_)
             | Self::Texts
             | Self::Upstreams
-            | Self::Networks
+            | Self::Peers
             | Self::Hosts
             | Self::Paths
             | Self::Files

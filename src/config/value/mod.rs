@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use self::addresses::{host, network, upstream};
+pub(crate) use self::addresses::{Peers, host, peers, upstream};
 pub(crate) use self::kind::Kind;
 pub use self::units::parse_duration;
 pub(crate) use self::units::time_text;
@@ -18,7 +18,7 @@ pub(crate) use self::words::path;
 
 use self::units::size_text;
 use super::{Listen, LogTarget, listener_names};
-use crate::link::message::{HostPattern, LogFormat, Network, WorkerAddress};
+use crate::link::message::{HostPattern, LogFormat, WorkerAddress};
 use crate::rollout::Amount;
 /// Most workers of one service: far above sense, far below what makes sums overflow.
 pub(crate) use crate::rollout::MAX_WORKERS;
@@ -41,7 +41,7 @@ pub(crate) enum Value {
     Umask(u32),
     Texts(Vec<String>),
     Upstreams(Vec<WorkerAddress>),
-    Networks(Vec<Network>),
+    Peers(Vec<Peers>),
     Hosts(Vec<HostPattern>),
     Paths(Vec<PathBuf>),
     Pairs(Vec<(String, String)>),
@@ -73,10 +73,7 @@ impl Value {
             Self::Umask(mask) => quoted(&format!("{mask:03o}")),
             Self::Texts(list) => list_of(list.iter().cloned()),
             Self::Upstreams(list) => list_of(list.iter().map(ToString::to_string)),
-            Self::Networks(list) => list_of(
-                list.iter()
-                    .map(|net| format!("{}/{}", net.address, net.prefix)),
-            ),
+            Self::Peers(list) => list_of(list.iter().map(ToString::to_string)),
             Self::Hosts(list) => list_of(list.iter().map(ToString::to_string)),
             Self::Paths(list) => list_of(list.iter().map(|one| one.to_string_lossy().into_owned())),
             Self::Files(files) => {

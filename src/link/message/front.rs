@@ -27,13 +27,21 @@ pub struct Front {
     /// Peers whose word about who the client is is believed: forwarding headers, request ids, the PROXY
     /// protocol.
     pub trusted: Vec<Network>,
+    /// The same of peers of unix listeners, who have no address.
+    pub trusts_unix: bool,
 }
 
 impl Front {
-    /// Whether this peer's word about who the client is is believed.
+    /// Whether the word of this address about who the client is is believed.
     #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(peer))
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// The same of a peer, which has no address on a unix socket.
+    #[must_use]
+    pub fn trusts_peer(&self, address: Option<IpAddr>) -> bool {
+        address.map_or(self.trusts_unix, |address| self.trusts(address))
     }
 }
 
@@ -49,6 +57,7 @@ impl Default for Front {
             max_streams: 100,
             entrances: Vec::new(),
             trusted: Vec::new(),
+            trusts_unix: false,
         }
     }
 }
@@ -56,7 +65,8 @@ impl Default for Front {
 /// How clients of one listener are met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entrance {
-    /// A trusted peer begins with a header of the PROXY protocol, version 1 or 2, and must.
+    /// A trusted peer begins with a header of the PROXY protocol, version 1 or 2, and must. On a unix listener every
+    /// peer does.
     pub proxy_protocol: bool,
     /// Clients speak TLS.
     pub tls: bool,
