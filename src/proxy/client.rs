@@ -56,6 +56,8 @@ pub(super) struct Way {
     pub(super) fd: RawFd,
     /// What is known by TLS, if it is spoken.
     pub(super) tls: Option<Rc<Known>>,
+    /// It came by TLS to a balancer in front of us, which says so.
+    pub(super) tls_before: bool,
     /// Its requests are sent to this port by `https`.
     pub(super) redirect: Option<u16>,
 }
@@ -158,9 +160,9 @@ impl Client {
         self.lp.table()
     }
 
-    /// How it reached us, as `X-Forwarded-Proto` has it.
+    /// How it reached us, or the balancer that introduced it, as `X-Forwarded-Proto` has it.
     pub(super) fn scheme(&self) -> &'static str {
-        if self.way.tls.is_some() {
+        if self.way.tls.is_some() || self.way.tls_before {
             "https"
         } else {
             "http"

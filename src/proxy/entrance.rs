@@ -53,13 +53,18 @@ pub(super) async fn enter(lp: &Rc<Loop>, place: usize, accepted: Accepted) -> Op
         peer,
         fd: socket.as_raw_fd(),
         tls: None,
+        tls_before: false,
         redirect: entrance.redirect,
     };
     let inlet = Inlet::new(socket, Rc::clone(&lp.pool));
     if entrance.proxy_protocol {
         let introduced = introduced(lp, way.peer, &inlet);
         let introduced = in_time(lp, way.peer, AcceptError::ProxyProtocol, introduced);
-        way.peer = Box::pin(introduced).await??;
+        let Introduced { client, tls } = Box::pin(introduced).await??;
+        way.peer = client;
+        way.tls_before = tls;
+        // It is where it would be sent.
+        way.redirect = way.redirect.filter(|_| !tls);
     }
     if !entrance.tls {
         let speaks = Speaks::Http1(inlet);
@@ -139,17 +144,29 @@ async fn in_time<T>(
     }
 }
 
+/// A client, as whoever may say it says.
+struct Introduced {
+    client: Peer,
+    /// It came by TLS to the balancer that says so.
+    tls: bool,
+}
+
 /// Who the client is: the peer, or whom it names if it is a balancer that must say so. `None` if it leaves
 /// without a byte, as one does that only asks whether somebody listens.
-async fn introduced(lp: &Loop, peer: Peer, inlet: &Inlet) -> Result<Option<Peer>, String> {
+async fn introduced(lp: &Loop, peer: Peer, inlet: &Inlet) -> Result<Option<Introduced>, String> {
     let is_believed = {
         let table = lp.table();
-        // Who reaches a unix socket was let in by its directory.
+        // Who reaches a unix socket was let in by its directory, and whoever wants its header there means it:
+        // whether its other words are believed is another question.
         peer.ip().is_none_or(|ip| table.front.trusts(ip))
     };
     if !is_believed {
-        return Ok(Some(peer));
+        let (client, tls) = (peer, false);
+        return Ok(Some(Introduced { client, tls }));
     }
     let header = poll_fn(|cx| inlet.poll_introduction(cx)).await?;
-    Ok(header.map(|header| header.client.map_or(peer, Peer::Tcp)))
+    Ok(header.map(|header| Introduced {
+        client: header.client.map_or(peer, Peer::Tcp),
+        tls: header.tls,
+    }))
 }

@@ -20,7 +20,8 @@ pub(super) const LISTEN: Section = Section {
             "false",
             "A load balancer that is one of `trusted_proxies` says who the client is, by the PROXY protocol (version 1 or 2).\n\
              At a unix socket every peer must say it, also one that is not trusted otherwise. Forwarding headers are\n\
-             believed then if the client that is named is one of `trusted_proxies`",
+             believed then if the client that is named is one of `trusted_proxies`. A client that came by TLS, which\n\
+             version 2 can say, has the scheme `https` and is left alone by `redirect_https`",
         ),
         key(
             "http2",

@@ -18,6 +18,13 @@ const BINARY: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const CHECKSUM: u8 = 0x03;
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
+/// The extension about the client's TLS (§2.2.6 there): a byte of flags, whether its certificate was verified, and
+/// extensions of its own.
+const TLS: u8 = 0x20;
+const TLS_LEAST: usize = 5;
+/// The flag that it came by TLS.
+const BY_TLS: u8 = 0x01;
+
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) struct Header {
@@ -26,6 +33,8 @@ pub(in crate::proxy) struct Header {
     /// The client's address. `None` if the balancer speaks for itself, as in a health check, or does not
     /// know: then the peer is the client.
     pub(in crate::proxy) client: Option<SocketAddr>,
+    /// The client came by TLS, which the balancer has ended.
+    pub(in crate::proxy) tls: bool,
 }
 
 /// The header at the beginning of `bytes`; `None` if more of them are needed.
@@ -70,6 +79,7 @@ fn text(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
     Ok(Some(Header {
         length: end + 1,
         client,
+        tls: false,
     }))
 }
 
@@ -136,16 +146,19 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
             .zip(port(32)),
         _ => None,
     };
-    if needed > 0 {
-        check_extensions(&bytes[..length], head.len() + needed)?;
-    }
+    let tls = needed > 0 && extensions(&bytes[..length], head.len() + needed)?;
     let client = source.map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
-    Ok(Some(Header { length, client }))
+    Ok(Some(Header {
+        length,
+        client,
+        tls,
+    }))
 }
 
-/// What follows a header's addresses from `begin` on: each a type, a length of two bytes and a value. None is of
-/// use here, but a checksum that is wrong means that the rest is not what was sent.
-fn check_extensions(header: &[u8], begin: usize) -> Result<(), &'static str> {
+/// What follows a header's addresses from `begin` on: each a type, a length of two bytes and a value. Whether one says
+/// that the client came by TLS is of use here, and a checksum that is wrong means that the rest is not what was sent.
+fn extensions(header: &[u8], begin: usize) -> Result<bool, &'static str> {
+    let mut tls = false;
     let mut at = begin;
     while at < header.len() {
         let rest = &header[at..];
@@ -165,9 +178,14 @@ fn check_extensions(header: &[u8], begin: usize) -> Result<(), &'static str> {
                 return Err("checksum of a PROXY header");
             }
         }
+        if *kind == TLS {
+            let whole = value.len() >= TLS_LEAST;
+            let flags = value.first().filter(|_| whole);
+            tls |= flags.ok_or("extension of a PROXY header")? & BY_TLS != 0;
+        }
         at += size;
     }
-    Ok(())
+    Ok(tls)
 }
 
 #[cfg(test)]
@@ -258,6 +276,40 @@ mod tests {
     }
 
     #[test]
+    fn t7_an_extension_says_that_the_client_came_by_tls() {
+        let tls = |command, extensions: &[u8]| {
+            let header = binary(command, 0x11, &[&[0; 12][..], extensions].concat());
+            parse(&header).map(|header| header.expect("whole").tls)
+        };
+        let version = [
+            0x20, 0, 15, 1, 0, 0, 0, 0, 0x21, 0, 7, b'T', b'L', b'S', b'v',
+        ];
+        let version = [&version[..], b"1.3"].concat();
+        for (extensions, came) in [
+            (&[0x20, 0, 5, 1, 0, 0, 0, 0][..], true),
+            // It showed a certificate, which was not verified.
+            (&[0x20, 0, 5, 7, 0, 0, 0, 1], true),
+            (&version, true),
+            (&[4, 0, 1, 0, 0x20, 0, 5, 1, 0, 0, 0, 0], true),
+            (&[0x20, 0, 5, 1, 0, 0, 0, 0, 4, 0, 1, 0], true),
+            (&[0x20, 0, 5, 0, 0, 0, 0, 0], false),
+            (&[0x20, 0, 5, 6, 0, 0, 0, 0], false),
+            // What stands in another one is not it.
+            (&[4, 0, 8, 0x20, 0, 5, 1, 0, 0, 0, 0], false),
+            (&[], false),
+        ] {
+            assert_eq!(tls(0x21, extensions), Ok(came), "{extensions:?}");
+            assert_eq!(tls(0x20, extensions), Ok(false), "{extensions:?}");
+        }
+        let v6 = [&[0; 36][..], &version].concat();
+        let of = |header: &[u8]| parse(header).map(|header| header.expect("whole").tls);
+        assert_eq!(of(&binary(0x21, 0x21, &v6)), Ok(true));
+        let unix = [&[0; 216][..], &version].concat();
+        assert_eq!(of(&binary(0x21, 0x31, &unix)), Ok(true));
+        assert_eq!(of(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 443\r\n"), Ok(false));
+    }
+
+    #[test]
     fn t7_extensions_are_whole_and_a_checksum_is_right() {
         let with = |extensions: &[u8]| binary(0x21, 0x11, &[&[0; 12][..], extensions].concat());
         for malformed in [
@@ -267,6 +319,8 @@ mod tests {
             &[4, 0, 0, 4],
             &[3, 0, 0],
             &[3, 0, 3, 0, 0, 0],
+            &[0x20, 0, 0],
+            &[0x20, 0, 4, 1, 0, 0, 0],
         ] {
             assert!(client(&with(malformed)).is_err(), "{malformed:?}");
         }
@@ -331,7 +385,9 @@ mod tests {
             _ => {
                 let value = choices.bytes(300);
                 let size = u16::try_from(value.len()).expect("short").to_be_bytes();
-                let body = [&[0; 12][..], &[0xea], &size, &value].concat();
+                let flags = *choices.of(&[&0, &1, &7]);
+                let tls = [TLS, 0, 5, flags, 0, 0, 0, 0];
+                let body = [&[0; 12][..], &tls, &[0xea], &size, &value].concat();
                 binary(0x21, 0x11, &body)
             }
         }
