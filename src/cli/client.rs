@@ -118,9 +118,15 @@ impl Client {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| no_instance(&self.socket, &error, Path::new(OF_SYSTEMD)))?;
+        let own = nix::unistd::geteuid().as_raw();
+        let theirs = stream.peer_cred().map(|peer| peer.uid()).ok();
+        let broke = |error: hyper::Error| match theirs {
+            Some(theirs) if !lets_in(theirs, own) => self.closed(theirs, own),
+            _ => self.broke(&error),
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| self.broke(&error))?;
+            .map_err(broke)?;
         // Ends when the answer has been read or dropped; its error reaches us through the sender.
         tokio::spawn(connection);
         let mut request = Request::builder()
@@ -136,10 +142,7 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::new(Code::Usage, format!("cannot be asked for: {error}")))?;
-        sender
-            .send_request(request)
-            .await
-            .map_err(|error| self.broke(&error))
+        sender.send_request(request).await.map_err(broke)
     }
 
     async fn read<T: DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, Failure> {
@@ -176,6 +179,17 @@ impl Client {
         )
     }
 
+    /// It is of another user, and does not answer this one.
+    fn closed(&self, theirs: u32, own: u32) -> Failure {
+        Failure::new(
+            Code::NoInstance,
+            format!(
+                "the instance at `{}` is run by the user with the number {theirs} and does not answer this one, {own}; be that user, or root",
+                self.socket.display()
+            ),
+        )
+    }
+
     fn broke(&self, error: &hyper::Error) -> Failure {
         Failure::new(
             Code::NoInstance,
@@ -195,6 +209,11 @@ impl Client {
             ),
         )
     }
+}
+
+/// Whether an instance of the user `theirs` speaks with `own`: others it lets go without a word (T1).
+fn lets_in(theirs: u32, own: u32) -> bool {
+    own == 0 || own == theirs
 }
 
 /// A path segment with everything escaped that is not plain.
@@ -256,7 +275,7 @@ mod tests {
     use std::io;
     use std::path::Path;
 
-    use super::{Client, escape, no_instance};
+    use super::{Client, escape, lets_in, no_instance};
     use crate::cli::exit::Code;
 
     #[test]
@@ -287,6 +306,17 @@ mod tests {
         let order = client.post::<serde_json::Value>("/v1/reload", &()).await;
         let said = order.expect_err("nobody answers").message;
         assert!(said.contains("may still do what was ordered"), "{said}");
+    }
+
+    #[test]
+    fn t1_whom_an_instance_of_another_user_turns_away_is_told_so() {
+        assert!(lets_in(1000, 1000) && lets_in(1000, 0) && lets_in(0, 0));
+        assert!(!lets_in(1000, 1001) && !lets_in(0, 1000));
+        let failure = Client::new("/x/admin.sock".into()).closed(0, 1000);
+        assert_eq!(failure.code, Code::NoInstance);
+        let said = failure.message;
+        assert!(said.contains("does not answer this one, 1000"), "{said}");
+        assert!(said.contains("or root"), "{said}");
     }
 
     #[test]
