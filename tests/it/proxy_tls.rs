@@ -153,6 +153,41 @@ fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
     assert_eq!(ask(&mut client), "a");
 }
 
+/// An address is no name, which some clients send all the same: they get what those get who name nobody. Everything
+/// else that is no name is refused by rustls 0.23, before any code of ours is asked; where a later version lets us
+/// choose, this test is to change.
+#[test]
+fn an_address_for_a_name_is_served_and_what_is_no_name_is_refused() {
+    let a = Worker::named("a");
+    let authority = Authority::new();
+    let plane = serving(&[open(1, a.address)], offer(&[&authority.identity(&["a"])]));
+    let first_record = |name: &str| {
+        // Our own client refuses to say it.
+        let stands_for_it = "n".repeat(name.len());
+        let mut client = greet(plane.address, &plain(&authority), &stands_for_it);
+        let mut hello = Vec::new();
+        client.stream.conn.write_tls(&mut hello).expect("a hello");
+        let mut places = hello.windows(name.len());
+        let at = places.position(|part| part == stands_for_it.as_bytes());
+        let at = at.expect("its name is there");
+        hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+        let mut socket = &client.stream.sock;
+        socket.write_all(&hello).expect("sent");
+        let mut record = [0; 7];
+        socket.read_exact(&mut record).expect("an answer");
+        record
+    };
+    let (handshake, fatal, illegal_parameter) = (22, 2, 47);
+    for name in ["127.0.0.1", "::1", "2001:db8::1"] {
+        assert_eq!(first_record(name)[0], handshake, "{name}");
+    }
+    for name in ["localhost:8443", "-x", "*.example"] {
+        let [kind, .., level, description] = first_record(name);
+        let alert = (kind, level, description);
+        assert_eq!(alert, (21, fatal, illegal_parameter), "{name}");
+    }
+}
+
 /// Believes anybody: tests look at the certificate themselves.
 #[derive(Debug)]
 struct Anybody;

@@ -48,7 +48,7 @@ pub(super) const TLS: Section = Section {
             Kind::Paths,
             "\"cert.pem\"",
             "PEM file of a certificate and those that link it to a root, or a list of files. Clients get the one that\n\
-             has the name they ask for, others the first",
+             has the name they ask for, others the first. What is no name of a host, such as `localhost:8443`, is refused",
         ),
         optional(
             "key",
