@@ -85,7 +85,7 @@ impl Spec {
         Ok(Self {
             service: service.clone(),
             release: release.to_owned(),
-            program: resolved_program(program),
+            program: resolved_program(program, cwd.as_deref()),
             recipe: recipe.clone(),
             cwd,
             base,

@@ -251,3 +251,59 @@ fn f62_a_first_release_that_never_served_is_put_right_by_a_better_file() {
     let status = instance.wait("it to serve", |status| app(status)["ready"] == 1);
     assert_eq!(images(&status), [(1, better)]);
 }
+
+/// Points the `current` of this place at another directory, which gets a program of that name.
+fn put_release(place: &Path, name: &str) {
+    std::fs::create_dir(place.join(name)).expect("writable");
+    put_script(
+        &place.join(name).join("app"),
+        &format!("\nexport RUNS_RELEASE={name}"),
+    );
+    point(place, name);
+}
+
+fn point(place: &Path, name: &str) {
+    let beside = place.join("current.new");
+    std::os::unix::fs::symlink(name, &beside).expect("writable");
+    std::fs::rename(&beside, place.join("current")).expect("writable");
+}
+
+/// Which generation runs the program of which release, in each worker that serves.
+fn releases(status: &Value) -> Vec<(u64, String)> {
+    let ready = workers(app(status)).filter(|worker| worker["state"] == "ready");
+    let mut all: Vec<_> = ready
+        .map(|worker| {
+            let environment = format!("/proc/{}/environ", worker["pid"]);
+            let environment = std::fs::read_to_string(environment).expect("it lives");
+            let release = environment
+                .split('\0')
+                .find_map(|pair| pair.strip_prefix("RUNS_RELEASE="));
+            let generation = worker["generation"].as_u64().expect("a number");
+            (generation, release.expect("its script sets it").to_owned())
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn f62_a_relative_command_through_a_symlink_is_resolved_for_its_generation() {
+    let start = Start::default().service("cwd = \".\"");
+    let place = start.place().to_owned();
+    put_release(&place, "v1");
+    let mut instance = started(Path::new("current/app"), start);
+    let all = |generation: u64, release: &str| vec![(generation, release.to_owned()); 2];
+    assert_eq!(releases(&instance.status()), all(1, "v1"));
+
+    put_release(&place, "v2");
+    crash_one(&mut instance);
+    assert_eq!(releases(&instance.status()), all(1, "v1"));
+
+    instance.cli(&["rollout"]).expect(0);
+    assert_eq!(releases(&alone(&mut instance, 2)), all(2, "v2"));
+
+    instance.cli(&["rollback"]).expect(0);
+    let status = alone(&mut instance, 3);
+    assert_eq!(releases(&status), all(3, "v1"));
+    assert_eq!(status["notices"], serde_json::json!([]), "{status:#}");
+}

@@ -12,7 +12,8 @@ pub(super) const OWN: Section = Section {
             "command",
             Kind::Texts,
             "[\"./server\", \"--port\", \"{port}\"]",
-            "The worker's program and its arguments, no shell. {port} {socket} {slot} {generation} {release} are filled in",
+            "The worker's program and its arguments, no shell. {port} {socket} {slot} {generation} {release} are filled in.\n\
+             A name with a slash is looked for from `cwd`; symlinks to its directory are followed anew for each generation",
         ),
         optional(
             "upstream",

@@ -6,19 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Only the directory's symlinks are resolved: a last link may be a program that looks at its own name
-/// (an interpreter in a virtual environment, a multi-call binary).
-pub(super) fn resolved_program(program: &str) -> OsString {
+/// (an interpreter in a virtual environment, a multi-call binary). A relative name is looked for from the
+/// worker's directory, `cwd` or ours; one without a slash in the `PATH`. What leads through no symlink stays as
+/// it is written.
+pub(super) fn resolved_program(program: &str, cwd: Option<&Path>) -> OsString {
     let path = Path::new(program);
-    if !path.is_absolute() {
-        return program.into();
-    }
     // What cannot be resolved is reported by the exec, exactly.
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    let (true, Some(parent), Some(name)) = (program.contains('/'), path.parent(), path.file_name())
+    else {
         return program.into();
     };
-    match parent.canonicalize() {
-        Ok(parent) => parent.join(name).into_os_string(),
-        Err(_reported_by_the_exec) => program.into(),
+    let from = match cwd {
+        Some(cwd) => cwd.to_owned(),
+        None => std::env::current_dir().unwrap_or_default(),
+    };
+    let named = from.join(parent);
+    match named.canonicalize() {
+        Ok(resolved) if resolved != named => resolved.join(name).into_os_string(),
+        Ok(_) | Err(_) => program.into(),
     }
 }
 
@@ -47,5 +52,41 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, String> {
         Err(format!(
             "cannot use the working directory {path:?}: it is no directory"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::resolved_program;
+
+    #[test]
+    fn f62_a_program_is_followed_to_its_directory_and_no_further() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let place = directory.path().canonicalize().expect("it is there");
+        std::fs::create_dir_all(place.join("v1/bin")).expect("writable");
+        std::os::unix::fs::symlink("v1", place.join("current")).expect("writable");
+        std::os::unix::fs::symlink("elsewhere", place.join("v1/bin/app")).expect("writable");
+        let resolved = |program: &str, cwd: Option<&Path>| {
+            let program = resolved_program(program, cwd);
+            program.into_string().expect("UTF-8")
+        };
+        let at = |name: &str| place.join(name).to_str().expect("UTF-8").to_owned();
+        let within = Some(place.as_path());
+        assert_eq!(resolved("current/bin/app", within), at("v1/bin/app"));
+        assert_eq!(resolved(&at("current/bin/app"), None), at("v1/bin/app"));
+        for as_written in [
+            "app",
+            "./app",
+            "v1/bin/app",
+            "none/app",
+            "/bin/../none/app",
+            "current/..",
+        ] {
+            assert_eq!(resolved(as_written, within), as_written);
+        }
+        // From our own directory.
+        assert_eq!(resolved("src/lib.rs", None), "src/lib.rs");
     }
 }
