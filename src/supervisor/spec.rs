@@ -186,7 +186,7 @@ impl Spec {
         for (name, value) in &self.recipe.env {
             set(&mut env, (name.into(), fill(value, &words).into()));
         }
-        // `PORT` is set for unix sockets too if the operator set it; else it would mislead.
+        // Else it is only there if the operator set it.
         if matches!(self.recipe.connect, Connect::Port) {
             set(&mut env, ("PORT".into(), port.clone().into()));
         }

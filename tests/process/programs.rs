@@ -268,18 +268,25 @@ fn point(place: &Path, name: &str) {
     std::fs::rename(&beside, place.join("current")).expect("writable");
 }
 
+/// What a worker's environment has by this name.
+fn variable(worker: &Value, name: &str) -> Option<String> {
+    let environment = format!("/proc/{}/environ", worker["pid"]);
+    let environment = std::fs::read_to_string(environment).expect("it lives");
+    let mut pairs = environment
+        .split('\0')
+        .filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    Some(value.to_owned())
+}
+
 /// Which generation runs the program of which release, in each worker that serves.
 fn releases(status: &Value) -> Vec<(u64, String)> {
     let ready = workers(app(status)).filter(|worker| worker["state"] == "ready");
     let mut all: Vec<_> = ready
         .map(|worker| {
-            let environment = format!("/proc/{}/environ", worker["pid"]);
-            let environment = std::fs::read_to_string(environment).expect("it lives");
-            let release = environment
-                .split('\0')
-                .find_map(|pair| pair.strip_prefix("RUNS_RELEASE="));
+            let release = variable(worker, "RUNS_RELEASE");
             let generation = worker["generation"].as_u64().expect("a number");
-            (generation, release.expect("its script sets it").to_owned())
+            (generation, release.expect("its script sets it"))
         })
         .collect();
     all.sort_unstable();
@@ -306,4 +313,24 @@ fn f62_a_relative_command_through_a_symlink_is_resolved_for_its_generation() {
     let status = alone(&mut instance, 3);
     assert_eq!(releases(&status), all(3, "v1"));
     assert_eq!(status["notices"], serde_json::json!([]), "{status:#}");
+}
+
+#[test]
+fn a_worker_inherits_no_port_that_is_not_its_own() {
+    let by_socket = format!("TEST_SOCKET=$0 exec {}", worker::command().join(" "));
+    let by_socket = ["sh", "-c", &by_socket, "{socket}"];
+    let of = |start: Start| {
+        let instance = start.env("PORT", "8080").ready();
+        let status = instance.status();
+        let worker = workers(app(&status)).next().expect("a worker");
+        variable(worker, "PORT")
+    };
+    let by_descriptor = || Start::default().service("connect = \"fd\"");
+    assert_eq!(of(Start::default().command(&by_socket)), None);
+    assert_eq!(of(by_descriptor()), None);
+    assert_ne!(of(Start::default()).as_deref(), Some("8080"));
+    let told = by_descriptor()
+        .service("env_file = \"env\"")
+        .file("env", "PORT=9090\n");
+    assert_eq!(of(told).as_deref(), Some("9090"), "the operator's word");
 }

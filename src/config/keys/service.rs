@@ -95,7 +95,9 @@ pub(super) const OWN: Section = Section {
             "env",
             Kind::Pairs,
             "{ MODE = \"production\" }",
-            "Added to the environment; placeholders are filled in",
+            "Added to the environment; placeholders are filled in. Each worker has REMUDA_SERVICE, REMUDA_SLOT, REMUDA_GENERATION,\n\
+             REMUDA_RELEASE, its own NOTIFY_SOCKET, and REMUDA_WORKER, by which what is left of it is found after a crash.\n\
+             Of ours it inherits no PORT, LISTEN_*, WATCHDOG_*, JOURNAL_STREAM and other REMUDA_*",
         ),
         optional(
             "env_file",

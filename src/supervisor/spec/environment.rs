@@ -17,12 +17,12 @@ const NOT_HANDED_DOWN: [&str; 5] = [
     "REMUDA_",
 ];
 
-/// Whether a variable of ours is one for workers, too.
+/// Whether a variable of ours is one for workers, too. `PORT` names where we were to listen, and a program that
+/// believes it would not listen where it is looked for.
 pub(super) fn is_handed_down(name: &OsStr) -> bool {
     let name = name.as_bytes();
-    !NOT_HANDED_DOWN
-        .iter()
-        .any(|ours| name.starts_with(ours.as_bytes()))
+    let mut ours = NOT_HANDED_DOWN.iter();
+    name != b"PORT" && !ours.any(|ours| name.starts_with(ours.as_bytes()))
 }
 
 /// Sets a variable, in its former place if there is one.
