@@ -10,7 +10,7 @@ use super::id::{Generation, Moment, Slot, WorkerId};
 use super::record::{Event, WorkerFailure};
 use super::service::{Service, Turn};
 use super::view::{FailedWorker, FailureReason, RolloutState};
-use super::worker::{GROUP_GRACE, Phase, Vacancy, Worker};
+use super::worker::{Phase, Vacancy, Worker};
 
 /// How long a worker must have been ready for its end with exit status 0 to be no failure. What ends itself
 /// after a number of requests serves longer, what only ran through does not get so far, and one start a second
@@ -108,14 +108,18 @@ impl Service {
             Phase::Terminating { .. } => (true, false, None),
             Phase::Killing { .. } => (true, true, None),
         };
-        let grace = self.settings.kill_grace;
+        let next = if killed {
+            turn.now + self.settings.kill_grace
+        } else {
+            before.phase.group_deadline(turn.now)
+        };
         worker.stuck = false;
         worker.load = InFlight::default();
         worker.phase = Phase::Sweeping {
             exit,
             asked,
             killed,
-            next: turn.now + if killed { grace } else { GROUP_GRACE },
+            next,
         };
         let cleared = worker.cleared;
         if !killed && !cleared {

@@ -174,9 +174,21 @@ impl Service {
                 exit,
                 asked,
                 killed,
-                ..
+                next,
             } => {
-                let due = due();
+                let (due, sooner) = (due(), turn.now + GROUP_GRACE);
+                if now_or_never && !killed && sooner < next {
+                    self.set_phase(
+                        id,
+                        Phase::Sweeping {
+                            exit,
+                            asked,
+                            killed,
+                            next: sooner,
+                        },
+                    );
+                    return true;
+                }
                 if due && killed {
                     self.stuck(turn, id);
                 } else if due {

@@ -10,8 +10,8 @@ use super::record::WorkerFailure;
 use super::settings::Settings;
 use super::view::{Health, WorkerState};
 
-/// How long what is left of a group has after its SIGTERM. Short, because the main process, which knew
-/// how to stop, is gone already.
+/// How long what is left of a group has at least after its SIGTERM. No longer if nobody asked the main process
+/// to end, whose slot waits for this; otherwise what is left of its own time.
 pub(super) const GROUP_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the core waits past the plane's own deadline before it ends a drain itself. The plane cuts at
@@ -99,13 +99,31 @@ pub(super) enum Phase {
     /// stuck.
     Killing { deadline: Moment },
     /// The main process was reaped; what is left of the group got SIGTERM and gets SIGKILL after
-    /// `next`, or got that (`killed`) and counts as stuck after `next`.
+    /// `next` (see [`Self::group_deadline`]), or got that (`killed`) and counts as stuck after `next`.
     Sweeping {
         exit: Exit,
         asked: bool,
         killed: bool,
         next: Moment,
     },
+}
+
+impl Phase {
+    /// Until when what is left of the group has time to end by itself if the main process ends now.
+    pub(super) fn group_deadline(self, now: Moment) -> Moment {
+        let least = now + GROUP_GRACE;
+        match self {
+            Self::Terminating { deadline } => deadline.max(least),
+            Self::Starting { .. }
+            | Self::Ready
+            | Self::Held
+            | Self::Shutting { .. }
+            | Self::Emptying { .. }
+            | Self::Unlisting { .. }
+            | Self::Killing { .. }
+            | Self::Sweeping { .. } => least,
+        }
+    }
 }
 
 impl Worker {

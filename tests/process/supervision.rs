@@ -9,6 +9,8 @@ use serde_json::Value;
 use super::support::checker::{Allowed, Executed, Outcome, violations};
 use super::support::instance::{Instance, Start, processes_of};
 use super::support::load::{Load, Mix};
+use super::support::watch::workers;
+use super::support::worker;
 
 const QUICK: [&str; 6] = [
     "--soak",
@@ -167,6 +169,24 @@ fn f20_a_crash_loop_backs_off_and_says_so() {
     ]);
     instance.knobs.set(&[]);
     instance.wait("recovery", all_ready);
+}
+
+#[test]
+fn f24_a_child_of_a_worker_finishes_its_work_within_the_grace() {
+    // One TERM is enough for it.
+    let child = "trap 'trap \"\" TERM; sleep 2; echo > done-$REMUDA_SLOT; exit' TERM; while :; do sleep 0.02; done";
+    let command = format!("(sh -c \"$0\") & exec {}", worker::command().join(" "));
+    let start = Start::default()
+        .flags(&["--kill-grace", "10s"])
+        .service("cwd = \".\"")
+        .command(&["sh", "-c", &command, child]);
+    let done = start.place().join("done-1");
+    let mut instance = start.ready();
+    instance.cli(&["scale", "1"]).expect(0);
+    instance.wait("nothing to be left of it", |status| {
+        workers(&status["services"]["app"]).count() == 1
+    });
+    assert!(done.exists(), "it had as much time as its main process");
 }
 
 #[test]

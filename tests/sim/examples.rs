@@ -25,6 +25,8 @@ struct Calm {
     busy: BTreeMap<WorkerId, (InFlight, Option<Moment>)>,
     /// They ignore SIGTERM.
     deaf: BTreeSet<WorkerId>,
+    /// They end at SIGTERM, and leave something of their groups.
+    parents: BTreeSet<WorkerId>,
 }
 
 impl Calm {
@@ -39,6 +41,7 @@ impl Calm {
             finished: false,
             busy: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            parents: BTreeSet::new(),
         };
         calm.order(Command::Start {
             service: service(),
@@ -135,7 +138,9 @@ impl Calm {
                             exit: Exit::Code(0),
                         },
                     );
-                    self.core.fact(self.now, Fact::Cleared { worker });
+                    if !self.parents.contains(&worker) {
+                        self.core.fact(self.now, Fact::Cleared { worker });
+                    }
                 }
                 Action::TerminateGroup { .. } | Action::KillGroup { .. } => {}
                 Action::Record(record) => self.records.push(record.event),
@@ -1145,6 +1150,52 @@ fn f24_a_worker_that_ignores_sigterm_is_killed_after_its_grace() {
     let said =
         |event: &Event| matches!(event, Event::WorkerKilling { worker, .. } if worker.0 == 2);
     assert_eq!(calm.records.iter().filter(|event| said(event)).count(), 1);
+}
+
+/// Two workers of which one was sent SIGTERM, ended at once and left something.
+fn one_of_which_something_is_left() -> Calm {
+    let mut calm = Calm::start(of(2));
+    calm.parents.insert(WorkerId(2));
+    calm.scale(1);
+    let worker = WorkerId(2);
+    assert!(calm.actions.contains(&Action::TerminateGroup { worker }));
+    calm
+}
+
+#[test]
+fn f24_what_is_left_of_a_group_has_what_is_left_of_the_grace() {
+    let mut calm = one_of_which_something_is_left();
+    calm.wait(9_999);
+    assert!(
+        !calm.killed(2),
+        "ten seconds since the main process's SIGTERM"
+    );
+    calm.wait(1);
+    assert!(calm.killed(2));
+
+    let mut calm = Calm::start(of(2));
+    calm.deaf.insert(WorkerId(2));
+    calm.scale(1);
+    calm.wait(9_900);
+    calm.tell(Fact::Exited {
+        worker: WorkerId(2),
+        exit: Exit::Code(0),
+    });
+    calm.wait(999);
+    assert!(!calm.killed(2), "it has had no second yet");
+    calm.wait(1);
+    assert!(calm.killed(2));
+}
+
+#[test]
+fn f24_a_stop_at_once_does_not_wait_for_what_is_left_of_a_group() {
+    let mut calm = one_of_which_something_is_left();
+    calm.wait(500);
+    calm.order(Command::Stop(Stop::Now)).expect("it is taken");
+    calm.wait(999);
+    assert!(!calm.killed(2));
+    calm.wait(1);
+    assert!(calm.killed(2));
 }
 
 #[test]

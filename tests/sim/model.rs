@@ -837,10 +837,14 @@ impl Model {
         assert!(!self.unmanaged(), "somebody else runs it");
         let worker = self.workers.get_mut(id).expect("we spawned it");
         let grace = worker.grace.min(sooner);
-        let after_term = worker.terminated.is_some_and(|at| now.since(at) >= grace);
-        let after_exit = worker.exited.is_some_and(|at| now.since(at) >= ms(1000));
+        // What is left of a group has its main process's time, but a second of its own.
+        let passed = |since: Option<Moment>, time| since.is_none_or(|at| now.since(at) >= time);
         assert!(
-            after_term || after_exit,
+            worker.terminated.is_some() || worker.exited.is_some(),
+            "I7: KILL without a word before"
+        );
+        assert!(
+            passed(worker.terminated, grace) && passed(worker.exited, ms(1000)),
             "I7: KILL before the grace was over"
         );
         worker.killed = Some(now);

@@ -123,7 +123,13 @@ pub(super) const DRAIN: Section = Section {
             "The last three from the drain's begin, however much still moves: two ends that talk on and on would hold\n\
              up every rollout that follows. Default: 1h, or the longest of the three if that is more",
         ),
-        key("kill_grace", TIME, "\"10s\"", "From SIGTERM to SIGKILL"),
+        key(
+            "kill_grace",
+            TIME,
+            "\"10s\"",
+            "From SIGTERM to SIGKILL. What of a worker outlives its main process is sent SIGTERM then, and has what is left of\n\
+             this, but a second at least; a second if the main process ended unasked",
+        ),
     ],
 };
 
