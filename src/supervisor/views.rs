@@ -1,5 +1,6 @@
 //! What others see: status, rollouts, readiness, metrics of the view, and the service manager's line.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -7,7 +8,9 @@ use tokio::sync::watch;
 use super::control::Supervisor;
 use super::shell::ShellView;
 use super::status;
-use crate::rollout::{Moment, View};
+use crate::rollout::{
+    GenerationView, Health, Moment, ServiceView, View, Weight, WorkerState, WorkerView,
+};
 use crate::wire;
 
 impl Supervisor {
@@ -84,10 +87,7 @@ impl Supervisor {
                     .waiting_on
                     .as_ref()
                     .map_or(String::new(), |on| format!(", waiting for {}", on.message));
-                format!(
-                    "{}: {} of {} workers serve generation {}{waiting}",
-                    of.service, of.ready, of.wanted, of.stable
-                )
+                format!("{}: {}{waiting}", of.service, serving(of))
             })
             .collect();
         self.manager.stands(ready, services.join("; "));
@@ -101,6 +101,32 @@ impl Supervisor {
             config: &self.config,
         }
     }
+}
+
+/// How many workers serve which generation: the stable one, and what takes requests beside it.
+fn serving(service: &ServiceView) -> String {
+    let count = |of: &GenerationView| {
+        let serves =
+            |of: &&WorkerView| of.state == WorkerState::Ready && of.health != Health::Failing;
+        match of.weight {
+            Weight::NONE => 0,
+            _ => of.workers.iter().filter(serves).count(),
+        }
+    };
+    let (stable, others): (Vec<_>, Vec<_>) = service
+        .generations
+        .iter()
+        .map(|of| (of.number, count(of)))
+        .partition(|(number, _)| *number == service.stable);
+    let of_stable = stable.first().map_or(0, |(_, count)| *count);
+    let mut said = format!(
+        "{of_stable} of {} workers serve generation {}",
+        service.wanted, service.stable
+    );
+    for (number, count) in others.into_iter().filter(|(_, count)| *count > 0) {
+        let _ = write!(said, ", {count} generation {number}");
+    }
+    said
 }
 
 fn replace_if_changed<T: PartialEq>(outlet: &watch::Sender<T>, value: T) {

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::support::instance::Start;
+use super::support::load::{Load, Mix};
 use super::support::watch::workers;
 
 /// The socket that `NOTIFY_SOCKET` names; who reads there waits for a moment.
@@ -111,6 +112,25 @@ fn a_service_manager_hears_ready_reloading_and_stopping() {
         "{:?}",
         heard.lines
     );
+}
+
+#[test]
+fn a_service_manager_is_told_how_many_serve_the_generation_that_it_is_told_of() {
+    let start = Start::default().flags(&["--workers", "1", "--ramp", "40s"]);
+    let name = start.place().join("manager");
+    let mut heard = Heard::at(&name);
+    let instance = start.env("NOTIFY_SOCKET", &name).ready();
+    let load = Load::known_to(&instance, Mix::PLAIN, 20);
+    instance.signal(Signal::SIGUSR2);
+    let status = loop {
+        let status = heard.until("STATUS=");
+        if status.contains("share of generation 2") && !status.contains("(now 0 %)") {
+            break status;
+        }
+    };
+    let expected = "STATUS=app: 1 of 1 workers serve generation 1, 1 generation 2, waiting for";
+    assert!(status.starts_with(expected), "{status}");
+    drop(load.stop());
 }
 
 #[test]

@@ -435,7 +435,7 @@ fn f27_a_process_that_shed_session_and_environment_goes_with_the_stop() {
     let pid_file = start.place().join("stray");
     let stray = format!("echo $$ > {}; exec sleep 600", pid_file.display());
     let script = format!("(setsid env -i /bin/sh -c '{stray}' >/dev/null 2>&1 &) ; exec \"$@\"");
-    let worker = super::support::worker::command();
+    let worker = worker::command();
     let mut command = vec!["/bin/sh", "-c", &script, "sh"];
     command.extend(worker.iter().map(String::as_str));
     let mut instance = start.command(&command).flags(&["--workers", "1"]).ready();
