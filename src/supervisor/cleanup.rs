@@ -10,11 +10,12 @@ use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use nix::fcntl::Flock;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::orphans::Estate;
 use super::{protect, runtime_dir};
@@ -49,6 +50,17 @@ impl Cleanup {
             word,
             _hold: hold,
         })
+    }
+
+    /// Resolves with how it ended, if it does though nobody told it to; it is reaped then.
+    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let mut children = signal(SignalKind::child())?;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Ok(status);
+            }
+            children.recv().await;
+        }
     }
 
     /// Everything in flight has ended and the supervisor is gone: has the workers ended and the paths removed.

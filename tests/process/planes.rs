@@ -341,3 +341,22 @@ fn a_plane_that_is_sent_sigterm_finishes_while_its_successor_serves() {
             .is_some_and(|planes| planes.len() == 1)
     });
 }
+
+#[test]
+fn f28_a_killed_cleanup_is_reaped_and_told_of_once() {
+    let mut instance = Start::default().ready();
+    let all = processes_of(instance.dir.path());
+    let cleanup = all
+        .iter()
+        .find(|(_, command)| command.starts_with("remuda cleanup"));
+    let (pid, _) = cleanup.expect("it is beside the plane");
+    let raw = Pid::from_raw(i32::try_from(*pid).expect("a pid"));
+    kill(raw, Signal::SIGKILL).expect("it lives");
+    let told = "nobody will tidy up if the supervisor is killed";
+    instance.wait_said(told);
+    assert_eq!(kill(raw, None), Err(nix::errno::Errno::ESRCH), "no zombie");
+    assert_eq!(instance.get("/").status, 200);
+    instance.signal(Signal::SIGTERM);
+    assert_eq!(instance.ended().code(), Some(0), "{}", instance.said());
+    assert_eq!(instance.said().matches(told).count(), 1);
+}

@@ -8,6 +8,7 @@ mod messages;
 mod sample;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::os::fd::AsFd;
@@ -63,14 +64,14 @@ pub fn run_from_stdin() -> ExitCode {
     let is_confined = arguments.get(2).is_none_or(|word| word != UNCONFINED);
     let confinement = is_confined.then(confine);
     crate::supervisor::install_log();
-    let cleanup = cleanup.unwrap_or_else(|error| {
+    let mut cleanup = cleanup.unwrap_or_else(|error| {
         tracing::error!(%error, "nobody will tidy up if the supervisor is killed");
         None
     });
     let served = io::stdin()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|channel| run(channel.into(), confinement));
+        .and_then(|channel| run(channel.into(), confinement, cleanup.as_mut()));
     match (&served, cleanup) {
         (Ok(End::Orphaned), Some(cleanup)) => cleanup.settle(),
         (Ok(End::Drained) | Err(_), Some(cleanup)) => cleanup.dismiss(),
@@ -85,7 +86,11 @@ pub fn run_from_stdin() -> ExitCode {
     }
 }
 
-fn run(channel: StdStream, confinement: Option<Confinement>) -> io::Result<End> {
+fn run(
+    channel: StdStream,
+    confinement: Option<Confinement>,
+    cleanup: Option<&mut Cleanup>,
+) -> io::Result<End> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -95,8 +100,25 @@ fn run(channel: StdStream, confinement: Option<Confinement>) -> io::Result<End> 
             let stop = async move {
                 terminate.recv().await;
             };
-            serve(channel, stop, confinement).await
+            tokio::select! {
+                served = serve(channel, stop, confinement) => served,
+                never = miss(cleanup) => match never {},
+            }
         })
+}
+
+/// Says if nobody is there any more who would tidy up. We may start nobody ourselves.
+async fn miss(cleanup: Option<&mut Cleanup>) -> Infallible {
+    if let Some(cleanup) = cleanup {
+        match cleanup.ended().await {
+            Ok(status) => tracing::warn!(
+                "`remuda cleanup` ended: {status}; nobody will tidy up if the supervisor is killed, until another data \
+                 plane takes the place of this one"
+            ),
+            Err(error) => tracing::warn!(%error, "cannot see whether `remuda cleanup` goes on"),
+        }
+    }
+    pending().await
 }
 
 /// The life of a plane within this process, until it has drained or its supervisor is gone. Blocks.
