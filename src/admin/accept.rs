@@ -73,7 +73,7 @@ impl Entrance {
                 let Ok(peer) = stream.peer_cred() else {
                     return Ok(None);
                 };
-                if !may_enter(peer.uid()) {
+                if !may_enter(peer.uid(), nix::unistd::geteuid().as_raw()) {
                     return Ok(None);
                 }
                 let (uid, pid) = (peer.uid(), peer.pid());
@@ -91,9 +91,9 @@ impl Entrance {
     }
 }
 
-/// Our own user, or root (T1).
-fn may_enter(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+/// Whom an instance of this owner lets in by its socket: the owner, or root (T1). Others get no word.
+pub(crate) fn may_enter(uid: u32, owner: u32) -> bool {
+    uid == 0 || uid == owner
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -238,10 +238,10 @@ mod tests {
     #[test]
     fn t1_only_our_own_user_and_root_may_enter() {
         let own = nix::unistd::geteuid().as_raw();
-        assert!(may_enter(own));
-        assert!(may_enter(0));
+        assert!(may_enter(own, own));
+        assert!(may_enter(0, own));
         for other in [own + 1, 65_534, u32::MAX] {
-            assert!(!may_enter(other), "{other}");
+            assert!(!may_enter(other, own), "{other}");
         }
     }
 }

@@ -41,6 +41,7 @@ use tokio::task::JoinSet;
 use crate::supervisor::handle::Handle;
 
 use self::accept::Entrance;
+pub(crate) use self::accept::may_enter;
 use self::app::App;
 pub use self::token::Token;
 

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::exit::{Code, Failure};
+use crate::admin::may_enter;
 use crate::config::paths::OF_SYSTEMD;
 use crate::wire::{Problem, Rollout, Rollouts, Status};
 
@@ -121,7 +122,7 @@ impl Client {
         let own = nix::unistd::geteuid().as_raw();
         let theirs = stream.peer_cred().map(|peer| peer.uid()).ok();
         let broke = |error: hyper::Error| match theirs {
-            Some(theirs) if !lets_in(theirs, own) => self.closed(theirs, own),
+            Some(theirs) if !may_enter(own, theirs) => self.closed(theirs, own),
             _ => self.broke(&error),
         };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -211,11 +212,6 @@ impl Client {
     }
 }
 
-/// Whether an instance of the user `theirs` speaks with `own`: others it lets go without a word (T1).
-fn lets_in(theirs: u32, own: u32) -> bool {
-    own == 0 || own == theirs
-}
-
 /// A path segment with everything escaped that is not plain.
 pub(crate) fn escape(segment: &str) -> String {
     segment
@@ -275,7 +271,8 @@ mod tests {
     use std::io;
     use std::path::Path;
 
-    use super::{Client, escape, lets_in, no_instance};
+    use super::{Client, escape, no_instance};
+    use crate::admin::may_enter;
     use crate::cli::exit::Code;
 
     #[test]
@@ -310,8 +307,8 @@ mod tests {
 
     #[test]
     fn t1_whom_an_instance_of_another_user_turns_away_is_told_so() {
-        assert!(lets_in(1000, 1000) && lets_in(1000, 0) && lets_in(0, 0));
-        assert!(!lets_in(1000, 1001) && !lets_in(0, 1000));
+        assert!(may_enter(1000, 1000) && may_enter(0, 1000) && may_enter(0, 0));
+        assert!(!may_enter(1001, 1000) && !may_enter(1000, 0));
         let failure = Client::new("/x/admin.sock".into()).closed(0, 1000);
         assert_eq!(failure.code, Code::NoInstance);
         let said = failure.message;

@@ -45,9 +45,7 @@ impl AnswerBody {
             Way::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
-}
 
-impl AnswerBody {
     /// Nothing of it is to come but perhaps its end, and trailers.
     pub(in crate::proxy) fn is_whole(&self) -> bool {
         match &self.0 {
